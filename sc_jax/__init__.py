@@ -1,0 +1,1 @@
+"""Split computing and early exiting in JAX and Flax."""
