@@ -1,0 +1,107 @@
+"""The coder in plain Python: the same bytes as rans.c, for machines without it.
+
+About a hundred times slower than the compiled kernel. docs/bitstream.md specifies it.
+"""
+
+from bisect import bisect_right
+
+import numpy as np
+
+from sc_jax.codec.tables import Tables, row_of
+
+LOWER = 1 << 31
+NIBBLE = 1 << 12  # frequency of one of 16 equal fields
+INT32 = np.iinfo(np.int32)
+
+
+class CorruptStream(ValueError):
+    """Bytes that no encoder wrote for this codec."""
+
+
+def _raw_fields(over: int, escape: int) -> list[tuple[int, int]]:
+    """(start, freq) of the digits behind an escape, in the decoder's order."""
+    raw = -2 * over - 1 if over < 0 else 2 * (over - escape)
+    digits = [raw >> shift & 15 for shift in range(0, raw.bit_length(), 4)]
+    return [(NIBBLE * digit, NIBBLE) for digit in (len(digits), *digits)]
+
+
+def _steps(symbols, tables: Tables, rows) -> list[tuple[int, int]]:
+    """(start, freq) of everything coded, in the decoder's order."""
+    r = row_of(tables, symbols.size, rows)
+    over = symbols.astype(np.int64) - tables.offset[r]
+    escape = tables.length[r].astype(np.int64) - 1
+    slot = np.where((over < 0) | (over >= escape), escape, over)
+    start = tables.cdf[r, slot]
+    freq = tables.cdf[r, slot + 1] - start
+    steps = list(zip(start.tolist(), freq.tolist()))
+    for i in np.flatnonzero(slot == escape)[::-1].tolist():
+        steps[i + 1 : i + 1] = _raw_fields(int(over[i]), int(escape[i]))
+    return steps
+
+
+def encode(symbols: np.ndarray, tables: Tables, rows: np.ndarray | None) -> bytes:
+    """Stream of checked int32[N] symbols; see `rans.encode`."""
+    x, words = 0, []
+    for start, freq in reversed(_steps(symbols, tables, rows)):
+        if x >= freq << 47:
+            words.append(x & 0xFFFFFFFF)
+            x >>= 32
+        x = (x // freq << 16) + x % freq + start
+    size = max((x.bit_length() + 7) // 8, 5 if words else 0)
+    return x.to_bytes(size, "little") + np.array(words[::-1], "<u4").tobytes()
+
+
+def _open(data: bytes) -> tuple[int, list[int]]:
+    """State and words of a stream; CorruptStream unless written canonically."""
+    size = len(data) if len(data) <= 8 else 5 + (len(data) - 5) % 4
+    x = int.from_bytes(data[:size], "little")
+    words = np.frombuffer(data, "<u4", offset=size).tolist() if data else []
+    if x >> 63 or (words and x < LOWER):
+        raise CorruptStream("corrupt stream: state out of range")
+    if size > (5 if words else 0) and data[size - 1] == 0:
+        raise CorruptStream("corrupt stream: state not in its shortest form")
+    return x, words
+
+
+def decode(
+    data: bytes, count: int, tables: Tables, rows: np.ndarray | None
+) -> np.ndarray:
+    """int32[count] symbols of a stream; see `rans.decode`."""
+    x, words = _open(data)
+    words.reverse()
+    lists = tables.cache.setdefault("lists", {})
+    out = []
+
+    def pop(start: int, freq: int) -> None:
+        nonlocal x
+        x = freq * (x >> 16) + (x & 0xFFFF) - start
+        if x < LOWER and words:
+            x = x << 32 | words.pop()
+
+    def pop_nibble() -> int:
+        digit = (x & 0xFFFF) // NIBBLE
+        pop(digit * NIBBLE, NIBBLE)
+        return digit
+
+    def pop_raw(offset: int, escape: int) -> int:
+        size = pop_nibble()
+        if size > 9:
+            raise CorruptStream("corrupt stream: escape of more than nine digits")
+        digits = [pop_nibble() for _ in range(size)]
+        raw = sum(digit << 4 * k for k, digit in enumerate(digits))
+        value = offset - 1 - (raw >> 1) if raw & 1 else offset + escape + (raw >> 1)
+        if digits[-1:] == [0] or not INT32.min <= value <= INT32.max:
+            raise CorruptStream("corrupt stream: escape out of range")
+        return value
+
+    for r in row_of(tables, count, rows).tolist():
+        if r not in lists:
+            length, offset = int(tables.length[r]), int(tables.offset[r])
+            lists[r] = tables.cdf[r, : length + 1].tolist(), length - 1, offset
+        cdf, escape, offset = lists[r]
+        slot = bisect_right(cdf, x & 0xFFFF) - 1
+        pop(cdf[slot], cdf[slot + 1] - cdf[slot])
+        out.append(offset + slot if slot != escape else pop_raw(offset, escape))
+    if x or words:
+        raise CorruptStream("corrupt stream: bytes left after the last symbol")
+    return np.array(out, np.int32)
