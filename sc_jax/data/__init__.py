@@ -1,0 +1,1 @@
+"""Labelled images: where they come from (sources) and how batches are made."""

@@ -1,0 +1,68 @@
+"""Labelled image sets by name.
+
+`load("folder:photos", "train")`: the word before the colon picks the source, the rest
+is the source's own argument. `validation` is held out of the official train part and
+never meets the test part.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from sc_jax.data import fashion_mnist
+from sc_jax.data.dataset import Dataset, LazyImages
+from sc_jax.errors import UsageError, unknown
+
+__all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
+
+# scheme -> loader(argument, part, data_dir) of the official part, "train" or "test".
+SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
+    "fashion_mnist_12k": fashion_mnist.load_embedded,
+    "fashion_mnist": fashion_mnist.load_full,
+}
+SPLITS = ("train", "validation", "train+validation", "test")
+# The held-out tenth must stay the same for ever, or thresholds solved on it leak.
+_HELD_OUT_SHARE = 0.1
+_HELD_OUT_SEED = 2029
+
+
+def load(
+    name: str, split: str, *, data_dir: str | None = None, image_size: int | None = None
+) -> Dataset:
+    """The images of `split` (see SPLITS) of the set `name`.
+
+    data_dir: where TFDS keeps prepared sets; other sources take no notice.
+    image_size: resize to this square; None keeps the set's own size, or 224 where
+        the sizes within the set vary.
+    Raises UsageError with one line that says what to do: unknown name or split,
+        missing or unreadable files, a set that was not prepared.
+    """
+    scheme, _, argument = name.partition(":")
+    if scheme not in SOURCES:
+        raise unknown("data source", scheme, SOURCES)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"image_size must be at least 1, got {image_size}")
+    part = "test" if split == "test" else "train"
+    dataset = SOURCES[scheme](argument, part, data_dir)
+    if split in ("train", "validation"):
+        held = held_out(dataset.labels)
+        dataset = dataset.take(np.flatnonzero(held == (split == "validation")), split)
+    if image_size is not None:
+        dataset = dataset.resized(image_size)
+    return replace(dataset, name=name, split=split)
+
+
+def held_out(labels: np.ndarray) -> np.ndarray:
+    """bool [N]: the validation tenth of each class, the same at every call.
+
+    A class of five examples or fewer gives none, so that train keeps every class.
+    """
+    rng = np.random.default_rng(_HELD_OUT_SEED)
+    held = np.zeros(len(labels), bool)
+    for label in range(int(labels.max(initial=-1)) + 1):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: round(_HELD_OUT_SHARE * len(members))]] = True
+    return held
