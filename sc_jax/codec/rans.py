@@ -140,7 +140,7 @@ def decode(
     """
     if count < 0:
         raise ValueError(f"count is {count}")
-    data = bytes(data)
+    data = bytes(memoryview(data))
     rows = _checked_rows(count, tables, rows)
     kernel = _kernel() if backend() == "c" else None
     if kernel is None:
