@@ -1,0 +1,61 @@
+"""Recipes: one published method, one short file."""
+
+import inspect
+import sys
+from collections.abc import Callable
+
+from sc_jax.config import Recipe
+from sc_jax.errors import UsageError, unknown
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.entropic_student import entropic_student
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    "classifier": classifier,
+    "entropic_student": entropic_student,
+}
+
+
+def knobs_of(name: str) -> dict[str, inspect.Parameter]:
+    """The knobs of a recipe: its function's parameters with their defaults."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return dict(inspect.signature(RECIPES[name], eval_str=True).parameters)
+
+
+def build(name: str, knobs: dict) -> Recipe:
+    """The recipe, or one line about an unknown name, knob or a value of a wrong type."""
+    known = knobs_of(name)
+    for knob, value in knobs.items():
+        if knob not in known:
+            raise unknown(f"knob of {name}", knob, known)
+        kind = known[knob].annotation
+        allowed = (int, float) if kind is float else kind
+        if (
+            (isinstance(value, bool)
+            and kind is not bool)
+            or not isinstance(value, allowed)
+        ):
+            raise UsageError(f"knob {knob}={value!r} of {name} is not {_show(kind)}")
+    return RECIPES[name](**knobs)
+
+
+def tiny(name: str) -> dict:
+    """Knobs of the recipe's preset for tests: seconds, not minutes."""
+    return sys.modules[RECIPES[name].__module__].TINY  # type: ignore[attr-defined]
+
+
+def catalogue() -> str:
+    """Every recipe with its one-line summary, knobs and defaults."""
+    lines = ["Recipes and their knobs:"]
+    for name, function in RECIPES.items():
+        summary = (sys.modules[function.__module__].__doc__ or "").splitlines()[0]
+        lines += ["", f"  {name}: {summary}"]
+        knobs = [f"{k}={p.default!r}" for k, p in knobs_of(name).items()]
+        lines += [
+            f"      {', '.join(knobs[i : i + 4])}" for i in range(0, len(knobs), 4)
+        ]
+    return "\n".join(lines)
+
+
+def _show(kind) -> str:
+    return getattr(kind, "__name__", str(kind))

@@ -1,0 +1,81 @@
+"""What the binaries share: one-line errors, exit codes, asking for a recipe."""
+
+import ast
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+# Quiet before jax loads: its C++ side logs to stderr.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from sc_jax.errors import UsageError
+
+
+def start(main: Callable[[list[str]], None]) -> None:
+    """Runs main(argv); the caller's mistakes end in one line and exit code 2."""
+
+    def parse(argv):
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            fail(f"{error} (--help lists the flags)", 2)
+
+    def guarded(argv):
+        from sc_jax.train.loop import Diverged, Stopped
+
+        absl_logging.set_verbosity(absl_logging.WARNING)  # orbax narrates at INFO
+        lines = logging.StreamHandler()
+        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        own = logging.getLogger("sc_jax")
+        own.handlers, own.propagate = [lines], False
+        own.setLevel(logging.INFO)
+        try:
+            if len(argv) > 1:
+                raise UsageError(
+                    f"unexpected argument {argv[1]!r} (--help lists flags)"
+                )
+            main(argv)
+        except UsageError as error:
+            fail(str(error), 2)
+        except Diverged as error:
+            fail(str(error), 1)
+        except Stopped as error:
+            fail(str(error), 143)
+        except KeyboardInterrupt:
+            fail("interrupted; the same command resumes from the last checkpoint", 130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def fail(line: str, code: int):
+    """One line on stderr, then the exit code."""
+    print("error: " + " ".join(line.split()), file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def parse_recipe(text: str) -> tuple[str, dict]:
+    """ "name:knob=value,knob=value" -> (name, knobs); values are literals or words."""
+    name, _, rest = text.partition(":")
+    knobs: dict = {}
+    key = None
+    for piece in rest.split(",") if rest else ():
+        word, equals, value = piece.partition("=")
+        if equals and word.isidentifier():
+            key, knobs[word] = word, value
+        elif key is not None:  # a comma inside a value, as in folder:TRAIN,TEST
+            knobs[key] += "," + piece
+        else:
+            raise UsageError(f"--recipe takes name:knob=value,..., got {text!r}")
+    return name, {key: literal(value) for key, value in knobs.items()}
+
+
+def literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

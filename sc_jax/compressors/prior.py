@@ -1,0 +1,140 @@
+"""The factorized prior: one learned monotone density a channel (Balle et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sc_jax.nets.blocks import lower_bound
+
+WIDTHS = (1, 3, 3, 3, 3, 1)
+LIKELIHOOD_BOUND = 1e-9
+TAIL_MASS = 1e-9
+_SPREAD = 10.0 ** (1 / 5)
+
+
+def cumulative(params: Mapping, v, xp=jnp):
+    """Logits of the cumulative density at v [..., C] -> [..., C]; rises in v.
+
+    Per channel a network 1-3-3-3-3-1: H softplus-positive, b bias, tanh gates a.
+    `xp` is jax.numpy, or numpy where tables are built (float64 there).
+    """
+    rows = [v]
+    for k in range(len(WIDTHS) - 1):
+        h = xp.logaddexp(params[f"h{k}"], 0.0)
+        new = []
+        for i in range(WIDTHS[k + 1]):
+            y = sum(h[:, i, j] * x for j, x in enumerate(rows)) + params[f"b{k}"][:, i]
+            if k < len(WIDTHS) - 2:
+                y = y + xp.tanh(params[f"a{k}"][:, i]) * xp.tanh(y)
+            new.append(y)
+        rows = new
+    return rows[0]
+
+
+def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False):
+    """Probability mass of the unit interval around v [..., C], unbounded below.
+
+    The sign trick takes both ends in the tail where the sigmoid does not cancel;
+    `compat` leaves it out, as CompressAI does.
+    """
+    lower, upper = cumulative(params, v - 0.5, xp), cumulative(params, v + 0.5, xp)
+    if compat:
+        return _sigmoid(upper, xp) - _sigmoid(lower, xp)
+    sign = -xp.sign(lower + upper)
+    if xp is jnp:
+        sign = jax.lax.stop_gradient(sign)
+    return xp.abs(_sigmoid(sign * upper, xp) - _sigmoid(sign * lower, xp))
+
+
+def _sigmoid(x, xp):
+    return jax.nn.sigmoid(x) if xp is jnp else 0.5 * (1 + np.tanh(0.5 * x))
+
+
+class FactorizedPrior(nn.Module):
+    """Rounds a latent and codes it under a learned density; 61 parameters a channel.
+
+    z f32[B, ..., C] -> (z_hat, bits f32[B]). Training: uniform noise in +-0.5 stands in
+    for rounding; otherwise z_hat = round(z - median) + median, half to even. The three
+    quantiles a channel (tail, median, tail) get no gradient: `settle` solves them.
+    """
+
+    compat: bool = False
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        params = self._parameters(z.shape[-1])
+        if train:
+            noise = jax.random.uniform(
+                self.make_rng("noise"), z.shape, minval=-0.5, maxval=0.5
+            )
+            z_hat = z + noise
+        else:
+            medians = params["quantiles"][:, 1]
+            z_hat = jnp.round(z - medians) + medians
+        mass = lower_bound(
+            likelihood(params, z_hat, compat=self.compat), LIKELIHOOD_BOUND
+        )
+        bits = -jnp.log2(mass)
+        return z_hat, bits.reshape(z.shape[0], -1).sum(1)
+
+    def _parameters(self, channels):
+        params = {}
+        for k, (wide, high) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:])):
+            fill = float(np.log(np.expm1(1 / _SPREAD / high)))
+            shape = (channels, high, wide)
+            params[f"h{k}"] = self.param(f"h{k}", nn.initializers.constant(fill), shape)
+            params[f"b{k}"] = self.param(
+                f"b{k}",
+                lambda key, s: jax.random.uniform(key, s, minval=-0.5, maxval=0.5),
+                (channels, high),
+            )
+            if k < len(WIDTHS) - 2:
+                params[f"a{k}"] = self.param(
+                    f"a{k}", nn.initializers.zeros, (channels, high)
+                )
+        quantiles = self.param(
+            "quantiles",
+            lambda key: jnp.tile(jnp.array([-10.0, 0.0, 10.0]), (channels, 1)),
+        )
+        params["quantiles"] = jax.lax.stop_gradient(quantiles)
+        return params
+
+
+def solve_quantiles(params: Mapping) -> np.ndarray:
+    """f32[C, 3]: where the cumulative is 0.5e-9, 0.5 and 1 - 0.5e-9, by bisection."""
+    wide = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    edge = np.log(2 / TAIL_MASS - 1)
+    targets = np.array([[-edge], [0.0], [edge]])
+    low = np.full((3, wide["h0"].shape[0]), -float(2**15))
+    high = -low
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = cumulative(wide, middle, np) < targets
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return ((low + high) / 2).T.astype(np.float32)
+
+
+def pmfs(params: Mapping, *, compat: bool = False):
+    """Integer probabilities a channel, for the tables: (rows, offsets, tail masses).
+
+    Row c holds the mass at median + offset + k. `compat` takes every channel's tail
+    from the last sample of the longest row (the published quirk) instead of its own.
+    """
+    wide = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    low, medians, high = np.asarray(params["quantiles"], np.float64).T
+    below = np.maximum(np.ceil(medians - low), 0).astype(int)
+    above = np.maximum(np.ceil(high - medians), 0).astype(int)
+    steps = np.arange((below + above).max() + 1)
+    values = medians - below + steps[:, None]
+    mass = likelihood(wide, values, np, compat=compat)
+    first = _sigmoid(cumulative(wide, values[0] - 0.5, np), np)
+    last = values[-1] if compat else medians + above
+    tails = first + _sigmoid(-cumulative(wide, last + 0.5, np), np)
+    lengths = below + above + 1
+    rows = [np.maximum(mass[:n, c], 0.0) for c, n in enumerate(lengths)]
+    return rows, -below, tails

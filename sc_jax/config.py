@@ -1,0 +1,200 @@
+"""A method as data: recipes, their phases, overrides and their JSON form."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import optax
+
+from sc_jax.data.pipeline import Data
+from sc_jax.errors import UsageError, unknown
+from sc_jax.losses.terms import Context, Reduction, Term, total
+from sc_jax.nets.net import Net, match
+from sc_jax.nets.run import init, run
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An optax optimiser and its learning-rate schedule over the phase.
+
+    name: adam, adamw or sgd (momentum 0.9, Nesterov). schedule: "constant", "cosine" to
+    zero, or "step": x0.1 at each share of the phase in `drops`. `warmup` is a share.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    drops: tuple[float, ...] = (0.5, 0.8)
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+
+    def rate(self, steps: int) -> optax.Schedule:
+        """Learning rate by step of a phase of `steps`."""
+        rise = round(self.warmup * steps)
+        if self.schedule == "cosine":
+            main = optax.cosine_decay_schedule(self.learning_rate, max(steps - rise, 1))
+        elif self.schedule == "step":
+            marks = {round(d * steps) - rise: 0.1 for d in self.drops}
+            main = optax.piecewise_constant_schedule(self.learning_rate, marks)
+        else:
+            main = optax.constant_schedule(self.learning_rate)
+        ramp = optax.linear_schedule(0.0, self.learning_rate, max(rise, 1))
+        return optax.join_schedules([ramp, main], [rise]) if rise else main
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        rate = self.rate(steps)
+        if self.name == "adam":
+            return optax.adam(rate)
+        if self.name == "adamw":
+            return optax.adamw(rate, weight_decay=self.weight_decay)
+        if self.name == "sgd":
+            decay = optax.add_decayed_weights(self.weight_decay)
+            return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+        raise unknown("optimiser", self.name, ("adam", "adamw", "sgd"))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of training: `trainable` parts (groups, "*") under weighted terms.
+
+    Parts not named keep every bit and run in evaluation mode. Gradients of the batch
+    are summed or averaged by `reduction`.
+    """
+
+    name: str
+    steps: int
+    terms: tuple[Term, ...]
+    trainable: tuple[str, ...]
+    optimiser: Optimiser = Optimiser()
+    reduction: Reduction = "mean"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole method: what is trained, on what, how, and taught by whom.
+
+    `title` and `setting` ("beta=0.32") name it in reports.
+    """
+
+    name: str
+    title: str
+    data: Data
+    net: Net
+    phases: tuple[Phase, ...]
+    teacher: Recipe | None = None
+    setting: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
+def validate(recipe: Recipe, example: jax.Array) -> None:
+    """UsageError in one line if a name, a shape or a number of the recipe is wrong.
+
+    `example` is uint8 [1, H, W, C]; nothing is computed (jax.eval_shape).
+    """
+    if recipe.dtype not in ("float32", "bfloat16"):
+        raise unknown("dtype", recipe.dtype, ("float32", "bfloat16"))
+    for phase in recipe.phases:
+        match(recipe.net, phase.trainable)
+        if phase.steps < 1:
+            raise UsageError(
+                f"phase {phase.name!r} has {phase.steps} steps; at least 1"
+            )
+        phase.optimiser.build(phase.steps)
+    key = jax.random.key(0)
+
+    def losses(image):
+        taught = None
+        if recipe.teacher is not None:
+            net = recipe.teacher.net
+            taught, _ = run(net, init(net, key, image), image)
+        out, _ = run(recipe.net, init(recipe.net, key, image), image)
+        context = Context(
+            out, taught, {"image": image, "label": jax.numpy.zeros(1, int)}
+        )
+        return [total(p.terms, context, 0, p.reduction)[0] for p in recipe.phases]
+
+    try:
+        jax.eval_shape(losses, example)
+    except KeyError as error:
+        known = ", ".join((*recipe.net.names, "final"))
+        raise UsageError(
+            f"a loss names unknown stage {error}. Known: {known}"
+        ) from None
+    if recipe.teacher is not None:
+        validate(recipe.teacher, example)
+
+
+def override(recipe: Recipe, assignment: str) -> Recipe:
+    """A copy with `path=value` applied, as in "data.batch_size=64", "phases.0.steps=9".
+
+    The value is a Python literal (or a bare word) of the field's present type.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise UsageError(f"--set takes path=value, got {assignment!r}")
+    return _replace(recipe, path.split("."), literal(text), path)
+
+
+def literal(text: str) -> Any:
+    """A Python literal, or the text itself where it is none (a bare word)."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _replace(node: Any, keys: list[str], value: Any, path: str) -> Any:
+    if not keys:
+        if isinstance(node, float) and type(value) is int:
+            value = float(value)
+        if node is not None and type(value) is not type(node):
+            kind = type(node).__name__
+            raise UsageError(f"--set {path}: {value!r} is not a {kind} (now {node!r})")
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, tuple):
+        names = [getattr(item, "name", "") for item in node]
+        index = names.index(key) if key in names else int(key) if key.isdigit() else -1
+        if not 0 <= index < len(node):
+            raise unknown("field", key, [n or str(i) for i, n in enumerate(names)])
+        new = _replace(node[index], rest, value, path)
+        return (*node[:index], new, *node[index + 1 :])
+    fields = field_names(node)
+    if key not in fields:
+        raise unknown("field", key, fields)
+    return replace(node, **{key: _replace(getattr(node, key), rest, value, path)})
+
+
+def field_names(node: Any) -> list[str]:
+    """Fields of a frozen dataclass or module that are its own data."""
+    if not dataclasses.is_dataclass(node):
+        return []
+    hidden = ("parent", "name") if isinstance(node, nn.Module) else ()
+    return [f.name for f in dataclasses.fields(node) if f.name not in hidden]
+
+
+def describe(node: Any) -> Any:
+    """The JSON form of a recipe or part of one: dicts with a "type", lists, literals."""
+    if isinstance(node, functools.partial):
+        return {"type": node.func.__name__, **describe(node.keywords)}
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        fields = {name: describe(getattr(node, name)) for name in field_names(node)}
+        return {"type": type(node).__name__, **fields}
+    if isinstance(node, dict):
+        return {str(key): describe(value) for key, value in node.items()}
+    if isinstance(node, tuple | list | frozenset):
+        return [describe(item) for item in node]
+    if node is None or isinstance(node, str | int | float | bool):
+        return node
+    return getattr(node, "__name__", repr(node))

@@ -1,0 +1,16 @@
+"""Errors that are the caller's to mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A mistake of the caller: binaries print it as one line and exit with code 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The one line for a name that is not in `known`, nearest names first."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")

@@ -1,0 +1,198 @@
+"""A recipe in a folder: trained with its teacher, measured, reported."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from sc_jax import recipes
+from sc_jax.codec import codecs
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.simple import Image
+from sc_jax.config import Recipe, describe, override, validate
+from sc_jax.data import sources
+from sc_jax.data.sources import Dataset
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import rate, report
+from sc_jax.evaluate.report import Row
+from sc_jax.nets.net import INPUT, cut_at
+from sc_jax.nets.run import Variables
+from sc_jax.train import loop
+from sc_jax.train.checkpoint import Checkpoints
+from sc_jax.train.log import LOGGER
+from sc_jax.train.loop import first_variables
+
+CLASSICAL = (
+    ("PNG", (None,)),
+    ("JPEG", (5, 10, 20, 30, 50, 75, 90)),
+    ("WEBP", (None, 1, 5, 10, 20, 30, 50, 75, 90)),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a recipe was asked for: enough to build it again."""
+
+    recipe: str
+    knobs: dict
+    overrides: tuple[str, ...] = ()
+
+    def build(self) -> Recipe:
+        built = recipes.build(self.recipe, self.knobs)
+        for assignment in self.overrides:
+            built = override(built, assignment)
+        return built
+
+
+def dataset_of(recipe: Recipe, split: str, name: str | None = None) -> Dataset:
+    data = recipe.data
+    return sources.load(
+        name or data.name, split, data_dir=data.data_dir, image_size=data.image_size
+    )
+
+
+def claim(workdir: Path, source: Source | None, recipe: Recipe) -> None:
+    """Writes recipe.json, or refuses a folder that holds another recipe."""
+    file = workdir / "recipe.json"
+    here = {"source": None if source is None else describe(source)}
+    here["recipe"] = describe(recipe)
+    here = json.loads(json.dumps(here))
+    if file.exists():
+        if read_json(file)["recipe"] != here["recipe"]:
+            raise UsageError(
+                f"{workdir} holds another recipe (see {file}); give --workdir another "
+                "folder, or the same recipe to resume it"
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".tmp")
+    draft.write_text(json.dumps(here, indent=1))
+    os.replace(draft, file)
+
+
+def read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{file} is missing: not a folder of launch.train") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from None
+
+
+def train(
+    recipe: Recipe,
+    workdir: Path,
+    source: Source | None = None,
+    *,
+    teacher_dir: Path | None = None,
+    **options,
+) -> tuple[Variables, Variables | None]:
+    """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's)."""
+    validate(recipe, example_of(recipe))
+    claim(workdir, source, recipe)
+    taught = None
+    if recipe.teacher is not None:
+        folder = teacher_dir or workdir / "teacher"
+        taught, _ = train(recipe.teacher, folder, title="teacher", **options)
+    options.setdefault("title", recipe.name)
+    return loop.fit(recipe, workdir, taught, **options), taught
+
+
+def example_of(recipe: Recipe) -> np.ndarray:
+    """uint8 [1, H, W, C] zeros of the recipe's input shape."""
+    return np.zeros((1, *dataset_of(recipe, "train").shape), np.uint8)
+
+
+def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
+    """The finished variables and codecs under `workdir`: tables as they were saved."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.latest()
+    try:
+        if step is None or checkpoints.meta(step)["phase"] != len(recipe.phases):
+            raise UsageError(
+                f"{workdir} holds no finished run of {recipe.name} (newest step: "
+                f"{step}); run launch.train with it again to finish it"
+            )
+        like = first_variables(recipe, None, example_of(recipe))
+        variables = Variables(*checkpoints.arrays(step, like))
+        saved = checkpoints.tables(step)
+    finally:
+        checkpoints.close()
+    return variables, {name: codecs.from_arrays(a) for name, a in saved.items()}
+
+
+def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
+    """The recipe's own line: measured through the codec tables it saved."""
+    variables, frozen = restore(recipe, workdir)
+    title = f"{recipe.title} {recipe.setting}".strip()
+    measured = rate.measure(recipe.net, variables, frozen, test, title=title)
+    if measured.disagreements:
+        LOGGER.warning(
+            "%d predictions from decoded bytes differ from the hard-quantised run",
+            measured.disagreements,
+        )
+    family = "learned" if recipe.net.splits else "reference"
+    example = np.zeros((1, *test.shape), np.uint8)
+    return rate.row(
+        measured, recipe.net, variables, example,
+        method=recipe.title, setting=recipe.setting, family=family,
+    )  # fmt: skip
+
+
+def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
+    """The whole net as teacher, local-only and edge-only with classical codecs."""
+    net, example = recipe.net, np.zeros((1, *test.shape), np.uint8)
+    measured = rate.measure(net, variables, {}, test, title="local-only")
+    rows = [
+        rate.row(measured, net, variables, example, method=name, family="reference")
+        for name in ("teacher", "local-only")
+    ]
+    for kind, qualities in CLASSICAL:
+        for quality in qualities:
+            cut = cut_at(net, INPUT, Image(kind, quality))
+            with_cut = Variables({**variables.params, "split@input": {}}, {
+                **variables.state, "split@input": {},
+            })  # fmt: skip
+            frozen = freeze_all(cut, with_cut, example)
+            setting = "lossless" if quality is None else f"q={quality}"
+            label = f"edge-only {kind.replace('WEBP', 'WebP')}"
+            if kind == "WEBP" and quality is None:
+                label += " lossless"
+            measured = rate.measure(
+                cut, with_cut, frozen, test, title=f"{label} {setting}"
+            )
+            rows.append(
+                rate.row(
+                    measured,
+                    cut,
+                    with_cut,
+                    example,
+                    method=label,
+                    setting=setting,
+                    family="classical",
+                )  # fmt: skip
+            )
+    return rows
+
+
+def conclude(
+    rows: Sequence[Row], recipe: Recipe, workdir: Path, test: Dataset, command: str
+) -> None:
+    """Writes the report's files and prints its table."""
+    facts = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "seed": recipe.seed,
+        "data": test.name,
+        "split": test.split,
+        "phases": {phase.name: phase.steps for phase in recipe.phases},
+        "machine": report.machine(),
+    }
+    report.write(rows, workdir, title=f"{recipe.title} on {test.name}", facts=facts)
+    print(report.table(rows))

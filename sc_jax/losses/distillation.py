@@ -1,0 +1,82 @@
+"""Losses against a teacher, or against the net's own undamaged features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from sc_jax.errors import UsageError
+from sc_jax.losses.task import CrossEntropy
+from sc_jax.losses.terms import Context, Reduction
+from sc_jax.nets.net import FINAL
+
+
+@dataclass(frozen=True)
+class KnowledgeDistillation:
+    """alpha CE + (1 - alpha) tau^2 KL(teacher || student), [B], nats.
+
+    Survey Eq. 3-4 after Hinton et al. 2014, where both distributions are softened by
+    the temperature tau; the divergence is zero when the logits agree.
+    """
+
+    alpha: float = 0.5
+    tau: float = 1.0
+    exit: str = FINAL
+
+    def __call__(self, context: Context):
+        hard = CrossEntropy(self.exit)(context)
+        student = context.student.predictions[self.exit] / self.tau
+        teacher = _teacher(context).predictions[FINAL] / self.tau
+        log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
+        divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+        return self.alpha * hard + (1 - self.alpha) * self.tau**2 * divergence
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Squared error between a student's and a teacher's feature, [B].
+
+    One hint at the bottleneck is head network distillation (survey Eq. 6, Matsubara et
+    al. 2019); several, each a Term of its own weight, are generalised HND (Eq. 7).
+    `over` says how the features of an example are reduced: "sum" as published, "mean".
+    """
+
+    student: str
+    teacher: str
+    over: Reduction = "sum"
+
+    def __call__(self, context: Context):
+        theirs = _teacher(context).features[self.teacher]
+        return _squared(context.student.features[self.student], theirs, self.over)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """|z - z_dec|^2 between a feature and its autoencoded form, [B] (survey Eq. 5).
+
+    The original feature z comes from the teacher's stage `original`, `decoded` is the
+    student's. With an unchanged head this is the autoencoder of Jankowski et al. 2020.
+    """
+
+    decoded: str
+    original: str
+    over: Reduction = "sum"
+
+    def __call__(self, context: Context):
+        return Hint(self.decoded, self.original, self.over)(context)
+
+
+def _teacher(context: Context):
+    if context.teacher is None:
+        raise UsageError("a distillation loss needs a recipe with a teacher")
+    return context.teacher
+
+
+def _squared(a, b, over: Reduction):
+    if a.shape != b.shape:
+        raise UsageError(f"hint shapes differ: student {a.shape}, teacher {b.shape}")
+    error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
+    error = error.reshape(error.shape[0], -1)
+    return error.sum(-1) if over == "sum" else error.mean(-1)

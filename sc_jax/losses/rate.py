@@ -1,0 +1,16 @@
+"""The rate term of a rate-distortion objective."""
+
+from dataclasses import dataclass
+
+from sc_jax.losses.terms import Context
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Estimated bits an example, [B]; `split` names one split, None sums them all."""
+
+    split: str | None = None
+
+    def __call__(self, context: Context):
+        bits = context.student.bits
+        return bits[self.split] if self.split else sum(bits.values())

@@ -1,0 +1,76 @@
+"""The backbones by name, and where a bottleneck goes in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sc_jax.errors import unknown
+from sc_jax.nets.blocks import Normalise
+from sc_jax.nets.cnn import cnn
+from sc_jax.nets.net import Net, Stage
+from sc_jax.nets.resnet import resnet
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A family member and its usual bottleneck.
+
+    `build(classes=K)` gives the stages after normalisation. The bottleneck's decoder
+    restores the output of group `cut` (`target` channels), the encoder's strides are
+    `strides`; `hints` are the later groups that distillation compares.
+    """
+
+    build: Callable[..., tuple[Stage, ...]]
+    cut: str
+    target: int
+    hints: tuple[str, ...]
+    strides: tuple[int, int] = (2, 2)
+    small: bool = True
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Groups from the stem to `cut`."""
+        groups = list(
+            dict.fromkeys(s.name.split(".")[0] for s in self.build(classes=2))
+        )
+        return tuple(groups[: groups.index(self.cut) + 1])
+
+
+def _cifar(depth: int) -> Backbone:
+    """Replaces stem..layer2: 32 -> 15x15 latent -> 16x16x32."""
+    build = partial(resnet, depth=depth)
+    return Backbone(build, "layer2", 32, ("layer3",), strides=(2, 1))
+
+
+def _imagenet(depth: int) -> Backbone:
+    """Replaces stem and layer1: 224 -> 55x55 latent -> 56x56 (facts of the paper)."""
+    build = partial(resnet, depth=depth)
+    target = 256 if depth >= 50 else 64
+    hints = ("layer2", "layer3", "layer4")
+    return Backbone(build, "layer1", target, hints, small=False)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "cnn": Backbone(cnn, "layer1", 64, ("layer2", "layer3")),
+    **{f"resnet{d}": _cifar(d) for d in (20, 32, 56, 110)},
+    **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
+}
+
+
+def backbone(name: str) -> Backbone:
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    return BACKBONES[name]
+
+
+def classifier_net(
+    name: str,
+    classes: int,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.25,),
+) -> Net:
+    """The whole classifier: normalisation of uint8 images, then the backbone."""
+    stages = backbone(name).build(classes=classes)
+    return Net((Stage("normalise", Normalise(mean, std)), *stages))

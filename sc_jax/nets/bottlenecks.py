@@ -1,0 +1,133 @@
+"""Encoder/decoder pairs that replace the first stages of a network."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from sc_jax.nets.blocks import GDN1, Conv, ConvNorm, norm
+
+
+class FPEncoder(nn.Module):
+    """Analysis transform of the Entropic Student (Matsubara et al. 2022).
+
+    Channels 4b, 2b, b; kernels 5, 5, 2; GDN1 between. With strides (2, 2) a side n
+    gives ceil(n / 4) - 1.
+    """
+
+    channels: int = 24
+    strides: tuple[int, int] = (2, 2)
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = Conv(4 * self.channels, 5, self.strides[0], padding=2)(x)
+        x = GDN1()(x)
+        x = Conv(2 * self.channels, 5, self.strides[1], padding=2)(x)
+        x = GDN1()(x)
+        return Conv(self.channels, 2, padding=0)(x)
+
+
+class FPDecoder(nn.Module):
+    """Synthesis transform to the replaced stage: channels 2t, t, t, one pixel larger.
+
+    `target` is t, the channels of the stage whose output it restores.
+    """
+
+    target: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = Conv(2 * self.target, 2, padding=1)(x)
+        x = GDN1(inverse=True)(x)
+        x = Conv(self.target, 2, padding=0)(x)
+        x = GDN1(inverse=True)(x)
+        return Conv(self.target, 2, padding=1)(x)
+
+
+class CREncoder(nn.Module):
+    """Stem, then 2x2 convolutions 64, 256, 64, `channels` (GHND, CR; layer1 form).
+
+    Matsubara & Levorato 2021. The stem is 7x7/2 and a 3x3/2 max pool, or for small
+    images a 3x3 convolution with `strides` twice. Each 2x2 adds one pixel a side.
+    """
+
+    channels: int = 12
+    strides: tuple[int, int] = (2, 2)
+    small: bool = False
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        if self.small:
+            x = ConvNorm(64, 3, self.strides[0])(x, train=train)
+            x = ConvNorm(64, 3, self.strides[1])(x, train=train)
+        else:
+            x = resnet_stem(x, train)
+        x = ConvNorm(64, 2, padding=1, relu=False)(x, train=train)
+        x = ConvNorm(256, 2, padding=1)(x, train=train)
+        x = ConvNorm(64, 2, padding=1, relu=False)(x, train=train)
+        return Conv(self.channels, 2, padding=1)(x)
+
+
+class CRDecoder(nn.Module):
+    """Four unpadded 2x2 convolutions back to t channels: 64, 128, t, t for t = 256."""
+
+    target: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.relu(norm(train)(x))
+        x = ConvNorm(64, 2, padding=0, relu=False)(x, train=train)
+        x = ConvNorm(128, 2, padding=0)(x, train=train)
+        x = ConvNorm(self.target, 2, padding=0, relu=False)(x, train=train)
+        return ConvNorm(self.target, 2, padding=0)(x, train=train)
+
+
+class HNDEncoder(nn.Module):
+    """Stem, batch norm, ReLU, 2x2/2 convolution to `channels` (HND, BottleFit layer2).
+
+    Matsubara et al. 2019. 224 -> 29; 12,736 parameters at 12 channels.
+    """
+
+    channels: int = 12
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.relu(norm(train)(resnet_stem(x, train)))
+        return Conv(self.channels, 2, 2, padding=1)(x)
+
+
+class HNDDecoder(nn.Module):
+    """Four 2x2 convolutions of width t with batch norm, then a 2x2/1 average pool.
+
+    Paddings 1, 0, 1, 0: the side comes back one pixel smaller (29 -> 28).
+    """
+
+    target: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.relu(norm(train)(x))
+        for padding in (1, 0, 1, 0):
+            x = ConvNorm(self.target, 2, padding=padding)(x, train=train)
+        return nn.avg_pool(x, (2, 2))
+
+
+def resnet_stem(x, train):
+    """7x7/2 convolution to 64, batch norm, ReLU, 3x3/2 max pool; inside a module."""
+    x = ConvNorm(64, 7, 2, padding=3)(x, train=train)
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+PAIRS = {
+    "fp": lambda channels, target, strides, small: (
+        FPEncoder(channels, strides),
+        FPDecoder(target),
+    ),
+    "cr": lambda channels, target, strides, small: (
+        CREncoder(channels, strides, small),
+        CRDecoder(target),
+    ),
+    "hnd": lambda channels, target, strides, small: (
+        HNDEncoder(channels),
+        HNDDecoder(target),
+    ),
+}

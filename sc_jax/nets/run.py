@@ -1,0 +1,177 @@
+"""Running nets: the only caller of flax init and apply."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sc_jax.errors import UsageError, unknown
+from sc_jax.nets.net import FINAL, INPUT, Net, resolve
+
+State = dict[str, Any]
+
+
+class Variables(NamedTuple):
+    """Parameters and state (batch statistics) by part name."""
+
+    params: dict[str, Any]
+    state: State
+
+
+class Outputs(NamedTuple):
+    """What a run gives; jit prunes what nobody reads."""
+
+    features: dict[str, Any]  # stage name -> its output, before the split's compressor
+    predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
+    bits: dict[str, jax.Array]  # split name -> f32[B], estimated
+
+
+def init(net: Net, key: jax.Array, example: Any) -> Variables:
+    """Fresh variables for `net`; `example` has the input's shape with leading B."""
+    params: dict[str, Any] = {}
+    state: State = {}
+
+    def start(name, module, *inputs):
+        folded = jax.random.fold_in(key, _hash(name))
+        rngs = {"params": folded, "noise": folded, "dropout": folded}
+        made = dict(module.init(rngs, *inputs, train=False))
+        params[name] = made.pop("params", {})
+        state[name] = made
+
+    def walk(x):
+        previous = None
+        for name in (INPUT, *net.names):
+            if name != INPUT:
+                stage = net.stages[net.names.index(name)]
+                if stage.owner is None:
+                    start(name, stage.module, x)
+                own = stage.owner or name
+                x = _apply(stage.module, params[own], state[own], x)
+            exit_, split = net.exit_at(name), net.split_at(name)
+            if exit_ is not None:
+                start(exit_.name, exit_.module, x, previous)
+                previous = _apply(
+                    exit_.module, params[exit_.name], state[exit_.name], x, previous
+                )
+            if split is not None:
+                start(split.name, split.compressor, x)
+                own = params[split.name], state[split.name]
+                x, _ = _apply(split.compressor, *own, x)
+        return params, state
+
+    return Variables(*jax.jit(walk)(example))
+
+
+def run(
+    net: Net,
+    variables: Variables,
+    x: Any,
+    *,
+    start: str = INPUT,
+    stop: str | None = None,
+    train: frozenset[str] = frozenset(),
+    key: jax.Array | None = None,
+    dtype: Any = None,
+) -> tuple[Outputs, State]:
+    """Runs the stages after `start` up to and including `stop` (default: all).
+
+    `x` is the output of `start` as the next stage sees it (decoded, if a split stands
+    there). `train` names the parts in training mode (noise, dropout, batch
+    statistics); every other part is deterministic and keeps its state: a teacher and
+    a frozen stage never drift. `dtype` (bfloat16) is the compute type of stages;
+    exits, compressors and predictions stay float32. `key` is needed when `train` is
+    not empty.
+    """
+    unknown_parts = train - set(net.parts)
+    if unknown_parts:
+        raise unknown("part", min(unknown_parts), net.parts)
+    if train and key is None:
+        raise UsageError("run needs a key when parts are in training mode")
+    first, last = resolve(net, start), resolve(net, stop) if stop else None
+    names = (INPUT, *net.names)
+    names = names[names.index(first) :]
+    if last is not None:
+        if last not in names:
+            raise UsageError(f"stop {stop!r} lies before start {start!r}")
+        names = names[: names.index(last) + 1]
+    out = Outputs({}, {}, {})
+    state = dict(variables.state)
+    previous = None
+
+    def call(name, module, *inputs, cast=None):
+        params = variables.params[name]
+        if cast is not None:
+            params, inputs = _cast(params, cast), _cast(inputs, cast)
+        training = name in train
+        rng = jax.random.fold_in(key, _hash(name)) if training else None
+        value, state[name] = _apply(
+            module, params, state[name], *inputs, rng=rng, with_state=True
+        )
+        return value
+
+    for position, name in enumerate(names):
+        if position or name != first:
+            stage = net.stages[net.names.index(name)]
+            x = call(stage.owner or name, stage.module, x, cast=dtype)
+            # A cut must not change a bit: compilers may not fuse across stages.
+            x = jax.lax.optimization_barrier(x)
+        out.features[name] = x
+        if name == first and name != INPUT:
+            continue
+        exit_, split = net.exit_at(name), net.split_at(name)
+        if exit_ is not None:
+            previous = call(exit_.name, exit_.module, _float(x), previous)
+            out.predictions[exit_.name] = previous
+        if split is not None:
+            z = x if name == INPUT else _float(x)
+            x, out.bits[split.name] = call(split.name, split.compressor, z)
+    if names[-1] == net.stages[-1].name:
+        out.predictions[FINAL] = _float(x)
+    return out, state
+
+
+def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Variables:
+    """`variables` with the named parts taken from `donor` (a teacher's stages)."""
+    absent = names - donor.params.keys()
+    if absent:
+        raise unknown("donor part", min(absent), donor.params)
+    params = {k: donor.params[k] if k in names else v for k, v in variables[0].items()}
+    state = {k: donor.state[k] if k in names else v for k, v in variables[1].items()}
+    shapes = jax.tree.map(jnp.shape, (variables, Variables(params, state)))
+    if shapes[0] != shapes[1]:
+        raise UsageError("donor parts have other shapes than the net's own")
+    return Variables(params, state)
+
+
+def _apply(module, params, state, *inputs, rng=None, with_state=False):
+    rngs = {} if rng is None else {"noise": rng, "dropout": jax.random.fold_in(rng, 1)}
+    mutable = list(state) if rng is not None else False
+    result = module.apply(
+        {"params": params, **state},
+        *inputs,
+        train=rng is not None,
+        rngs=rngs,
+        mutable=mutable,
+    )
+    value, new = result if mutable is not False else (result, state)
+    return (value, dict(new)) if with_state else value
+
+
+def _hash(name: str) -> int:
+    """A stable 31-bit number of a name (Python's own hash is salted)."""
+    number = 2166136261
+    for byte in name.encode():
+        number = ((number ^ byte) * 16777619) & 0xFFFFFFFF
+    return number & 0x7FFFFFFF
+
+
+def _cast(tree, dtype):
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
+def _float(x):
+    return _cast(x, jnp.float32)

@@ -1,0 +1,78 @@
+"""What recipes share: the data's facts, the injected student, its hints."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import flax.linen as nn
+
+from sc_jax.data import pipeline, sources
+from sc_jax.data.pipeline import Data
+from sc_jax.errors import unknown
+from sc_jax.losses.distillation import Hint
+from sc_jax.losses.terms import Reduction, Term
+from sc_jax.nets.backbones import backbone, classifier_net
+from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.net import Net, inject, resolve
+
+
+class Facts(NamedTuple):
+    """What a recipe must know of a set before it can be built."""
+
+    classes: int
+    examples: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@lru_cache
+def facts(data: Data) -> Facts:
+    """Facts of the training split of `data`."""
+    dataset = sources.load(
+        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
+    )
+    mean, std = pipeline.mean_std(dataset)
+    return Facts(len(dataset.classes), len(dataset), tuple(mean), tuple(std))
+
+
+def steps(data: Data, epochs: float) -> int:
+    """Training steps of `epochs` passes, at least one."""
+    return max(1, round(epochs * facts(data).examples / data.batch_size))
+
+
+def whole(backbone_name: str, data: Data) -> Net:
+    """The unsplit classifier for the classes and colours of `data`."""
+    known = facts(data)
+    return classifier_net(backbone_name, known.classes, known.mean, known.std)
+
+
+def student(
+    backbone_name: str, data: Data, pair: str, channels: int, compressor: nn.Module
+) -> Net:
+    """The classifier with a bottleneck of `channels` in place of its first groups."""
+    family = backbone(backbone_name)
+    if pair not in PAIRS:
+        raise unknown("bottleneck pair", pair, PAIRS)
+    modules = PAIRS[pair](channels, family.target, family.strides, family.small)
+    net = whole(backbone_name, data)
+    return inject(net, family.replaced, modules, compressor)
+
+
+def hints(
+    backbone_name: str, net: Net, *, deep: bool, over: Reduction = "sum"
+) -> tuple[Term, ...]:
+    """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
+    family = backbone(backbone_name)
+    whole_net = classifier_net(backbone_name, 2)
+    cut = Hint("decoder", resolve(whole_net, family.cut), over)
+    terms = [Term(cut, name=f"hint_{family.cut}")]
+    for group in family.hints if deep else ():
+        stage = resolve(net, group)
+        terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
+    return tuple(terms)
+
+
+def after_bottleneck(net: Net) -> tuple[str, ...]:
+    """Names of the stages behind the decoder: the teacher's own tail."""
+    return net.names[net.names.index("decoder") + 1 :]

@@ -1,0 +1,67 @@
+"""Where arrays live: one data axis over all devices of all processes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sc_jax.errors import UsageError
+
+
+def start(multihost: bool) -> None:
+    """Turns on the persistent compilation cache; joins the other processes if asked.
+
+    JAX_COMPILATION_CACHE_DIR moves the cache (default ~/.cache/sc_jax/xla); empty
+    turns it off. JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are
+    read outside of clusters that jax knows.
+    """
+    home = os.path.join(os.path.expanduser("~"), ".cache", "sc_jax", "xla")
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", home)
+    if cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if multihost:
+        number = os.environ.get("JAX_NUM_PROCESSES")
+        own = os.environ.get("JAX_PROCESS_ID")
+        try:
+            jax.distributed.initialize(
+                num_processes=int(number) if number else None,
+                process_id=int(own) if own else None,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"--multihost found no other processes ({error}); outside a cluster set "
+                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from None
+
+
+def mesh() -> Mesh:
+    """All devices along one axis "data"; Auto axes, as sort and gather need."""
+    count = jax.device_count()
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: Any, on: Mesh) -> Any:
+    """The same value on every device; host values must agree between processes."""
+    sharding = NamedSharding(on, PartitionSpec())
+
+    def put(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharding)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+    return jax.tree.map(put, tree)
+
+
+def shard(batch: Any, on: Mesh) -> Any:
+    """This process's part of a batch -> global arrays split along the leading axis."""
+    sharding = NamedSharding(on, PartitionSpec("data"))
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch
+    )

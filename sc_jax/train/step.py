@@ -1,0 +1,83 @@
+"""One training step: the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sc_jax.config import Phase, Recipe
+from sc_jax.data.pipeline import augment_on_device
+from sc_jax.losses.terms import Context, total
+from sc_jax.nets.net import FINAL, match
+from sc_jax.nets.run import State, Variables, run
+
+
+class TrainState(NamedTuple):
+    """All that a step changes; frozen parameters stand apart and are never donated."""
+
+    hot: dict[str, Any]
+    state: State
+    optimiser: Any
+
+
+def divide(recipe: Recipe, phase: Phase, variables: Variables) -> tuple[dict, dict]:
+    """Parameters by part name: (trained in this phase, frozen)."""
+    chosen = match(recipe.net, phase.trainable)
+    hot = {k: v for k, v in variables.params.items() if k in chosen}
+    return hot, {k: v for k, v in variables.params.items() if k not in chosen}
+
+
+def begin(recipe: Recipe, phase: Phase, variables: Variables) -> TrainState:
+    """The state at a phase's first step: same variables, new optimiser."""
+    hot, _ = divide(recipe, phase, variables)
+    optimiser = phase.optimiser.build(phase.steps).init(hot)
+    return TrainState(hot, variables.state, optimiser)
+
+
+def make_step(recipe: Recipe, phase: Phase) -> Callable:
+    """jitted step(train_state, cold, taught, batch, step, key) -> (train_state, metrics).
+
+    `cold` are the frozen parameters, `taught` the teacher's variables (or None), `step`
+    counts within the phase. The batch is uint8 images and int labels; augmentation runs
+    on the device. Metrics are scalars: loss, each term, gradient norm, accuracy.
+    """
+    transform = phase.optimiser.build(phase.steps)
+    training = match(recipe.net, phase.trainable)
+    dtype = None if recipe.dtype == "float32" else jnp.dtype(recipe.dtype)
+    supervised = any(hasattr(term.loss, "exit") for term in phase.terms)
+
+    def loss_of(hot, cold, state, taught, batch, step, key):
+        images, teacher = batch["image"], None
+        if recipe.teacher is not None:
+            teacher, _ = run(recipe.teacher.net, taught, images, dtype=dtype)
+            teacher = jax.lax.stop_gradient(teacher)
+        variables = Variables({**cold, **hot}, state)
+        out, state = run(
+            recipe.net, variables, images, train=training, key=key, dtype=dtype
+        )
+        context = Context(out, teacher, batch)
+        loss, values = total(phase.terms, context, step, phase.reduction)
+        if supervised:
+            right = out.predictions[FINAL].argmax(-1) == batch["label"]
+            values["accuracy"] = right.mean()
+        return loss, (state, values)
+
+    def step_once(train_state, cold, taught, batch, step, key):
+        noise, crops = jax.random.split(key)
+        images = augment_on_device(batch["image"], crops, recipe.data.augment)
+        batch = {**batch, "image": images}
+        hot, state, moments = train_state
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (state, values)), gradient = gradient_of(
+            hot, cold, state, taught, batch, step, noise
+        )
+        update, moments = transform.update(gradient, moments, hot)
+        hot = optax.apply_updates(hot, update)
+        values |= {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        return TrainState(hot, state, moments), values
+
+    return jax.jit(step_once, donate_argnums=0)
