@@ -36,7 +36,8 @@ def augment_on_host(
     if kind == "none":
         return centre_crop(image, size)
     if kind == "resized_crop":
-        image = resize_box(image, _random_box(*image.shape[:2], rng), size)
+        height, width, _ = image.shape
+        image = resize_box(image, _random_box(height, width, rng), size)
     else:
         image = centre_crop(image, size)
     if kind == "crop_flip":

@@ -84,13 +84,13 @@ def batches(
 
 
 def device_kind(dataset: Dataset, augment: str) -> str:
-    """The kind left for `augment_on_device`: "none" if `batches` has already done it."""
+    """The kind left for `augment_on_device`: "none" where `batches` did it already."""
     return augment if dataset.in_memory else "none"
 
 
 @dataclass(frozen=True)
 class _BatchSource:
-    """Batch t by random access."""
+    """source[t] is the batch of step t."""
 
     dataset: Dataset
     batch_size: int
@@ -102,9 +102,9 @@ class _BatchSource:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         data = self.dataset
-        epoch, within = divmod(step, len(data) // self.batch_size)
+        epoch, within = divmod(index, len(data) // self.batch_size)
         share = self.batch_size // self.process_count
         start = within * self.batch_size + self.process_index * share
         indices = _permutation(len(data), self.seed, epoch)[start : start + share]

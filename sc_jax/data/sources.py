@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sc_jax.data import fashion_mnist
+from sc_jax.data import fashion_mnist, folders
 from sc_jax.data.dataset import Dataset, LazyImages
 from sc_jax.errors import UsageError, unknown
 
@@ -20,6 +20,7 @@ __all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
 SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
     "fashion_mnist_12k": fashion_mnist.load_embedded,
     "fashion_mnist": fashion_mnist.load_full,
+    "folder": folders.load_folder,
 }
 SPLITS = ("train", "validation", "train+validation", "test")
 # The held-out tenth must stay the same for ever, or thresholds solved on it leak.

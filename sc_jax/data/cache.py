@@ -1,0 +1,57 @@
+"""Decoded arrays kept on disk, so that the second run starts at once.
+
+The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax; it can be deleted at any time.
+"""
+
+import hashlib
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+
+def cached(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+    """The array kept under `key`, else `make()`, which is then kept unless None.
+
+    A damaged file is made again. A cache that cannot be written costs a warning.
+    """
+    root = os.environ.get("SC_JAX_CACHE", "~/.cache/sc_jax")
+    path = Path(root).expanduser() / f"{key}.npz"
+    try:
+        with np.load(path) as arrays:
+            return arrays["array"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        array = make()
+    if array is None:
+        return None
+    try:
+        _write(path, array)
+    except OSError as error:
+        warnings.warn(f"cannot keep decoded images: {error}", stacklevel=2)
+    return array
+
+
+def key_of(label: str, files: Iterable[Path]) -> str:
+    """Digest of `label` and the files' paths, sizes, times: any change, another key."""
+    digest = hashlib.sha256(label.encode())
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    """Whole or not at all, also where two processes write at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, array=array)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
