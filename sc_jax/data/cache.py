@@ -10,11 +10,15 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 
-def cached(key: str, make: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+A = TypeVar("A", bound=np.ndarray | None)
+
+
+def cached(key: str, make: Callable[[], A]) -> A:
     """The array kept under `key`, else `make()`, which is then kept unless None.
 
     A damaged file is made again. A cache that cannot be written costs a warning.

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sc_jax.data import fashion_mnist, folders
+from sc_jax.data import fashion_mnist, folders, tfds_source
 from sc_jax.data.dataset import Dataset, LazyImages
 from sc_jax.errors import UsageError, unknown
 
@@ -21,6 +21,7 @@ SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
     "fashion_mnist_12k": fashion_mnist.load_embedded,
     "fashion_mnist": fashion_mnist.load_full,
     "folder": folders.load_folder,
+    "tfds": tfds_source.load_tfds,
 }
 SPLITS = ("train", "validation", "train+validation", "test")
 # The held-out tenth must stay the same for ever, or thresholds solved on it leak.

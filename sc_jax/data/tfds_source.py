@@ -1,0 +1,164 @@
+"""Prepared TensorFlow Datasets, read without TensorFlow: `tfds:NAME[:config]`.
+
+Only the prepared folder is looked at, never the network: asking TFDS itself for a set
+that is not there retries downloads for minutes. `launch.prepare_data` makes the folder.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sc_jax.data.cache import cached, key_of
+from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
+from sc_jax.errors import UsageError
+
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+_SPLITS = {"train": ("train",), "test": ("test", "validation")}
+_CHUNK = 500
+
+
+def load_tfds(argument: str, part: str, data_dir: str | None) -> Dataset:
+    """`part` (train or test) of the newest prepared version of the set.
+
+    The validation split is the test part where the test split is missing or, as that
+    of ImageNet, has no labels. Sets of equal-sized images up to 2 GiB are decoded once
+    into memory and kept (`sc_jax.data.cache`); others are read one by one.
+    """
+    name = f"tfds:{argument}"
+    folder = prepared_folder(argument, data_dir)
+    builder = _open(name, folder)
+    image_key, label_key = _keys(name, builder.info.features)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    split, labels = _labelled_split(name, part, builder, label_key, files)
+    read = _reader(builder, split, image_key)
+    *size, channels = builder.info.features[image_key].shape
+    if None in size or len(labels) * np.prod([*size, 3]) > MEMORY_LIMIT_BYTES:
+        indices = np.arange(len(labels))
+        images = LazyImages(lambda i: read([i])[0], indices, channels)
+    else:
+        shape = (len(labels), *size, channels)
+        key = key_of(f"tfds 1 {split} {image_key}", files)
+        images = cached(key, lambda: _fill(read, shape, np.uint8, name))
+    classes = tuple(builder.info.features[label_key].names)
+    return Dataset(name, part, classes, images, labels)
+
+
+def prepared_folder(argument: str, data_dir: str | None) -> Path:
+    """DATA_DIR/NAME[/config]/VERSION, the newest; UsageError if it was not prepared."""
+    data_dir = data_dir or DEFAULT_DATA_DIR
+    command = f"python -m launch.prepare_data --data=tfds:{argument}"
+    if data_dir != DEFAULT_DATA_DIR:
+        command += f" --data_dir={data_dir}"
+    if not argument:
+        raise UsageError("tfds needs a set: tfds:NAME[:config], as tfds:cifar10")
+    root = Path(data_dir).expanduser().joinpath(*argument.replace(":", "/").split("/"))
+    found = [path.parent for path in root.glob("*/dataset_info.json")]
+    if found:
+        return max(found, key=lambda path: _version(path.name))
+    configs = sorted({p.parent.parent.name for p in root.glob("*/*/dataset_info.json")})
+    if configs:
+        known = ", ".join(f"tfds:{argument}:{config}" for config in configs)
+        raise UsageError(f"tfds:{argument} is prepared in configurations: {known}")
+    raise UsageError(f"tfds:{argument} is not prepared in {data_dir}: run `{command}`")
+
+
+def prepare(argument: str, data_dir: str | None) -> Path:
+    """Makes the folder that `load_tfds` reads. Imports TensorFlow; uses the network."""
+    import tensorflow_datasets as tfds
+
+    root = Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+    try:
+        builder = tfds.builder(argument.replace(":", "/"), data_dir=root)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"TFDS knows no set {argument!r}: {reason}") from error
+    builder.download_and_prepare(file_format="array_record")
+    folder = prepared_folder(argument, str(root))
+    _open(f"tfds:{argument}", folder)
+    return folder
+
+
+def _open(name: str, folder: Path) -> Any:
+    """The folder's read-only builder; UsageError if it is not array_record."""
+    import tensorflow_datasets as tfds  # late: 2 s, and only this source needs it
+
+    builder = tfds.builder_from_directory(str(folder))
+    formats = {form.value for form in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise UsageError(
+            f"{folder} holds {', '.join(sorted(formats))}, not array_record: move it "
+            f"away and run `python -m launch.prepare_data --data={name}`"
+        )
+    return builder
+
+
+def _keys(name: str, features: Any) -> tuple[str, str]:
+    """Names of the image and of the class label, where there is one of each."""
+    import tensorflow_datasets as tfds
+
+    images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
+    labels = [k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)]
+    image, label = images[:1], labels[:1]
+    if "label" in labels:
+        label = ["label"]
+    if len(images) != 1 or not label or (len(labels) > 1 and label != ["label"]):
+        raise UsageError(
+            f"{name} is no set of images with one class each: it holds "
+            + ", ".join(features)
+        )
+    feature = features[image[0]]
+    if feature.np_dtype != np.uint8 or feature.shape[-1] not in (1, 3):
+        raise UsageError(f"{name} holds no 8-bit grey or RGB images: {feature}")
+    return image[0], label[0]
+
+
+def _labelled_split(
+    name: str, part: str, builder: Any, label_key: str, files: list[Path]
+) -> tuple[str, np.ndarray]:
+    """The split that serves as `part`, and its labels, int32 [N], none negative."""
+    known = builder.info.splits
+    for split in _SPLITS[part]:
+        if split not in known:
+            continue
+        shape = (known[split].num_examples,)
+        read = _reader(builder, split, label_key)
+        key = key_of(f"tfds 1 {split} {label_key}", files)
+        labels = cached(key, lambda: _fill(read, shape, np.int32, name))  # noqa: B023
+        if labels.size and labels.min() >= 0:
+            return split, labels
+    raise UsageError(f"{name} has no labelled {part} split, only {', '.join(known)}")
+
+
+def _reader(builder: Any, split: str, key: str) -> Callable[[Sequence[int]], list]:
+    """rows -> the feature `key` of each; the other features stay undecoded."""
+    import tensorflow_datasets as tfds
+
+    decoders = tfds.decode.PartialDecoding({key: True})
+    source = builder.as_data_source(split, decoders=decoders)
+    return lambda rows: [example[key] for example in source.__getitems__(rows)]
+
+
+def _fill(
+    read: Callable[[Sequence[int]], list], shape: tuple, dtype: Any, name: str
+) -> np.ndarray:
+    """All rows in one array [N, ...]."""
+    array = np.empty(shape, dtype)
+    for rows in _chunks(shape[0], name):
+        array[rows] = read(list(rows))
+    return array
+
+
+def _chunks(count: int, name: str) -> Iterator[range]:
+    """0..count in pieces, with a bar on a terminal if it lasts over 2 s."""
+    with tqdm(total=count, desc=f"decoding {name}", delay=2, disable=None) as bar:
+        for start in range(0, count, _CHUNK):
+            rows = range(start, min(start + _CHUNK, count))
+            yield rows
+            bar.update(len(rows))
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(int(piece) if piece.isdigit() else -1 for piece in name.split("."))
