@@ -1,0 +1,113 @@
+"""Bytes saved at equal accuracy, one number for two curves (Bjontegaard 2001)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+
+Curve = Sequence[tuple[float, float]]  # (bytes an example, accuracy) of each setting
+
+
+def bd_rate(reference: Curve, curve: Curve) -> float:
+    """Percent by which `curve` needs more bytes than `reference`; negative = fewer.
+
+    The mean over accuracy of the log ratio of bytes, on the accuracies both reach.
+    Log bytes is interpolated over accuracy by monotone cubics (Fritsch and Carlson
+    1980, the slopes of PCHIP) through each curve's `frontier`. nan where this has no
+    meaning; `undefined` then says why.
+    """
+    if undefined(reference, curve):
+        return float("nan")
+    a, b = frontier(reference), frontier(curve)
+    low, high = _overlap(a, b)
+    knots = np.concatenate([[low, high], a[:, 1], b[:, 1]])
+    knots = np.unique(knots[(knots >= low) & (knots <= high)])
+    # Two Gauss points integrate the cubic between two knots exactly.
+    middle, half = (knots[1:] + knots[:-1]) / 2, np.diff(knots) / 2
+    total = 0.0
+    for x in (middle - half / np.sqrt(3), middle + half / np.sqrt(3)):
+        total += np.sum(half * (_log_bytes(b, x) - _log_bytes(a, x)))
+    return float(100 * np.expm1(total / (high - low)))
+
+
+def undefined(reference: Curve, curve: Curve) -> str:
+    """Why the two have no BD-rate, in words; empty where they have one."""
+    a, b = frontier(reference), frontier(curve)
+    for name, points in (("reference", a), ("curve", b)):
+        if len(points) < 2:
+            n = len(points)
+            return f"the {name} has {n} useful setting{'s' * (n != 1)}, 2 are needed"
+    low, high = _overlap(a, b)
+    if low < high:
+        return ""
+    return (
+        f"accuracies do not overlap: reference {a[0, 1]:.4g} to {a[-1, 1]:.4g}, "
+        f"curve {b[0, 1]:.4g} to {b[-1, 1]:.4g}"
+    )
+
+
+def against_best(rivals: Mapping[str, Curve], curve: Curve) -> dict:
+    """BD-rate against the best of several curves: that leaving the least saving.
+
+    Returns {"against": name, "percent": float, "reason": ""}; both None, with the
+    reason in words, where no rival shares accuracies with the curve.
+    """
+    reasons = {name: undefined(rival, curve) for name, rival in rivals.items()}
+    rates = {n: bd_rate(rivals[n], curve) for n, why in reasons.items() if not why}
+    if rates:
+        name = max(rates, key=rates.__getitem__)
+        return {"against": name, "percent": rates[name], "reason": ""}
+    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return {"against": None, "percent": None, "reason": why or "nothing to compare to"}
+
+
+def frontier(curve: Curve) -> np.ndarray:
+    """f64[P, 2] points no other point beats, bytes and accuracy both increasing.
+
+    A setting that costs more bytes than another and is not more accurate is dropped.
+    """
+    points = np.asarray(list(curve), np.float64).reshape(-1, 2)
+    if not (np.isfinite(points).all() and (points[:, 0] > 0).all()):
+        raise UsageError(
+            "a rate curve takes pairs (bytes > 0, accuracy), all finite; "
+            "leave out local-only settings, which send nothing"
+        )
+    kept: list[np.ndarray] = []
+    for point in points[np.lexsort((-points[:, 1], points[:, 0]))]:
+        if not kept or point[1] > kept[-1][1]:
+            kept.append(point)
+    return np.array(kept).reshape(-1, 2)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The accuracies both frontiers span; first >= second: none."""
+    return max(a[0, 1], b[0, 1]), min(a[-1, 1], b[-1, 1])
+
+
+def _log_bytes(points: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """Monotone cubic through a frontier: natural log of bytes at each accuracy."""
+    x, y = points[:, 1], np.log(points[:, 0])
+    width = np.diff(x)
+    slopes = _slopes(width, np.diff(y) / width)
+    i = np.clip(np.searchsorted(x, accuracy, side="right") - 1, 0, len(width) - 1)
+    h, t = width[i], (accuracy - x[i]) / width[i]
+    left = (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * slopes[i]
+    right = t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * slopes[i + 1]
+    return left + right
+
+
+def _slopes(h: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """PCHIP derivatives at P points from P-1 widths and secants, all secants > 0."""
+    if len(d) == 1:
+        return np.array([d[0], d[0]])
+    w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
+    inner = (w1 + w2) / (w1 / d[:-1] + w2 / d[1:])
+    return np.concatenate(
+        [[_end(h[0], h[1], d[0], d[1])], inner, [_end(h[-1], h[-2], d[-1], d[-2])]]
+    )
+
+
+def _end(h0: float, h1: float, d0: float, d1: float) -> float:
+    """Three-point slope at an end, held to what keeps the end piece monotone."""
+    return max(((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1), 0.0)

@@ -1,0 +1,108 @@
+"""Pictures of results; matplotlib is imported only when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sc_jax.evaluate.report import Row
+
+# Okabe and Ito 2008: told apart with every common colour blindness.
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+_COLOURS += ["#7F3C00", "#000000"]
+_MARKERS = "osD^vPX*"
+_DASHES = ["--", ":", "-."]
+
+
+def mean_bytes(row: Row) -> float:
+    """Mean payload bytes an example; 0 where nothing is sent."""
+    return row.payload_bytes[0] if row.payload_bytes else 0.0
+
+
+def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that send something, a curve a method, fewest bytes first."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if mean_bytes(row) > 0:
+            found.setdefault(row.method, []).append(row)
+    return {m: sorted(curve, key=mean_bytes) for m, curve in found.items()}
+
+
+def rate_accuracy(
+    rows: Sequence[Row], path: str | Path, title: str, *, split: str = "test"
+) -> None:
+    """Accuracy against bytes: a line a method, a level where nothing is sent (PNG)."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 10, "axes.unicode_minus": False}):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        drawn = curves(rows)
+        for i, (method, curve) in enumerate(drawn.items()):
+            _curve(axes, i, method, curve)
+        levels = [row for row in rows if mean_bytes(row) <= 0]
+        for i, row in enumerate(levels):
+            name = " ".join(filter(None, [row.method, row.setting]))
+            axes.axhline(
+                100 * row.top1,
+                color="#555555",
+                linestyle=_DASHES[i % len(_DASHES)],
+                linewidth=1.3,
+                zorder=1,
+                label=f"{name} ({100 * row.top1:.1f} %)",
+            )
+        _finish(axes, title, split, log=bool(drawn))
+        figure.savefig(path, dpi=150, format="png")
+
+
+def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
+    """One method's line, with its settings written beside the points."""
+    x, y = [mean_bytes(row) for row in curve], [100 * row.top1 for row in curve]
+    colour = _COLOURS[index % len(_COLOURS)]
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        marker=_MARKERS[index % len(_MARKERS)],
+        markersize=7,
+        markeredgecolor="white",
+        linewidth=1.8,
+        zorder=3,
+        label=method,
+    )
+    above = index % 2 == 0  # neighbours write on opposite sides
+    for row, px, py in zip(curve, x, y):
+        axes.annotate(
+            row.setting,
+            (px, py),
+            xytext=(-5, 6) if above else (5, -6),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+            fontsize=8,
+            color=colour,
+            zorder=4,
+        )
+
+
+def _finish(axes, title: str, split: str, *, log: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12, y=0.1)
+    axes.set_xlabel("bytes per example (payload, mean)")
+    axes.set_ylabel(f"top-1 accuracy, % ({split})")
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
