@@ -1,0 +1,67 @@
+"""Frozen streams stay readable and stay what encode writes; the page's example too."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sc_jax.codec import codecs, rans
+from sc_jax.codec.tables import Tables
+from sc_jax.deploy import frame
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(ROOT / "tests/golden/codec.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(params=["c", "python"], autouse=True)
+def coder(request, monkeypatch):
+    if request.param == "c" and rans._kernel() is None:
+        pytest.skip("no compiled coder")
+    monkeypatch.setenv("SC_JAX_CODER", request.param)
+
+
+def part(golden, name: str) -> dict[str, np.ndarray]:
+    prefix = name + "/"
+    return {k[len(prefix) :]: v for k, v in golden.items() if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("name", ["runs", "mixed"])
+def test_streams(golden, name):
+    tables = Tables.from_arrays(part(golden, "tables"))
+    case = part(golden, name)
+    rows, symbols = case.get("rows"), case["symbols"]
+    stream = case["stream"].tobytes()
+    assert rans.encode(symbols, tables, rows) == stream
+    assert np.array_equal(rans.decode(stream, symbols.size, tables, rows), symbols)
+
+
+@pytest.mark.parametrize("name", ["raw16", "affine5", "factorized"])
+def test_codecs(golden, name):
+    case = part(golden, name)
+    codec = codecs.from_arrays(case)
+    wire = frame.unpack(case["frame"].tobytes())
+    assert wire.codec == codecs.IDS[codecs.kind(codec)]
+    assert (wire.split, wire.shape) == (3, codec.shape)
+    assert np.array_equal(codec.decode(wire.payload), case["z_hat"])
+    assert codec.encode(golden["z"]) == wire.payload
+
+
+def test_the_example_of_the_page():
+    page = (ROOT / "docs/bitstream.md").read_text()
+    streams = [
+        bytes.fromhex(text)
+        for text in re.findall(r"^    ((?:[0-9a-f]{2} ?)+)$", page, re.M)
+    ]
+    cdf = np.array([[0, 16384, 49152, 65280, 65536]], np.uint32)
+    tables = Tables(cdf, np.array([4], np.int32), np.array([-1], np.int32))
+    codec = codecs.FactorizedCodec((6, 1), tables, np.zeros(1, np.float32))
+    z = np.array([[0], [1], [-1], [5], [0], [0]], np.float32)
+    payload = codec.encode(z)
+    affine = codecs.AffineCodec((3,), 3).encode(np.array([-1, 0.75, 2.5], np.float32))
+    assert streams == [payload, affine, frame.pack(4, 2, (6, 1), payload)]
