@@ -111,6 +111,28 @@ class HNDDecoder(nn.Module):
         return nn.avg_pool(x, (2, 2))
 
 
+class AutoEncoder(nn.Module):
+    """3x3 to half the channels, ReLU, 3x3 to `channels`; the side stays."""
+
+    channels: int = 3
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = ConvNorm(x.shape[-1] // 2, 3)(x, train=train)
+        return Conv(self.channels, 3)(x)
+
+
+class AutoDecoder(nn.Module):
+    """Two 3x3 convolutions back to t channels; ends in ReLU, as the feature does."""
+
+    target: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = ConvNorm(2 * self.target, 3)(x, train=train)
+        return ConvNorm(self.target, 3)(x, train=train)
+
+
 def resnet_stem(x, train):
     """7x7/2 convolution to 64, batch norm, ReLU, 3x3/2 max pool; inside a module."""
     x = ConvNorm(64, 7, 2, padding=3)(x, train=train)

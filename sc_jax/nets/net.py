@@ -174,7 +174,7 @@ def insert(
     pair: tuple[nn.Module, nn.Module],
     compressor: nn.Module,
 ) -> Net:
-    """An encoder/decoder pair after a stage; nothing is replaced (feature autoencoder)."""
+    """An encoder/decoder pair after a stage, replacing nothing (an autoencoder)."""
     at = _index(net, after)
     new = (Stage("encoder", pair[0]), Stage("decoder", pair[1]))
     stages = net.stages[:at] + new + net.stages[at:]

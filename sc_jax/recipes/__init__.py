@@ -6,11 +6,23 @@ from collections.abc import Callable
 
 from sc_jax.config import Recipe
 from sc_jax.errors import UsageError, unknown
+from sc_jax.recipes.bottlefit import bottlefit
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.cross_entropy import cross_entropy
 from sc_jax.recipes.entropic_student import entropic_student
+from sc_jax.recipes.ghnd import ghnd
+from sc_jax.recipes.hnd import hnd
+from sc_jax.recipes.knowledge_distillation import knowledge_distillation
+from sc_jax.recipes.reconstruction import reconstruction
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "classifier": classifier,
+    "cross_entropy": cross_entropy,
+    "knowledge_distillation": knowledge_distillation,
+    "reconstruction": reconstruction,
+    "hnd": hnd,
+    "ghnd": ghnd,
+    "bottlefit": bottlefit,
     "entropic_student": entropic_student,
 }
 
@@ -23,17 +35,15 @@ def knobs_of(name: str) -> dict[str, inspect.Parameter]:
 
 
 def build(name: str, knobs: dict) -> Recipe:
-    """The recipe, or one line about an unknown name, knob or a value of a wrong type."""
+    """The recipe, or one line about an unknown name, knob or a wrongly typed value."""
     known = knobs_of(name)
     for knob, value in knobs.items():
         if knob not in known:
             raise unknown(f"knob of {name}", knob, known)
         kind = known[knob].annotation
         allowed = (int, float) if kind is float else kind
-        if (
-            (isinstance(value, bool)
-            and kind is not bool)
-            or not isinstance(value, allowed)
+        if (isinstance(value, bool) and kind is not bool) or not isinstance(
+            value, allowed
         ):
             raise UsageError(f"knob {knob}={value!r} of {name} is not {_show(kind)}")
     return RECIPES[name](**knobs)

@@ -1,0 +1,60 @@
+"""Generalised head network distillation: hints at the cut and at all later groups.
+
+    python -m launch.train --recipe=ghnd:channels=3
+
+Matsubara & Levorato 2020 (survey Eq. 7, every lambda 1), the CR+BQ bottleneck of the
+SC2 benchmark: sums of squares, Adam 1e-3, x0.1 at a quarter, half and three quarters; no
+quantisation in training, 8 bit at test. Expected: at or above HND.
+"""
+
+from sc_jax.compressors.simple import Affine
+from sc_jax.config import Optimiser, Phase, Recipe
+from sc_jax.recipes import common
+from sc_jax.recipes.classifier import classifier
+
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
+
+
+def ghnd(
+    *,
+    channels: int = 3,
+    bits: int = 8,
+    pair: str = "cr",
+    epochs: float = 18.0,
+    backbone: str = "cnn",
+    data: str = "fashion_mnist_12k",
+    teacher_epochs: float = 12.0,
+    augment: str = "crop_flip",
+    image_size: int | None = None,
+    data_dir: str | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """One phase: squared errors at all groups; only the bottleneck is trained."""
+    teacher = classifier(
+        backbone=backbone,
+        data=data,
+        epochs=teacher_epochs,
+        augment=augment,
+        image_size=image_size,
+        data_dir=data_dir,
+        seed=seed,
+    )
+    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    phase = Phase(
+        "generalised",
+        common.steps(teacher.data, epochs),
+        common.hints(backbone, net, deep=True),
+        trainable=("encoder", "decoder"),
+        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.25, 0.5, 0.75)),
+        reduction="sum",
+    )
+    return Recipe(
+        "ghnd",
+        "GHND",
+        teacher.data,
+        net,
+        (phase,),
+        teacher,
+        setting=f"{channels} channels, {bits} bit",
+        seed=seed,
+    )

@@ -1,0 +1,63 @@
+"""Knowledge distillation of a bottleneck from the unsplit classifier.
+
+    python -m launch.train --recipe=knowledge_distillation:channels=3
+
+Hinton et al. 2014; baseline of Matsubara et al. 2019 (survey Eq. 3-4): alpha 0.5,
+temperature 1, the whole net trained. Published with SGD 1e-3 over 20 ImageNet epochs;
+short schedules here use Adam. Expected: above cross-entropy, below HND.
+"""
+
+from sc_jax.compressors.simple import Affine
+from sc_jax.config import Optimiser, Phase, Recipe
+from sc_jax.losses.distillation import KnowledgeDistillation
+from sc_jax.losses.terms import Term
+from sc_jax.recipes import common
+from sc_jax.recipes.classifier import classifier
+
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
+
+
+def knowledge_distillation(
+    *,
+    channels: int = 3,
+    bits: int = 8,
+    pair: str = "cr",
+    epochs: float = 18.0,
+    alpha: float = 0.5,
+    tau: float = 1.0,
+    backbone: str = "cnn",
+    data: str = "fashion_mnist_12k",
+    teacher_epochs: float = 12.0,
+    augment: str = "crop_flip",
+    image_size: int | None = None,
+    data_dir: str | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """One phase: alpha CE + (1 - alpha) tau^2 KL to the teacher, all parts trained."""
+    teacher = classifier(
+        backbone=backbone,
+        data=data,
+        epochs=teacher_epochs,
+        augment=augment,
+        image_size=image_size,
+        data_dir=data_dir,
+        seed=seed,
+    )
+    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    phase = Phase(
+        "distil",
+        common.steps(teacher.data, epochs),
+        (Term(KnowledgeDistillation(alpha, tau), name="distillation"),),
+        trainable=("*",),
+        optimiser=Optimiser("adam", 1e-3, "cosine"),
+    )
+    return Recipe(
+        "knowledge_distillation",
+        "Knowledge distillation",
+        teacher.data,
+        net,
+        (phase,),
+        teacher,
+        setting=f"{channels} channels, {bits} bit",
+        seed=seed,
+    )
