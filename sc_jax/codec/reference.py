@@ -1,6 +1,6 @@
 """The coder in plain Python: the same bytes as rans.c, for machines without it.
 
-About a hundred times slower than the compiled kernel. docs/bitstream.md specifies it.
+About sixty times slower than the compiled kernel. docs/bitstream.md specifies it.
 """
 
 from bisect import bisect_right
