@@ -10,10 +10,9 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-
 
 A = TypeVar("A", bound=np.ndarray | None)
 
@@ -25,17 +24,15 @@ def cached(key: str, make: Callable[[], A]) -> A:
     """
     root = os.environ.get("SC_JAX_CACHE", "~/.cache/sc_jax")
     path = Path(root).expanduser() / f"{key}.npz"
-    try:
-        with np.load(path) as arrays:
-            return arrays["array"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        array = make()
-    if array is None:
-        return None
-    try:
-        _write(path, array)
-    except OSError as error:
-        warnings.warn(f"cannot keep decoded images: {error}", stacklevel=2)
+    kept = _read(path)
+    if kept is not None:
+        return kept
+    array = make()
+    if array is not None:
+        try:
+            _write(path, array)
+        except OSError as error:
+            warnings.warn(f"cannot keep decoded images: {error}", stacklevel=2)
     return array
 
 
@@ -46,6 +43,15 @@ def key_of(label: str, files: Iterable[Path]) -> str:
         stat = path.stat()
         digest.update(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> Any:
+    """The array, or None where there is no whole file."""
+    try:
+        with np.load(path) as arrays:
+            return arrays["array"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _write(path: Path, array: np.ndarray) -> None:

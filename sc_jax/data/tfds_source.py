@@ -133,10 +133,13 @@ def _labelled_split(
 
 
 def _reader(builder: Any, split: str, key: str) -> Callable[[Sequence[int]], list]:
-    """rows -> the feature `key` of each; the other features stay undecoded."""
+    """rows -> the feature `key` of each; other images stay undecoded."""
     import tensorflow_datasets as tfds
 
-    decoders = tfds.decode.PartialDecoding({key: True})
+    skip = tfds.decode.SkipDecoding()  # PartialDecoding needs TensorFlow's reader
+    others = {k: v for k, v in builder.info.features.items() if k != key}
+    image = tfds.features.Image
+    decoders = {k: skip for k, v in others.items() if isinstance(v, image)}
     source = builder.as_data_source(split, decoders=decoders)
     return lambda rows: [example[key] for example in source.__getitems__(rows)]
 
