@@ -1,10 +1,17 @@
 """Bytes saved at equal accuracy, one number for two curves (Bjontegaard 2001)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sc_jax.errors import UsageError
+from sc_jax.evaluate.plots import curves, mean_bytes
+
+if TYPE_CHECKING:
+    from sc_jax.evaluate.report import Row
 
 Curve = Sequence[tuple[float, float]]  # (bytes an example, accuracy) of each setting
 
@@ -60,6 +67,28 @@ def against_best(rivals: Mapping[str, Curve], curve: Curve) -> dict:
         return {"against": name, "percent": rates[name], "reason": ""}
     why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return {"against": None, "percent": None, "reason": why or "nothing to compare to"}
+
+
+def of_rows(rows: Sequence[Row]) -> list[dict]:
+    """`against_best` of the classical curves, of each learned one of two settings."""
+    families = {row.method: row.family for row in rows}
+    points = {
+        method: [(mean_bytes(row), row.top1) for row in curve]
+        for method, curve in curves(rows).items()
+    }
+    classical = {m: p for m, p in points.items() if families[m] == "classical"}
+    return [
+        {"method": method, **against_best(classical, curve)}
+        for method, curve in points.items()
+        if families[method] == "learned" and len(curve) > 1
+    ]
+
+
+def sentence(entry: dict) -> str:
+    """An entry of `of_rows` as a line of Markdown."""
+    if entry["percent"] is None:
+        return f"- {entry['method']}: not defined ({entry['reason']})"
+    return f"- {entry['method']}: {entry['percent']:+.1f} % against {entry['against']}"
 
 
 def frontier(curve: Curve) -> np.ndarray:

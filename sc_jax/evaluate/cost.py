@@ -15,6 +15,10 @@ from sc_jax.errors import UsageError
 _OPAQUE = {"pallas_call", "pure_callback", "io_callback", "ffi_call", "shard_map"}
 _OPAQUE |= {"ragged_dot", "ragged_dot_general", "xla_pmap"}
 
+# Part of the key of jit's trace cache: a jitted function traced before, with the fast
+# path, is traced again for counting, and what counting traced is never run.
+_counting = jax.make_user_context(default_value=False)
+
 
 def macs(fn: Callable, *args: Any) -> int:
     """Multiply-accumulates of one call of `fn`; trace with batch 1 for one example.
@@ -29,7 +33,8 @@ def macs(fn: Callable, *args: Any) -> int:
     # Late: evaluate must import without the nets, and nets may import cost.
     from sc_jax.nets import convolution
 
-    with convolution.plain():  # the CPU fast path would hide the convolutions
+    # The CPU fast path would hide the convolutions.
+    with _counting(True), convolution.plain():
         closed = jax.make_jaxpr(fn)(*args)
     used = [True] * len(closed.jaxpr.outvars)
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, used)
@@ -72,21 +77,25 @@ def _equation(eqn: JaxprEqn) -> int:
 def _dot(eqn: JaxprEqn) -> int:
     """Entries of the output, times the length of what is summed for each."""
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    left = eqn.invars[0].aval.shape
-    return prod(eqn.outvars[0].aval.shape) * prod(left[d] for d in contracted)
+    left = _shape(eqn.invars[0])
+    return prod(_shape(eqn.outvars[0])) * prod(left[d] for d in contracted)
 
 
 def _convolution(eqn: JaxprEqn) -> int:
     """Entries of the output, times taps, times input channels of a group."""
     # rhs_spec: (output channels, input channels of one group, *space)
     outputs, *rest = eqn.params["dimension_numbers"].rhs_spec
-    data, kernel = (v.aval.shape for v in eqn.invars)
-    count = prod(eqn.outvars[0].aval.shape) * prod(kernel[d] for d in rest)
+    data, kernel = map(_shape, eqn.invars)
+    count = prod(_shape(eqn.outvars[0])) * prod(kernel[d] for d in rest)
     if prod(eqn.params["lhs_dilation"]) == 1:
         return count
     taps = prod(kernel[d] for d in rest[1:])
     groups = eqn.params["feature_group_count"] * eqn.params["batch_group_count"]
     return min(count, prod(data) * taps * kernel[outputs] // groups)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _jaxprs(eqn: JaxprEqn) -> Iterator[Jaxpr]:

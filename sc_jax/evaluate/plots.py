@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from sc_jax.evaluate.report import Row
 
@@ -14,6 +16,7 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 _COLOURS += ["#7F3C00", "#000000"]
 _MARKERS = "osD^vPX*"
 _DASHES = ["--", ":", "-."]
+_CORNERS = [(-1, 1), (1, -1), (1, 1), (-1, -1)]  # left or right, above or below
 
 
 def mean_bytes(row: Row) -> float:
@@ -39,7 +42,7 @@ def rate_accuracy(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"font.size": 10, "axes.unicode_minus": False}):
-        figure = Figure(figsize=(8, 5), layout="constrained")
+        figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         drawn = curves(rows)
@@ -57,11 +60,13 @@ def rate_accuracy(
                 label=f"{name} ({100 * row.top1:.1f} %)",
             )
         _finish(axes, title, split, log=bool(drawn))
+        if drawn:
+            _label(figure, axes, drawn)
         figure.savefig(path, dpi=150, format="png")
 
 
 def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
-    """One method's line, with its settings written beside the points."""
+    """One method's line."""
     x, y = [mean_bytes(row) for row in curve], [100 * row.top1 for row in curve]
     colour = _COLOURS[index % len(_COLOURS)]
     axes.plot(
@@ -75,19 +80,60 @@ def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
         zorder=3,
         label=method,
     )
-    above = index % 2 == 0  # neighbours write on opposite sides
-    for row, px, py in zip(curve, x, y):
-        axes.annotate(
-            row.setting,
-            (px, py),
-            xytext=(-5, 6) if above else (5, -6),
-            textcoords="offset points",
-            ha="right" if above else "left",
-            va="bottom" if above else "top",
-            fontsize=8,
-            color=colour,
-            zorder=4,
-        )
+
+
+def _label(figure, axes, drawn: dict[str, list[Row]]) -> None:
+    """Settings beside their points, each at the corner with the most room."""
+    from matplotlib.patheffects import withStroke
+
+    figure.draw_without_rendering()  # fixes the layout, so that pixels mean something
+    pixels = {
+        method: axes.transData.transform([(mean_bytes(r), 100 * r.top1) for r in curve])
+        for method, curve in drawn.items()
+    }
+    taken = np.concatenate([_filled(p) for p in pixels.values()])
+    halo = withStroke(linewidth=2.5, foreground="white")
+    for i, (method, curve) in enumerate(drawn.items()):
+        for row, point in zip(curve, pixels[method]):
+            if not row.setting:
+                continue
+            half = np.array([5.5 * len(row.setting), 9.0])  # of the text, in pixels
+            dx, dy = max(_CORNERS, key=lambda c: _room(taken, point, half, c))
+            taken = np.concatenate([taken, _text(point, half, (dx, dy))])
+            text = axes.annotate(
+                row.setting,
+                point,
+                xycoords="figure pixels",
+                xytext=(6 * dx, 5 * dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right",
+                va="bottom" if dy > 0 else "top",
+                fontsize=8,
+                color=_COLOURS[i % len(_COLOURS)],
+                zorder=4,
+            )
+            text.set_path_effects([halo])
+
+
+def _filled(points: np.ndarray) -> np.ndarray:
+    """f[P, 2] corners of a polyline -> points along it, 16 a segment."""
+    steps = np.linspace(0, 1, 17)[:, None, None]
+    between = points[:-1] + steps * (points[1:] - points[:-1])
+    return np.concatenate([points, between.reshape(-1, 2)])
+
+
+def _text(point: np.ndarray, half: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    """Five points along the middle of a text written at a corner of a point."""
+    middle = point + np.array(corner) * (half + 12)
+    return middle + np.linspace(-1, 1, 5)[:, None] * half * [1, 0]
+
+
+def _room(
+    taken: np.ndarray, point: np.ndarray, half: np.ndarray, corner: tuple[int, int]
+) -> float:
+    """Pixels from a text to what is drawn nearest, 40 at most: more is no better."""
+    text = _text(point, half, corner)
+    return min(float(np.linalg.norm(taken[:, None] - text, axis=-1).min()), 40.0)
 
 
 def _finish(axes, title: str, split: str, *, log: bool) -> None:

@@ -57,7 +57,7 @@ def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) 
         "title": title,
         "facts": facts,
         "rows": [{"split": split, **dataclasses.asdict(row)} for row in rows],
-        "bd_rates": [{"split": split, **entry} for entry in bd_rates(rows)],
+        "bd_rates": [{"split": split, **entry} for entry in bd_rate.of_rows(rows)],
     }
     text = json.dumps(document, indent=2, allow_nan=False, default=_plain) + "\n"
     page = _markdown(rows, title, facts)
@@ -76,24 +76,10 @@ def read(workdir: str | Path) -> list[Row]:
         raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
     names = [field.name for field in dataclasses.fields(Row)]
     rows = json.loads(path.read_text("utf-8"))["rows"]
-    values = [{name: row[name] for name in names} for row in rows]
     pairs = [name for name in names if name.endswith("_bytes")]
-    return [Row(**v | {n: v[n] and tuple(v[n]) for n in pairs}) for v in values]
-
-
-def bd_rates(rows: Sequence[Row]) -> list[dict]:
-    """`bd_rate.against_best` of each learned curve of two settings or more."""
-    families = {row.method: row.family for row in rows}
-    points = {
-        method: [(plots.mean_bytes(row), row.top1) for row in curve]
-        for method, curve in plots.curves(rows).items()
-    }
-    classical = {m: p for m, p in points.items() if families[m] == "classical"}
-    return [
-        {"method": method, **bd_rate.against_best(classical, curve)}
-        for method, curve in points.items()
-        if families[method] == "learned" and len(curve) > 1
-    ]
+    for row in rows:
+        row |= {name: row[name] and tuple(row[name]) for name in pairs}
+    return [Row(**{name: row[name] for name in names}) for row in rows]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -146,13 +132,11 @@ def _cells(row: Row) -> list[str]:
 
 def human(count: float) -> str:
     """Three digits and a unit: 0, 950, 12.3 k, 4.10 M, 1.20 G."""
-    for unit in ("", " k", " M", " G"):
-        # 999.5 would print as 1000
-        if count < 999.5:
-            digits = 0 if not unit else 2 - int(math.log10(max(count, 1)))
-            return f"{count:.{digits}f}{unit}"
-        count /= 1000
-    return f"{count:.3g} T"
+    count = float(f"{count:.3g}")
+    power = min(int(math.log10(max(count, 1))), 14)
+    unit = ["", " k", " M", " G", " T"][power // 3]
+    digits = 2 - power % 3 if unit else 0
+    return f"{count / 1000 ** (power // 3):.{digits}f}{unit}"
 
 
 _HOW_TO_READ = """\
@@ -170,12 +154,9 @@ def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     split = facts["split"]
     heads = [h.replace("top-1 %", f"top-1 % ({split})") for h in _HEADINGS]
     rules = ["---", "---", *["---:"] * (len(heads) - 2)]
-    rates = [_sentence(entry) for entry in bd_rates(rows)]
-    times = [
-        f"- {row.method} {row.setting}: {_fact(row.seconds)}"
-        for row in rows
-        if row.seconds
-    ]
+    rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
+    timed = [row for row in rows if row.seconds]
+    times = [f"- {row.method} {row.setting}: {_fact(row.seconds)}" for row in timed]
     parts = [
         f"# {title}",
         _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
@@ -194,15 +175,12 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _sentence(entry: dict) -> str:
-    if entry["percent"] is None:
-        return f"- {entry['method']}: not defined ({entry['reason']})"
-    return f"- {entry['method']}: {entry['percent']:+.1f} % against {entry['against']}"
-
-
 def _fact(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
+        return ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in value.items()
+        )
     return f"`{value}`"
 
 

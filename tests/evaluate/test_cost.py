@@ -164,10 +164,23 @@ def test_the_librarys_convolution_is_seen_through_its_fast_path():
     from sc_jax.nets.convolution import conv2d
 
     def strided(x, kernel):
-        return conv2d(x, kernel, strides=(2, 2))
+        return conv2d(x, kernel, strides=(2, 2), padding="SAME")
 
     got = macs(strided, shape(1, 32, 32, 3), shape(3, 3, 3, 8))
     assert got == 16 * 16 * 9 * 3 * 8
+
+
+def test_a_function_jitted_before_is_seen_through_its_fast_path():
+    from sc_jax.nets.convolution import conv2d
+
+    @jax.jit
+    def depthwise(x, kernel):
+        return conv2d(x, kernel, padding="SAME", groups=4)
+
+    args = shape(1, 8, 8, 4), shape(3, 3, 1, 4)
+    before = str(jax.make_jaxpr(depthwise)(*args))  # fills the cache of jit
+    assert macs(depthwise, *args) == 64 * 9 * 4
+    assert str(jax.make_jaxpr(depthwise)(*args)) == before
 
 
 def test_parameters_counts_arrays_shapes_and_scalars():

@@ -1,0 +1,139 @@
+"""The report: what is written can be read, and says what it measured."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import plots, report
+from sc_jax.evaluate.bd_rate import against_best, of_rows
+from sc_jax.evaluate.report import Row, human, table
+
+FACTS = {"seed": np.int64(7), "machine": {"cores": 2}, "loss": jnp.float32(0.5)}
+
+
+def row(method, setting, family, top1, size, **more):
+    sizes = {} if size is None else {"payload_bytes": (size, 1.5 * size)}
+    none = dict.fromkeys(("payload_bytes", "framed_bytes", "pickle_bytes"))
+    values = {**none, "estimated_bits": None, "head_parameters": 0, "head_macs": 0}
+    return Row(method, setting, family, top1, 1000, **{**values, **sizes, **more})
+
+
+ROWS = [
+    row("teacher", "", "reference", 0.93, None, head_parameters=11_173_962),
+    row("local-only", "", "reference", 0.87, 0, head_macs=40_813_184),
+    row("JPEG", "q=90", "classical", 0.9, 1000),
+    row("JPEG", "q=10", "classical", 0.6, 500, seconds={"encode": 0.001}),
+    row("WebP", "q=90", "classical", 0.9, 400),
+    row("WebP", "q=10", "classical", 0.6, 200),
+    row("Student", "beta=1", "learned", 0.6, 100, estimated_bits=790.5),
+    row("Student", "beta=0.1", "learned", 0.9, 200, framed_bytes=(212, 312)),
+    row("BottleFit", "", "learned", 0.8, 300),
+]
+
+
+def test_write_then_read(tmp_path):
+    report.write(ROWS, tmp_path / "new", title="A title", facts=FACTS)
+    assert report.read(tmp_path / "new") == ROWS
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["rate_accuracy.png", "report.json", "report.md"]
+    found = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert found["facts"]["seed"] == 7 and found["facts"]["loss"] == 0.5
+    assert {entry["split"] for entry in found["rows"] + found["bd_rates"]} == {"test"}
+    with Image.open(tmp_path / "new" / "rate_accuracy.png") as image:
+        assert image.size == (1200, 750)
+
+
+def test_the_page_names_split_rates_and_facts(tmp_path):
+    report.write(ROWS, tmp_path, title="T", facts={**FACTS, "split": "validation"})
+    page = (tmp_path / "report.md").read_text("utf-8")
+    assert "top-1 % (validation)" in page and "(test)" not in page
+    assert "- Student: -50.0 % against WebP" in page
+    assert "| JPEG | q=90 | 90.00 | 1,000.0 | 1,500.0 | – |" in page
+    assert "- JPEG q=10: encode 0.001" in page
+    assert "- machine: cores 2" in page
+
+
+def test_bd_rates_are_against_the_classical_curve_hardest_to_beat():
+    (entry,) = of_rows(ROWS)
+    assert (entry["method"], entry["against"]) == ("Student", "WebP")
+    assert entry["percent"] == pytest.approx(-50)
+    (alone,) = of_rows([r for r in ROWS if r.family != "classical"])
+    assert alone["percent"] is None and alone["reason"] == "nothing to compare to"
+
+
+def test_bd_rates_say_why_there_is_none(tmp_path):
+    apart = [dataclasses.replace(r, top1=r.top1 / 10) for r in ROWS[6:8]]
+    report.write([*ROWS[:4], *apart], tmp_path, title="T", facts={})
+    page = (tmp_path / "report.md").read_text("utf-8")
+    assert "- Student: not defined (JPEG: accuracies do not overlap" in page
+    assert against_best({"A": []}, [(1, 0.1), (2, 0.2)])["percent"] is None
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    report.write(ROWS, tmp_path, title="old", facts={})
+    before = (tmp_path / "rate_accuracy.png").read_bytes()
+
+    def half(rows, path, title, *, split):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(plots, "rate_accuracy", half)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(ROWS, tmp_path, title="new", facts={})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        report.write(ROWS, tmp_path, title="new", facts={"loss": float("nan")})
+    assert (tmp_path / "rate_accuracy.png").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_table_is_aligned_and_shows_none_as_a_dash():
+    heading, rule, teacher, *_, last = table(ROWS).splitlines()
+    assert len(heading) == len(rule) == len(teacher) == len(last)
+    assert teacher.split() == ["teacher", "–", "93.00", *"––––––"[:5], "11.2", "M", "0"]
+    assert heading.startswith("method") and heading.endswith("encoder MACs")
+    assert "790.5" in table(ROWS) and "212.0" in table(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        *[(0, "0"), (7, "7"), (999, "999"), (1000, "1.00 k"), (12_345, "12.3 k")],
+        *[(99_960, "100 k"), (999_700, "1.00 M"), (4_100_000_000, "4.10 G")],
+        *[(9_999, "10.0 k"), (5.2e12, "5.20 T")],
+    ],
+)
+def test_human_units(count, text):
+    assert human(count) == text
+
+
+def test_machine_is_json():
+    facts = report.machine()
+    assert facts["cores"] >= 1 and facts["cpu"]
+    assert {"jax", "flax", "numpy", "platform"} <= set(facts)
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_curves_drop_what_sends_nothing_and_sort_by_bytes():
+    found = plots.curves(ROWS)
+    assert list(found) == ["JPEG", "WebP", "Student", "BottleFit"]
+    assert [r.setting for r in found["JPEG"]] == ["q=10", "q=90"]
+
+
+@pytest.mark.parametrize("rows", [ROWS[:2], ROWS[2:3], ROWS[2:] * 3], ids=len)
+def test_pictures_of_few_and_many_rows(rows, tmp_path):
+    plots.rate_accuracy(rows, tmp_path / "a.png", "T")
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_mistakes_are_usage_errors(tmp_path):
+    with pytest.raises(UsageError, match=r"share in 0\.\.1, not 93"):
+        row("teacher", "", "reference", 93, None)
+    with pytest.raises(UsageError, match="at least one row"):
+        report.write([], tmp_path, title="T", facts={})
+    with pytest.raises(UsageError, match=r"report\.json is missing"):
+        report.read(tmp_path)
