@@ -47,8 +47,8 @@ def conv2d(
 ) -> jax.Array:
     """[B, H, W, Cin], [kh, kw, Cin / groups, Cout] -> [B, H', W', Cout].
 
-    `padding` is "SAME", "VALID" or ((low, high), (low, high)) of zeros. Reverse mode
-    only on CPU (no jvp).
+    `padding` is "SAME", "VALID" or ((low, high), (low, high)) of zeros. On CPU
+    there is reverse mode only (no jvp).
     """
     strides = (int(strides[0]), int(strides[1]))
     if isinstance(padding, str):
@@ -57,10 +57,18 @@ def conv2d(
     pads = ((int(top), int(bottom)), (int(left), int(right)))
     if _plain.get() or jax.default_backend() != "cpu":
         return _convolve(x, kernel, strides, pads, groups)
-    return _conv2d(x, kernel, strides, pads, groups)
+    if groups > 1 and kernel.shape[2] == 1 and kernel.shape[3] == groups:
+        return _depthwise(x, kernel, strides, pads)
+    if groups > 1:
+        return _convolve(x, kernel, strides, pads, groups)
+    if kernel.shape[:2] == (1, 1) and pads == _NONE:
+        x = x[:, :: strides[0], :: strides[1]]
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # gradient 8 x XLA's at 56 px
+        return y.reshape(*x.shape[:3], -1)
+    return _conv2d(x, kernel, strides, pads)
 
 
-def _convolve(x, kernel, strides, pads, groups):
+def _convolve(x, kernel, strides, pads, groups=1):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -71,83 +79,72 @@ def _convolve(x, kernel, strides, pads, groups):
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv2d(x, kernel, strides, pads, groups):
-    if _is_pointwise(kernel, pads, groups):
-        return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    if _is_depthwise(kernel, groups):
-        taps = _taps(x, kernel.shape, strides, pads)
-        return sum(tap * kernel[i, j, 0] for (i, j), tap in taps)
-    return _steered(x, kernel, strides, pads, groups)
+def _depthwise(x, kernel, strides, pads):
+    """Sum of shifted products; its derivatives are sums of shifted products too."""
+    taps = _taps(x.astype(jnp.float32), kernel.shape, strides, pads)
+    wide = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    products = [tap * row for tap, row in zip(taps, wide)]
+    return sum(products[1:], products[0]).astype(x.dtype)
 
 
-def _forward(x, kernel, strides, pads, groups):
-    return _conv2d(x, kernel, strides, pads, groups), (x, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x, kernel, strides, pads):
+    return _steered(x, kernel, strides, pads)
 
 
-def _backward(strides, pads, groups, residual, dy):
+def _forward(x, kernel, strides, pads):
+    return _steered(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides, pads, residual, dy):
     x, kernel = residual
-    dx = _input_gradient(x.shape, kernel, dy, strides, pads, groups)
-    return dx, _kernel_gradient(x, kernel, dy, strides, pads, groups)
+    dx = _input_gradient(x.shape, kernel, dy, strides, pads)
+    return dx, _kernel_gradient(x, kernel, dy, strides, pads)
 
 
 _conv2d.defvjp(_forward, _backward)
 
 
-def _is_pointwise(kernel, pads, groups) -> bool:
-    return kernel.shape[:2] == (1, 1) and groups == 1 and pads == _NONE
+def _steered(x, kernel, strides, pads):
+    """XLA's convolution, unless the CPU backend would take one of its slow paths.
 
-
-def _is_depthwise(kernel, groups) -> bool:
-    return groups > 1 and kernel.shape[2] == 1 and kernel.shape[3] == groups
-
-
-def _steered(x, kernel, strides, pads, groups):
-    """XLA's convolution, its arguments kept off two slow paths of the CPU backend.
-
-    A kernel larger than the image takes a naive loop (20 x at 3x3 on 2x2), hence zeros
-    in the image itself. One with no padding at all takes a slow packing (2 to 4 x at
-    2x2, 56 px), hence a row of zeros whose output row is dropped.
+    A kernel larger than the image takes a naive loop: taps side by side and one product
+    (25 x at 3x3 on 2x2 px). No padding at all takes a slow packing: one row of zeros
+    whose output row is dropped (2 to 4 x at 2x2, 56 px).
     """
-    if kernel.shape[0] > x.shape[1] or kernel.shape[1] > x.shape[2]:
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        pads = _NONE
-    if pads != _NONE or kernel.shape[:2] == (1, 1):
-        return _convolve(x, kernel, strides, pads, groups)
-    y = _convolve(x, kernel, strides, ((0, strides[0]), (0, 0)), groups)
-    return y[:, :-1]
+    kh, kw, _, cout = kernel.shape
+    if kh > x.shape[1] or kw > x.shape[2]:
+        taps = jnp.concatenate(_taps(x, kernel.shape, strides, pads), -1)
+        return taps @ kernel.reshape(-1, cout)
+    if pads != _NONE or (kh, kw) == (1, 1):
+        return _convolve(x, kernel, strides, pads)
+    return _convolve(x, kernel, strides, ((0, strides[0]), (0, 0)))[:, :-1]
 
 
 def _taps(x, kernel_shape, strides, pads):
-    """Pairs (i, j), [B, H', W', Cin]: the inputs that kernel[i, j] multiplies."""
+    """[B, H', W', Cin] for each place of the kernel: the inputs that it multiplies."""
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (kh, kw), (sh, sw) = kernel_shape[:2], strides
     height, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
-    for i in range(kh):
-        for j in range(kw):
-            yield (i, j), x[:, i : i + height : sh, j : j + width : sw]
+    return [
+        x[:, i : i + height : sh, j : j + width : sw]
+        for i in range(kh)
+        for j in range(kw)
+    ]
 
 
-def _input_gradient(shape, kernel, dy, strides, pads, groups):
+def _input_gradient(shape, kernel, dy, strides, pads):
     """[B, H', W', Cout] -> `shape`."""
     (kh, kw, _, _), (_, height, width, channels) = kernel.shape, shape
     (top, bottom), (left, right) = pads
-    side = (height + top + bottom, width + left + right)
-    if _is_pointwise(kernel, pads, groups):
-        return _spread(dy @ kernel[0, 0].T, strides, (0, 0), side)
-    if _is_depthwise(kernel, groups):
-        places = [(i, j) for i in range(kh) for j in range(kw)]
-        dx = sum(_spread(dy * kernel[p][0], strides, p, side) for p in places)
-        return dx[:, top : top + height, left : left + width]
-    if groups > 1 or (strides != (1, 1) and channels < 8):  # five times at 3 -> 96
-        x = jax.ShapeDtypeStruct(shape, dy.dtype)
-        convolve = partial(
-            _convolve, kernel=kernel, strides=strides, pads=pads, groups=groups
-        )
-        return jax.linear_transpose(convolve, x)(dy)[0]
     if strides == (1, 1):
         pads = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-        return _steered(dy, _turned(kernel), (1, 1), pads, 1)
+        return _steered(dy, _turned(kernel), (1, 1), pads)
+    if channels < 8:  # here XLA's own is the quicker, 5 x at 5x5/2, 3 -> 96
+        x = jax.ShapeDtypeStruct(shape, dy.dtype)
+        convolve = partial(_convolve, kernel=kernel, strides=strides, pads=pads)
+        return jax.linear_transpose(convolve, x)(dy)[0]
+    side = (height + top + bottom, width + left + right)
     dx = _input_gradient_by_phase(kernel, dy, strides, side)
     return dx[:, top : top + height, left : left + width]
 
@@ -167,7 +164,7 @@ def _input_gradient_by_phase(kernel, dy, strides, side):
             if kh and kw:
                 after = [n - m for n, m in zip(count, dy.shape[1:3])]
                 pads = ((kh - 1, after[0]), (kw - 1, after[1]))
-                rows.append(_steered(dy, _turned(part), (1, 1), pads, 1))
+                rows.append(_steered(dy, _turned(part), (1, 1), pads))
             else:
                 rows.append(jnp.zeros((dy.shape[0], *count, cin), dy.dtype))
     phases = jnp.stack(rows).reshape(sh, sw, dy.shape[0], *count, -1)
@@ -180,36 +177,20 @@ def _turned(kernel):
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _spread(y, strides, offset, side):
-    """Places y[b, u, v] at [b, offset + strides * (u, v)] of zeros of `side`."""
-    config = [(0, 0, 0)]
-    for n, stride, low, size in zip(y.shape[1:3], strides, offset, side):
-        config.append((low, size - low - (n - 1) * stride - 1, stride - 1))
-    return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
-
-
-def _kernel_gradient(x, kernel, dy, strides, pads, groups):
+def _kernel_gradient(x, kernel, dy, strides, pads):
     """Sums over B, H', W' in float32, whatever the compute type."""
-    kh, kw, cin, cout = kernel.shape
+    kh, kw, cin, _ = kernel.shape
     x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
-    if (
-        groups > 1
-        and not _is_depthwise(kernel, groups)
-        or _xla_is_quick(x, kernel, dy, strides, pads)
-    ):
-        convolve = partial(_convolve, x, strides=strides, pads=pads, groups=groups)
+    if _xla_is_quick(x, kernel, dy, strides, pads):
+        convolve = partial(_convolve, x, strides=strides, pads=pads)
         wide = jax.ShapeDtypeStruct(kernel.shape, jnp.float32)
         (gradient,) = jax.linear_transpose(convolve, wide)(dy)
         return gradient.astype(kernel.dtype)
-    taps = [tap for _, tap in _taps(x, kernel.shape, strides, pads)]
-    if groups > 1:
-        grads = [(tap * dy).sum((0, 1, 2)) for tap in taps]
-    else:
-        if cin < 8:  # a row of taps as one operand: twice at 5x5/2, 3 -> 96
-            rows = range(0, kh * kw, kw)
-            taps = [jnp.concatenate(taps[i : i + kw], -1) for i in rows]
-        grads = [_outer(tap, dy) for tap in taps]
-    return jnp.stack(grads).reshape(kernel.shape).astype(kernel.dtype)
+    taps = _taps(x, kernel.shape, strides, pads)
+    if cin < 8:  # a row of taps as one operand: twice at 5x5/2, 3 -> 96
+        taps = [jnp.concatenate(taps[i * kw : i * kw + kw], -1) for i in range(kh)]
+    gradient = jnp.stack([_outer(tap, dy) for tap in taps])
+    return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _xla_is_quick(x, kernel, dy, strides, pads) -> bool:
