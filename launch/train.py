@@ -1,8 +1,10 @@
 """Trains a recipe, measures it in real bytes, and writes a report.
 
   python -m launch.train --recipe=entropic_student --workdir=runs/first
-  python -m launch.train --recipe=ghnd:channels=6 --workdir=runs/ghnd --teacher=runs/first/teacher
-  python -m launch.train --recipe=entropic_student --sweep=beta:0.08,0.32,1.28 --workdir=runs/curve
+  python -m launch.train --recipe=ghnd:channels=6 --workdir=runs/ghnd \\
+      --teacher=runs/first/teacher
+  python -m launch.train --recipe=entropic_student --workdir=runs/curve \\
+      --sweep=beta:0.08,0.32,1.28
 
 Knobs of a recipe follow its name; --set changes any field of the finished recipe. The
 same command resumes a run that was stopped.

@@ -97,7 +97,7 @@ class Recipe:
         return sum(phase.steps for phase in self.phases)
 
 
-def validate(recipe: Recipe, example: jax.Array) -> None:
+def validate(recipe: Recipe, example: Any) -> None:
     """UsageError in one line if a name, a shape or a number of the recipe is wrong.
 
     `example` is uint8 [1, H, W, C]; nothing is computed (jax.eval_shape).
@@ -185,7 +185,7 @@ def field_names(node: Any) -> list[str]:
 
 
 def describe(node: Any) -> Any:
-    """The JSON form of a recipe or part of one: dicts with a "type", lists, literals."""
+    """The JSON form of a recipe or a part: dicts with a "type", lists, literals."""
     if isinstance(node, functools.partial):
         return {"type": node.func.__name__, **describe(node.keywords)}
     if dataclasses.is_dataclass(node) and not isinstance(node, type):

@@ -57,12 +57,17 @@ def dataset_of(recipe: Recipe, split: str, name: str | None = None) -> Dataset:
     )
 
 
-def claim(workdir: Path, source: Source | None, recipe: Recipe) -> None:
-    """Writes recipe.json, or refuses a folder that holds another recipe."""
+def claim(
+    workdir: Path, source: Source | None, recipe: Recipe, teacher: Path | None
+) -> None:
+    """Writes recipe.json, or refuses a folder that holds another recipe.
+
+    The teacher's folder is noted relative to `workdir`, so that both can move.
+    """
     file = workdir / "recipe.json"
     here = {"source": None if source is None else describe(source)}
-    here["recipe"] = describe(recipe)
-    here = json.loads(json.dumps(here))
+    here |= {"teacher": os.path.relpath(teacher, workdir) if teacher else None}
+    here = json.loads(json.dumps(here | {"recipe": describe(recipe)}))
     if file.exists():
         if read_json(file)["recipe"] != here["recipe"]:
             raise UsageError(
@@ -95,10 +100,10 @@ def train(
 ) -> tuple[Variables, Variables | None]:
     """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's)."""
     validate(recipe, example_of(recipe))
-    claim(workdir, source, recipe)
+    folder = (teacher_dir or workdir / "teacher") if recipe.teacher else None
+    claim(workdir, source, recipe, folder)
     taught = None
-    if recipe.teacher is not None:
-        folder = teacher_dir or workdir / "teacher"
+    if recipe.teacher is not None and folder is not None:
         taught, _ = train(recipe.teacher, folder, title="teacher", **options)
     options.setdefault("title", recipe.name)
     return loop.fit(recipe, workdir, taught, **options), taught
@@ -107,6 +112,42 @@ def train(
 def example_of(recipe: Recipe) -> np.ndarray:
     """uint8 [1, H, W, C] zeros of the recipe's input shape."""
     return np.zeros((1, *dataset_of(recipe, "train").shape), np.uint8)
+
+
+def recipe_of(workdir: Path) -> Recipe:
+    """The recipe that `workdir` was trained with, built again from recipe.json."""
+    saved = read_json(workdir / "recipe.json")
+    try:
+        asked = saved["source"]
+        source = Source(asked["recipe"], asked["knobs"], tuple(asked["overrides"]))
+    except (KeyError, TypeError):
+        raise UsageError(
+            f"{workdir}/recipe.json does not say how it was asked for; give the folder "
+            "of a launch.train run, not its teacher's"
+        ) from None
+    recipe = source.build()
+    if json.loads(json.dumps(describe(recipe))) != saved["recipe"]:
+        raise UsageError(
+            f"{workdir}/recipe.json describes another {recipe.name} than this version "
+            "of sc_jax or of the data builds"
+        )
+    return recipe
+
+
+def teacher_of(workdir: Path) -> Path:
+    """The folder of the teacher that `workdir` was trained with."""
+    return workdir / read_json(workdir / "recipe.json")["teacher"]
+
+
+def check_same_classes(recipe: Recipe, examples: Dataset) -> None:
+    """UsageError unless `examples` has the classes the recipe was trained on."""
+    own = dataset_of(recipe, "train")
+    if (own.classes, own.shape[2]) != (examples.classes, examples.shape[2]):
+        raise UsageError(
+            f"{examples.name} has {len(examples.classes)} classes of "
+            f"{examples.shape[2]} colours, the run was trained on {own.name} with "
+            f"{len(own.classes)} of {own.shape[2]}"
+        )
 
 
 def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
@@ -140,9 +181,14 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     family = "learned" if recipe.net.splits else "reference"
     example = np.zeros((1, *test.shape), np.uint8)
     return rate.row(
-        measured, recipe.net, variables, example,
-        method=recipe.title, setting=recipe.setting, family=family,
-    )  # fmt: skip
+        measured,
+        recipe.net,
+        variables,
+        example,
+        method=recipe.title,
+        setting=recipe.setting,
+        family=family,
+    )
 
 
 def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
@@ -156,9 +202,7 @@ def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
     for kind, qualities in CLASSICAL:
         for quality in qualities:
             cut = cut_at(net, INPUT, Image(kind, quality))
-            with_cut = Variables({**variables.params, "split@input": {}}, {
-                **variables.state, "split@input": {},
-            })  # fmt: skip
+            with_cut = Variables(*({**part, "split@input": {}} for part in variables))
             frozen = freeze_all(cut, with_cut, example)
             setting = "lossless" if quality is None else f"q={quality}"
             label = f"edge-only {kind.replace('WEBP', 'WebP')}"
@@ -176,7 +220,7 @@ def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
                     method=label,
                     setting=setting,
                     family="classical",
-                )  # fmt: skip
+                )
             )
     return rows
 

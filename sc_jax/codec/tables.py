@@ -131,7 +131,7 @@ def _loss(p: np.ndarray, f: np.ndarray) -> np.ndarray:
     return np.where(f > 1, -p * np.log1p(-1 / np.maximum(f, 2)), np.inf)
 
 
-def from_pmf(pmf: Sequence | np.ndarray, offset, tail_mass=0.0) -> Tables:
+def from_pmf(pmf: Sequence | np.ndarray, offset, tail_mass: Any = 0.0) -> Tables:
     """Tables for R probability rows, near the optimal expected code length.
 
     pmf: R rows of float64 probabilities (rows may differ in length); offset int or

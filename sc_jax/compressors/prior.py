@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
@@ -84,7 +85,7 @@ class FactorizedPrior(nn.Module):
 
     def _parameters(self, channels):
         params = {}
-        for k, (wide, high) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:])):
+        for k, (wide, high) in enumerate(pairwise(WIDTHS)):
             fill = float(np.log(np.expm1(1 / _SPREAD / high)))
             shape = (channels, high, wide)
             params[f"h{k}"] = self.param(f"h{k}", nn.initializers.constant(fill), shape)
@@ -137,4 +138,4 @@ def pmfs(params: Mapping, *, compat: bool = False):
     tails = first + _sigmoid(-cumulative(wide, last + 0.5, np), np)
     lengths = below + above + 1
     rows = [np.maximum(mass[:n, c], 0.0) for c, n in enumerate(lengths)]
-    return rows, -below, tails
+    return rows, -below, np.asarray(tails)

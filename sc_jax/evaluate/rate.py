@@ -91,7 +91,8 @@ def measure(
         sizes = (np.array(a)[:count] for a in (sent, framed, pickled, bits))
         columns.append((answers == labels[:count], *sizes))
     joined = [np.concatenate(column) for column in zip(*columns)]
-    return Measured(*joined, disagreements)
+    correct, sent, framed, pickled, bits = joined
+    return Measured(correct, sent, framed, pickled, bits, disagreements)
 
 
 def row(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
 from sc_jax.losses.terms import Context
 
 
@@ -13,4 +15,5 @@ class Rate:
 
     def __call__(self, context: Context):
         bits = context.student.bits
-        return bits[self.split] if self.split else sum(bits.values())
+        chosen = [bits[self.split]] if self.split else list(bits.values())
+        return jnp.stack(chosen).sum(0)

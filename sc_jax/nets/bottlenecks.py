@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from sc_jax.nets.blocks import GDN1, Conv, ConvNorm, norm
 
@@ -136,7 +137,9 @@ class AutoDecoder(nn.Module):
 def resnet_stem(x, train):
     """7x7/2 convolution to 64, batch norm, ReLU, 3x3/2 max pool; inside a module."""
     x = ConvNorm(64, 7, 2, padding=3)(x, train=train)
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    # Padding in advance: zeros are below no activation behind a ReLU.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return nn.max_pool(x, (3, 3), (2, 2))
 
 
 PAIRS = {

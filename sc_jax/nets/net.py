@@ -103,7 +103,7 @@ def resolve(net: Net, name: str) -> str:
 
 
 def match(net: Net, patterns: tuple[str, ...]) -> frozenset[str]:
-    """Parts named by patterns: a part, a group prefix, or "*"; no match = UsageError."""
+    """Parts named by patterns (a part, a group prefix, "*"); no match = UsageError."""
     chosen: set[str] = set()
     for pattern in patterns:
         found = {

@@ -105,7 +105,7 @@ def run(
         if cast is not None:
             params, inputs = _cast(params, cast), _cast(inputs, cast)
         training = name in train
-        rng = jax.random.fold_in(key, _hash(name)) if training else None
+        rng = jax.random.fold_in(key, _hash(name)) if training else None  # type: ignore
         value, state[name] = _apply(
             module, params, state[name], *inputs, rng=rng, with_state=True
         )

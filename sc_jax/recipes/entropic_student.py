@@ -32,7 +32,9 @@ def entropic_student(
     stage1_epochs: float = 10.0,
     stage2_epochs: float = 8.0,
     teacher_epochs: float = 12.0,
+    stage1_rate: float = 1e-3,
     stage2_rate: float = 1e-3,
+    over: str = "sum",
     augment: str = "crop_flip",
     image_size: int | None = None,
     data_dir: str | None = None,
@@ -53,11 +55,11 @@ def entropic_student(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
         (
-            *common.hints(backbone, net, deep=True),
+            *common.hints(backbone, net, deep=True, over=over),
             Term(Rate(), weight=beta, name="bits"),
         ),
         trainable=("encoder", "split@encoder", "decoder"),
-        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5, 0.8)),
+        optimiser=Optimiser("adam", stage1_rate, "step", drops=(0.5, 0.8)),
         reduction="sum",
     )
     stage2 = Phase(

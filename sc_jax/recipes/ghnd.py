@@ -3,8 +3,8 @@
     python -m launch.train --recipe=ghnd:channels=3
 
 Matsubara & Levorato 2020 (survey Eq. 7, every lambda 1), the CR+BQ bottleneck of the
-SC2 benchmark: sums of squares, Adam 1e-3, x0.1 at a quarter, half and three quarters; no
-quantisation in training, 8 bit at test. Expected: at or above HND.
+SC2 benchmark: sums of squares, Adam 1e-3, x0.1 at a quarter, half and three quarters;
+no quantisation in training, 8 bit at test. Expected: at or above HND.
 """
 
 from sc_jax.compressors.simple import Affine

@@ -34,8 +34,8 @@ def start(multihost: bool) -> None:
             )
         except (ValueError, RuntimeError) as error:
             raise UsageError(
-                f"--multihost found no other processes ({error}); outside a cluster set "
-                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+                f"--multihost found no other processes ({error}); outside a cluster "
+                "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
             ) from None
 
 

@@ -114,8 +114,8 @@ def fit(
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     saved = checkpoints.latest()
-    meta = None if saved is None else checkpoints.meta(saved)
-    if meta is not None and meta["phase"] == len(recipe.phases):
+    meta = {} if saved is None else checkpoints.meta(saved)
+    if saved is not None and meta["phase"] == len(recipe.phases):
         variables = checkpoints.arrays(saved, variables)
         checkpoints.close()
         return Variables(*variables)
@@ -127,7 +127,7 @@ def fit(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    if meta is not None:
+    if meta:
         stream.set_state(meta["data"])
     lead = jax.process_index() == 0
     log = Log(workdir / "metrics.jsonl", title, recipe.steps, saved or 0, lead)
@@ -146,14 +146,14 @@ def fit(
 def _phases(shared: _Run, variables: Variables, saved, meta, example) -> Variables:
     """Every phase from where the checkpoint `saved` stands (None: from the first)."""
     recipe = shared.recipe
-    first = 0 if meta is None else meta["phase"]
+    first = meta.get("phase", 0)
     for index in range(first, len(recipe.phases)):
         phase = recipe.phases[index]
         begun = sum(p.steps for p in recipe.phases[:index])
         end = begun + phase.steps
         arrays = _start(shared, index, variables)
         step = begun
-        if index == first and meta is not None:
+        if index == first and meta:
             arrays, step = shared.checkpoints.arrays(saved, arrays), saved
         current, cold = arrays
         current = _phase(shared, index, begun, step, TrainState(*current), cold)

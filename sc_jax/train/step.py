@@ -39,7 +39,7 @@ def begin(recipe: Recipe, phase: Phase, variables: Variables) -> TrainState:
 
 
 def make_step(recipe: Recipe, phase: Phase) -> Callable:
-    """jitted step(train_state, cold, taught, batch, step, key) -> (train_state, metrics).
+    """jitted (train_state, cold, taught, batch, step, key) -> (train_state, metrics).
 
     `cold` are the frozen parameters, `taught` the teacher's variables (or None), `step`
     counts within the phase. The batch is uint8 images and int labels; augmentation runs
@@ -76,7 +76,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
             hot, cold, state, taught, batch, step, noise
         )
         update, moments = transform.update(gradient, moments, hot)
-        hot = optax.apply_updates(hot, update)
+        hot: Any = optax.apply_updates(hot, update)
         values |= {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
         return TrainState(hot, state, moments), values
 

@@ -1,0 +1,82 @@
+"""The survey's training methods compared: equal steps, one bottleneck, one teacher.
+
+  python -m benchmarks.methods --data=folder:TRAIN.zip,TEST.zip --workdir=runs/cifar \\
+      --epochs=3 --teacher_epochs=8 --betas=0.08,0.32,1.28
+
+Cross-entropy, knowledge distillation, HND and GHND send the same 4-bit latent; Entropic
+Students (one a beta) send what their prior needs. All use the FP bottleneck, the same
+number of steps and the same teacher, so only the training differs. Writes a report
+(accuracy against bytes) a seed and methods.json; the same command resumes.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+from sc_jax import experiment
+from sc_jax.train import devices
+
+DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")
+BACKBONE = flags.DEFINE_string("backbone", "cnn", "name in sc_jax.nets.backbones")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "one report a seed")
+EPOCHS = flags.DEFINE_float("epochs", 6.0, "of every student, all its phases together")
+TEACHER_EPOCHS = flags.DEFINE_float("teacher_epochs", 12.0, "of the teacher")
+BETAS = flags.DEFINE_list("betas", ["0.08", "0.32", "1.28"], "of Entropic Students")
+CHANNELS = flags.DEFINE_integer("channels", 6, "of the quantised latent", 1)
+BITS = flags.DEFINE_integer("bits", 4, "a value of the quantised latent", 1, 16)
+STUDENT_CHANNELS = flags.DEFINE_integer("student_channels", 12, "of the prior", 1)
+METHODS = ("cross_entropy", "knowledge_distillation", "hnd", "ghnd", "bottlefit")
+
+
+def sources(seed: int) -> list[experiment.Source]:
+    """Every run of one seed: the quantised methods, then the betas."""
+    shared = {
+        "data": DATA.value,
+        "backbone": BACKBONE.value,
+        "teacher_epochs": TEACHER_EPOCHS.value,
+        "seed": seed,
+    }
+    epochs = EPOCHS.value
+    halves = {"stage1_epochs": 0.6 * epochs, "stage2_epochs": 0.4 * epochs}
+    fixed = {"pair": "fp", "channels": CHANNELS.value, "bits": BITS.value}
+    found = []
+    for name in METHODS:
+        own = halves if name == "bottlefit" else {"epochs": epochs}
+        found.append(experiment.Source(name, shared | fixed | own))
+    for beta in map(float, BETAS.value):
+        own = {"beta": beta, "channels": STUDENT_CHANNELS.value, **halves}
+        found.append(experiment.Source("entropic_student", shared | own))
+    return found
+
+
+def main(_):
+    if WORKDIR.value is None:
+        raise cli.UsageError("give --workdir, the folder of all runs")
+    devices.start(multihost=False)
+    command = "python -m benchmarks.methods " + " ".join(sys.argv[1:])
+    collected = {}
+    for seed in map(int, SEEDS.value):
+        folder, rows = Path(WORKDIR.value) / f"seed={seed}", []
+        for source in sources(seed):
+            recipe = source.build()
+            test = experiment.dataset_of(recipe, "test")
+            run = folder / f"{source.recipe} {recipe.setting}".replace(" ", "_")
+            _, taught = experiment.train(
+                recipe, run, source, teacher_dir=folder / "teacher"
+            )
+            if not rows and recipe.teacher is not None and taught is not None:
+                rows = experiment.baselines(recipe.teacher, taught, test)
+            rows.append(experiment.student_row(recipe, run, test))
+            experiment.conclude(rows, recipe, folder, test, command)
+        collected[seed] = [dataclasses.asdict(row) for row in rows]
+    out = Path(WORKDIR.value) / "methods.json"
+    out.write_text(json.dumps({"command": command, "seeds": collected}, indent=1))
+
+
+if __name__ == "__main__":
+    cli.start(main)
