@@ -72,10 +72,14 @@ def prepare(argument: str, data_dir: str | None) -> Path:
     root = Path(data_dir or DEFAULT_DATA_DIR).expanduser()
     try:
         builder = tfds.builder(argument.replace(":", "/"), data_dir=root)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        builder.download_and_prepare(file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        raise UsageError(
+            f"TFDS knows no set {argument!r}; --builder=MODULE registers your own"
+        ) from error
+    except (ValueError, OSError) as error:  # unknown configuration, no network
         reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"TFDS knows no set {argument!r}: {reason}") from error
-    builder.download_and_prepare(file_format="array_record")
+        raise UsageError(f"cannot prepare tfds:{argument}: {reason}") from error
     folder = prepared_folder(argument, str(root))
     _open(f"tfds:{argument}", folder)
     return folder

@@ -124,6 +124,13 @@ def test_prepare_then_read(tmp_path):
     check_tiny_shapes(str(tmp_path))
 
 
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="preparing needs tensorflow")
+def test_prepare_of_an_unknown_set_is_an_error(tmp_path):
+    done = prepare("--data=tfds:no_such_set", f"--data_dir={tmp_path}")
+    assert done.returncode == 2
+    assert "--builder=MODULE" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.skipif(HAS_TENSORFLOW, reason="is about tensorflow missing")
 def test_prepare_without_tensorflow_is_one_line():
     done = prepare("--data=tfds:tiny_shapes")
