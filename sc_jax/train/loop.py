@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,9 @@ def fit(
     dataset = sources.load(
         data.name, "train", data_dir=data.data_dir, image_size=data.image_size
     )
+    # Pictures of varying size are augmented while they are decoded, not again here.
+    on_device = pipeline.device_kind(dataset, data.augment)
+    recipe = replace(recipe, data=replace(data, augment=on_device))
     example = np.zeros((1, *dataset.shape), np.uint8)
     mesh = devices.mesh()
     variables = devices.replicate(first_variables(recipe, taught, example), mesh)
