@@ -27,6 +27,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0"], "one report a seed")
 EPOCHS = flags.DEFINE_float("epochs", 6.0, "of every student, all its phases together")
 TEACHER_EPOCHS = flags.DEFINE_float("teacher_epochs", 12.0, "of the teacher")
 BETAS = flags.DEFINE_list("betas", ["0.08", "0.32", "1.28"], "of Entropic Students")
+AUGMENT = flags.DEFINE_string("augment", "crop_flip", "as in Data")
 CHANNELS = flags.DEFINE_integer("channels", 6, "of the quantised latent", 1)
 BITS = flags.DEFINE_integer("bits", 4, "a value of the quantised latent", 1, 16)
 STUDENT_CHANNELS = flags.DEFINE_integer("student_channels", 12, "of the prior", 1)
@@ -39,6 +40,7 @@ def sources(seed: int) -> list[experiment.Source]:
         "data": DATA.value,
         "backbone": BACKBONE.value,
         "teacher_epochs": TEACHER_EPOCHS.value,
+        "augment": AUGMENT.value,
         "seed": seed,
     }
     epochs = EPOCHS.value

@@ -127,7 +127,7 @@ def run(
         if split is not None:
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
-    if names[-1] == net.stages[-1].name:
+    if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
         out.predictions[FINAL] = _float(x)
     return out, state
 

@@ -15,7 +15,12 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 
-TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
+TINY = {
+    "stage1_epochs": 0.01,
+    "stage2_epochs": 0.01,
+    "teacher_epochs": 0.01,
+    "batch_size": 32,
+}
 
 
 def bottlefit(
@@ -29,7 +34,8 @@ def bottlefit(
     backbone: str = "cnn",
     data: str = "fashion_mnist_12k",
     teacher_epochs: float = 12.0,
-    augment: str = "crop_flip",
+    batch_size: int = 64,
+    augment: str = "flip",
     image_size: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -39,6 +45,7 @@ def bottlefit(
         backbone=backbone,
         data=data,
         epochs=teacher_epochs,
+        batch_size=batch_size,
         augment=augment,
         image_size=image_size,
         data_dir=data_dir,

@@ -14,7 +14,7 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
 
 
 def cross_entropy(
@@ -26,7 +26,8 @@ def cross_entropy(
     backbone: str = "cnn",
     data: str = "fashion_mnist_12k",
     teacher_epochs: float = 12.0,
-    augment: str = "crop_flip",
+    batch_size: int = 64,
+    augment: str = "flip",
     image_size: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -36,6 +37,7 @@ def cross_entropy(
         backbone=backbone,
         data=data,
         epochs=teacher_epochs,
+        batch_size=batch_size,
         augment=augment,
         image_size=image_size,
         data_dir=data_dir,

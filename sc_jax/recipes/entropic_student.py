@@ -19,7 +19,12 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 
-TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
+TINY = {
+    "stage1_epochs": 0.01,
+    "stage2_epochs": 0.01,
+    "teacher_epochs": 0.01,
+    "batch_size": 32,
+}
 BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 
@@ -32,10 +37,11 @@ def entropic_student(
     stage1_epochs: float = 10.0,
     stage2_epochs: float = 8.0,
     teacher_epochs: float = 12.0,
+    batch_size: int = 64,
     stage1_rate: float = 1e-3,
     stage2_rate: float = 1e-3,
     over: str = "sum",
-    augment: str = "crop_flip",
+    augment: str = "flip",
     image_size: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -45,6 +51,7 @@ def entropic_student(
         backbone=backbone,
         data=data,
         epochs=teacher_epochs,
+        batch_size=batch_size,
         augment=augment,
         image_size=image_size,
         data_dir=data_dir,

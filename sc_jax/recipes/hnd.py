@@ -12,7 +12,7 @@ from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
 
 
 def hnd(
@@ -24,7 +24,8 @@ def hnd(
     backbone: str = "cnn",
     data: str = "fashion_mnist_12k",
     teacher_epochs: float = 12.0,
-    augment: str = "crop_flip",
+    batch_size: int = 64,
+    augment: str = "flip",
     image_size: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -34,6 +35,7 @@ def hnd(
         backbone=backbone,
         data=data,
         epochs=teacher_epochs,
+        batch_size=batch_size,
         augment=augment,
         image_size=image_size,
         data_dir=data_dir,

@@ -1,0 +1,173 @@
+"""Writes docs/results.md and docs/results.png from the reports of finished runs.
+
+  python -m benchmarks.make_results --embedded=runs/seed=0,runs/seed=1 \\
+      --methods=runs/cifar --coder=runs/coder.json --throughput=runs/throughput.json
+
+--embedded: folders of launch.train runs of the default recipe, one a seed. --methods: a
+folder of benchmarks.methods. Every number is read from those files; none is typed in.
+"""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from launch import cli
+from sc_jax.evaluate import plots, report
+from sc_jax.evaluate.report import Row
+
+EMBEDDED = flags.DEFINE_list("embedded", [], "folders of launch.train, one a seed")
+METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods")
+CODER = flags.DEFINE_string("coder", None, "JSON of benchmarks.coder_speed")
+THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of benchmarks.train_throughput")
+OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
+WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
+
+
+def facts_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())["facts"]
+
+
+def anonymous(command: str) -> str:
+    """A command without the folders that its data stood in."""
+    return re.sub(r"[^\s=:,]*/([^/,\s]+\.(?:zip|json))", r"\1", command)
+
+
+def best_classical(rows: list[Row]) -> Row:
+    """The smallest image file that stays within a point of the teacher."""
+    teacher = next(r for r in rows if r.method == "teacher")
+    close = [
+        r for r in rows if r.family == "classical" and r.top1 >= teacher.top1 - WITHIN
+    ]
+    return min(close, key=plots.mean_bytes)
+
+
+def embedded(folders: list[Path]) -> list[str]:
+    """The default run over seeds: accuracy, bytes, share of the best image codec."""
+    lines = [
+        "| seed | teacher top-1 % | best image codec within 1 point | its bytes |"
+        " Entropic Student top-1 % | points below teacher | bytes mean (p95) |"
+        " share of codec's bytes | estimated bytes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    columns = []
+    for folder in folders:
+        rows = report.read(folder)
+        teacher, student = rows[0], rows[-1]
+        codec = best_classical(rows)
+        mean, tail = student.payload_bytes or (0.0, 0.0)
+        drop, share = teacher.top1 - student.top1, mean / plots.mean_bytes(codec)
+        columns.append((teacher.top1, student.top1, drop, mean, share))
+        lines.append(
+            f"| {facts_of(folder)['seed']} | {100 * teacher.top1:.2f} "
+            f"| {codec.method} {codec.setting} | {plots.mean_bytes(codec):.1f} "
+            f"| {100 * student.top1:.2f} "
+            f"| {100 * drop:.2f} | {mean:.1f} ({tail:.0f}) | {100 * share:.1f} % | "
+            f"{(student.estimated_bits or 0) / 8:.1f} |"
+        )
+    t, s, d, b, r = np.mean(columns, 0)
+    lines.append(
+        f"| mean | {100 * t:.2f} | | | {100 * s:.2f} | {100 * d:.2f} | {b:.1f} | "
+        f"{100 * r:.1f} % | |"
+    )
+    return lines
+
+
+def claims(rows: list[Row]) -> list[str]:
+    """The survey's ordering, read at the bytes of the quantised methods."""
+    quantised = [r for r in rows if r.family == "learned" and "bit" in r.setting]
+    students = sorted(
+        (r for r in rows if r.method == "Entropic Student"), key=plots.mean_bytes
+    )
+    size = plots.mean_bytes(quantised[0])
+    points = {r.method: 100 * r.top1 for r in quantised}
+    where = [plots.mean_bytes(r) for r in students]
+    if where[0] <= size:
+        curve = np.interp(np.log(size), np.log(where), [100 * r.top1 for r in students])
+        points["Entropic Student"] = float(curve)
+    ranked = sorted(points, key=lambda name: -points[name])
+    order = " > ".join(f"{name} {points[name]:.2f}" for name in ranked)
+    claim = [
+        "Entropic Student",
+        "GHND",
+        "HND",
+        "Knowledge distillation",
+        "Cross-entropy",
+    ]
+    held = [
+        f"{a} >= {b}: {'holds' if points[a] >= points[b] else 'does not hold'}"
+        for a, b in pairwise(claim)
+        if a in points and b in points
+    ]
+    return [
+        f"At {size:.0f} bytes (Entropic Student by interpolation on log bytes between "
+        f"its betas), top-1 %: {order}.",
+        "",
+        "The survey's order at equal steps: " + "; ".join(held) + ".",
+    ]
+
+
+def section(title: str, folder: Path, body: list[str]) -> list[str]:
+    facts = facts_of(folder)
+    machine = ", ".join(f"{k} {v}" for k, v in facts["machine"].items())
+    return [
+        f"## {title}",
+        "",
+        f"{facts['date'][:10]}; {machine}; split: {facts['split']}.",
+        "",
+        f"    {anonymous(facts['command'])}",
+        "",
+        *body,
+        "",
+    ]
+
+
+def table(rows: list[Row]) -> list[str]:
+    return ["```", *report.table(rows).splitlines(), "```"]
+
+
+def verbatim(title: str, path: str) -> list[str]:
+    return [f"## {title}", "", "```", Path(path).read_text().strip(), "```", ""]
+
+
+def main(_):
+    out, page = Path(OUT.value), ["# Results", "", INTRODUCTION, ""]
+    folders = [Path(folder) for folder in EMBEDDED.value]
+    if folders:
+        body = [
+            *embedded(folders),
+            "",
+            f"Seed {facts_of(folders[0])['seed']} in full:",
+            "",
+        ]
+        body += table(report.read(folders[0]))
+        page += section("The first command, on the embedded set", folders[0], body)
+    if METHODS.value:
+        seeds = sorted(Path(METHODS.value).glob("seed=*"))
+        for folder in seeds:
+            rows = report.read(folder)
+            body = [*claims(rows), "", *table(rows)]
+            title = f"Training methods on CIFAR-10, {folder.name}"
+            page += section(title, folder, body)
+        plots.rate_accuracy(
+            report.read(seeds[0]), out / "results.png", "Training methods on CIFAR-10"
+        )
+        page += ["![accuracy against bytes](results.png)", ""]
+    if CODER.value:
+        page += verbatim("Entropy coder", CODER.value)
+    for path in THROUGHPUT.value:
+        page += verbatim("Training step", path)
+    (out / "results.md").write_text("\n".join(page))
+
+
+INTRODUCTION = """\
+Made by `benchmarks/make_results.py` from the files that real runs left. Bytes are
+measured: each test image through the frozen tables and the coder, and accuracy is that
+of the decoded latent. Choices (schedules, beta, channels) were made on the validation
+tenth of the training images; test images were used for these tables only."""
+
+if __name__ == "__main__":
+    cli.start(main)
