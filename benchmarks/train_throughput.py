@@ -137,7 +137,7 @@ def measure_torch(side: int, batch: int, rounds: int) -> list[dict]:
         return []
     script = Path(__file__).parent / "peers" / "torch_stage1.py"
     command = [_TORCH.value, str(script), f"--side={side}", f"--batch={batch}"]
-    command += [f"--steps={rounds}", f""--threads=1"]
+    command += [f"--steps={rounds}", "--threads=1"]
     rows = []
     for layout in ([], ["--channels_last"]):
         done = subprocess.run([*command, *layout], capture_output=True, check=True)
