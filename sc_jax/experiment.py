@@ -194,6 +194,7 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
 def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
     """The whole net as teacher, local-only and edge-only with classical codecs."""
     net, example = recipe.net, np.zeros((1, *test.shape), np.uint8)
+    LOGGER.info("measuring teacher and image codecs on %d images", len(test))
     measured = rate.measure(net, variables, {}, test, title="local-only")
     rows = [
         rate.row(measured, net, variables, example, method=name, family="reference")

@@ -77,7 +77,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         )
         update, moments = transform.update(gradient, moments, hot)
         hot: Any = optax.apply_updates(hot, update)
-        values |= {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        values |= {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
         return TrainState(hot, state, moments), values
 
     return jax.jit(step_once, donate_argnums=0)

@@ -1,0 +1,88 @@
+"""A recipe in a folder: trained, measured, reported, evaluated again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sc_jax import experiment, recipes
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import rate, report
+
+EXAMPLES = 60
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(workdir, source, recipe) of a tiny Entropic Student."""
+    workdir = tmp_path_factory.mktemp("run")
+    knobs = recipes.tiny("entropic_student")
+    source = experiment.Source("entropic_student", knobs, ("phases.stage1.steps=4",))
+    recipe = source.build()
+    experiment.train(recipe, workdir, source)
+    return workdir, source, recipe
+
+
+@pytest.fixture(scope="module")
+def images(run):
+    test = experiment.dataset_of(run[2], "test")
+    return test.take(np.arange(EXAMPLES))
+
+
+def test_saved_tables_are_those_the_weights_give(run, images):
+    workdir, _, recipe = run
+    variables, frozen = experiment.restore(recipe, workdir)
+    example = np.zeros((1, *images.shape), np.uint8)
+    assert frozen == freeze_all(recipe.net, variables, example)
+
+
+def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
+    workdir, _, recipe = run
+    variables, frozen = experiment.restore(recipe, workdir)
+    measured = rate.measure(recipe.net, variables, frozen, images, batch_size=32)
+    assert measured.disagreements == 0
+    assert len(measured.correct) == EXAMPLES
+    estimate = measured.estimated_bits / 8
+    assert np.all(measured.payload_bytes <= 1.005 * estimate + 8)
+    assert np.all(measured.framed_bytes > measured.payload_bytes)
+    assert np.all(measured.pickle_bytes > measured.payload_bytes)
+
+
+def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch):
+    workdir, _, recipe = run
+    monkeypatch.setattr(experiment, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
+    taught, _ = experiment.restore(recipe.teacher, experiment.teacher_of(workdir))
+    rows = experiment.baselines(recipe.teacher, taught, images)
+    rows.append(experiment.student_row(recipe, workdir, images))
+    experiment.conclude(rows, recipe, workdir, images, "command")
+    found = {row.method: row for row in report.read(workdir)}
+    teacher, png = found["teacher"], found["edge-only PNG"]
+    assert found["local-only"].top1 == teacher.top1 == png.top1
+    assert png.head_macs == 0 and found["local-only"].head_macs == teacher.head_macs
+    assert found["Entropic Student"].head_macs < teacher.head_macs
+    facts = json.loads((workdir / "report.json").read_text())["facts"]
+    assert facts["split"] == "test" and facts["seed"] == recipe.seed
+    for name in ("report.md", "rate_accuracy.png", "metrics.jsonl", "recipe.json"):
+        assert (workdir / name).stat().st_size > 0
+
+
+def test_a_finished_folder_is_built_again_from_its_json(run):
+    workdir, _, recipe = run
+    assert experiment.recipe_of(workdir) == recipe
+
+
+def test_a_folder_of_another_recipe_is_refused(run):
+    workdir, source, _ = run
+    other = experiment.Source(source.recipe, {**source.knobs, "beta": 0.5})
+    before = (workdir / "recipe.json").read_bytes()
+    with pytest.raises(UsageError, match="another recipe"):
+        experiment.train(other.build(), workdir, other)
+    assert (workdir / "recipe.json").read_bytes() == before
+
+
+def test_a_teacher_folder_or_none_is_named_in_one_line(run, tmp_path):
+    for folder in (run[0] / "teacher", tmp_path):
+        with pytest.raises(UsageError, match=r"recipe\.json") as caught:
+            experiment.recipe_of(folder)
+        assert "\n" not in str(caught.value)
