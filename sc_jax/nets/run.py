@@ -99,6 +99,7 @@ def run(
     out = Outputs({}, {}, {})
     state = dict(variables.state)
     previous = None
+    wall = None if train else _wall(variables)
 
     def call(name, module, *inputs, cast=None):
         params = variables.params[name]
@@ -115,8 +116,7 @@ def run(
         if position or name != first:
             stage = net.stages[net.names.index(name)]
             x = call(stage.owner or name, stage.module, x, cast=dtype)
-            # A cut must not change a bit: compilers may not fuse across stages.
-            x = jax.lax.optimization_barrier(x)
+            x = _apart(x, wall)
         out.features[name] = x
         if name == first and name != INPUT:
             continue
@@ -127,6 +127,7 @@ def run(
         if split is not None:
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
+            x = _apart(x, wall)
     if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
         out.predictions[FINAL] = _float(x)
     return out, state
@@ -157,6 +158,27 @@ def _apply(module, params, state, *inputs, rng=None, with_state=False):
     )
     value, new = result if mutable is not False else (result, state)
     return (value, dict(new)) if with_state else value
+
+
+def _wall(variables: Variables) -> jax.Array | None:
+    """On CPU a true bool that no compiler knows to be true; elsewhere None."""
+    leaves = jax.tree.leaves(variables.params)
+    if jax.default_backend() != "cpu" or not leaves:
+        return None
+    return leaves[0].ravel()[0] * 0.0 != 1.0  # NaN and infinity too
+
+
+def _apart(x, wall: jax.Array | None):
+    """x, computed as if it were read: a cut must not change a bit of what follows.
+
+    XLA's CPU backend drops optimisation barriers before it fuses, and what is fused
+    sums in another order (last bits, and so symbols, differ). A branch it must keep.
+    """
+    x = jax.lax.optimization_barrier(x)
+    if wall is None:
+        return x
+    zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
+    return jax.lax.cond(wall, lambda tree: tree, zeros, x)
 
 
 def _hash(name: str) -> int:
