@@ -1,0 +1,90 @@
+"""Law: imports point down, and light things stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sc_jax
+
+ROOT = Path(sc_jax.__file__).parent
+LAYERS = {
+    "errors": 0,
+    "codec": 1,
+    "deploy": 2,
+    "nets": 3,
+    "compressors": 4,
+    "losses": 5,
+    "tasks": 5,
+    "data": 5,
+    "config": 6,
+    "evaluate": 7,
+    "train": 8,
+    "recipes": 8,
+    "experiment": 9,
+}
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Top-level packages in a fresh interpreter after the imports."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_device_side_loads_no_framework():
+    names = loaded_by("sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.frame")
+    assert "numpy" in names
+    assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL"}
+
+
+def test_recipes_and_training_load_no_tensorflow():
+    names = loaded_by("sc_jax.recipes", "launch.train")
+    assert {"jax", "flax", "optax"} <= names
+    assert not names & {"tensorflow", "tensorflow_datasets", "grain", "torch"}
+
+
+def layer_of(path: Path) -> int:
+    return LAYERS[path.parts[0].removesuffix(".py")]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of sc_jax that a file imports, late imports too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            if node.module == "sc_jax":
+                found |= {f"sc_jax.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module or "")
+    assert not any(name.split(".")[0] in ("launch", "tests") for name in found), path
+    return {name for name in found if name.startswith("sc_jax.")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_down(path):
+    if path == Path("__init__.py"):
+        assert not imports(path)
+        return
+    own = path.parts[0].removesuffix(".py")
+    for name in imports(path):
+        other = name.split(".")[1]
+        lower = LAYERS[other] < layer_of(path)
+        assert other == own or lower, f"{path} imports {name}"
+
+
+def test_only_run_calls_init_and_apply_of_flax():
+    for path in FILES:
+        if path in (Path("nets/run.py"), Path("train/step.py")):
+            continue
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert node.func.attr not in ("apply", "init_with_output"), path

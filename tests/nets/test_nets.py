@@ -1,0 +1,187 @@
+"""Architectures against published counts; only abstract values, nothing is computed."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors.simple import Raw
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.cost import macs, parameters
+from sc_jax.nets.backbones import backbone, classifier_net
+from sc_jax.nets.blocks import Normalise
+from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
+from sc_jax.nets.resnet import resnet
+from sc_jax.nets.run import init, run
+
+
+def image(side: int, channels: int = 3):
+    return jax.ShapeDtypeStruct((1, side, side, channels), jnp.uint8)
+
+
+def abstract(net: Net, x):
+    return jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
+
+
+def shapes(net: Net, x) -> dict[str, tuple[int, ...]]:
+    out = jax.eval_shape(lambda v, x: run(net, v, x)[0], abstract(net, x), x)
+    return {name: value.shape[1:] for name, value in out.features.items()}
+
+
+def through(net: Net, x, start="input", stop=None) -> int:
+    """MACs of the stages after start."""
+    variables = abstract(net, x)
+    if start != "input":
+        features = jax.eval_shape(lambda v, x: run(net, v, x)[0], variables, x).features
+        x = features[start]
+    run_to = lambda v, x: run(net, v, x, start=start, stop=stop)[0]  # noqa: E731
+    return macs(lambda v, x: list(run_to(v, x).features.values())[-1], variables, x)
+
+
+def student(pair: str, channels: int, compressor, name="resnet50") -> Net:
+    """The published form: the backbone's first stages replaced, stride 2 twice."""
+    family = backbone(name)
+    made = PAIRS[pair](channels, family.target, family.strides, family.small)
+    return inject(classifier_net(name, 1000), family.replaced, made, compressor)
+
+
+@lru_cache
+def entropic() -> Net:
+    return student("fp", 24, FactorizedPrior())
+
+
+def test_entropic_student_has_the_published_parameters():
+    params = abstract(entropic(), image(224)).params
+    assert parameters(params["encoder"]) == 138_672
+    assert parameters(params["decoder"]) == 1_164_032
+    prior = dict(params["split@encoder"])
+    assert prior["quantiles"].shape == (24, 3)
+    assert parameters(prior) == 1_464
+
+
+def test_entropic_student_has_the_published_macs_at_224():
+    net, x = entropic(), image(224)
+    assert round(through(net, x, stop="encoder") / 1e6) == 588
+    assert round(through(net, x, start="encoder", stop="decoder") / 1e6) == 3583
+
+
+@pytest.mark.parametrize("side", [224, 97, 226, 227])
+def test_latent_and_decoder_sides(side):
+    latent = -(-side // 4) - 1
+    found = shapes(entropic(), image(side))
+    assert found["encoder"] == (latent, latent, 24)
+    assert found["decoder"] == (latent + 1, latent + 1, 256)
+    layer1 = shapes(classifier_net("resnet50", 1000), image(side))["layer1.2"]
+    assert found["decoder"] == layer1
+    assert found["fc"] == (1000,)
+
+
+def test_head_network_distillation_encoder():
+    net = student("hnd", 12, Raw())
+    assert parameters(abstract(net, image(224)).params["encoder"]) == 12_736
+    # Its decoder restores layer2 (28 x 28, 512 channels), as published.
+    pair = PAIRS["hnd"](12, 512, (2, 2), False)
+    net = inject(
+        classifier_net("resnet50", 1000), ("stem", "layer1", "layer2"), pair, Raw()
+    )
+    found = shapes(net, image(224))
+    assert found["encoder"] == (29, 29, 12)
+    assert found["decoder"] == (28, 28, 512)
+
+
+@pytest.mark.parametrize("channels", [3, 12])
+def test_channel_reduction_bottleneck(channels):
+    found = shapes(student("cr", channels, Raw()), image(224))
+    assert found["encoder"] == (60, 60, channels)
+    assert found["decoder"] == (56, 56, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "millions", "digits"),
+    [
+        ("resnet50", 1000, 25.557, 3),
+        ("resnet18", 1000, 11.69, 2),
+        ("resnet34", 1000, 21.80, 2),
+        ("resnet101", 1000, 44.549, 3),
+        ("resnet20", 10, 0.27, 2),
+        ("resnet110", 10, 1.73, 2),
+    ],
+)
+def test_backbones_have_the_usual_parameters(name, classes, millions, digits):
+    params = abstract(classifier_net(name, classes), image(32)).params
+    assert round(parameters(params) / 1e6, digits) == millions
+
+
+def test_resnet50_parameters_to_the_last_one():
+    """torchvision's 25,557,032; the dropped stem and layer1 hold 225,344."""
+    params = abstract(classifier_net("resnet50", 1000), image(32)).params
+    assert parameters(params) == 25_557_032
+    gone = match(classifier_net("resnet50", 1000), backbone("resnet50").replaced)
+    assert parameters({k: params[k] for k in gone if k != "normalise"}) == 225_344
+
+
+def test_resnet50_macs_at_224():
+    whole = through(classifier_net("resnet50", 1000), image(224))
+    assert round(whole / 1e9, 2) == 4.09
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet20"])
+@pytest.mark.parametrize("pair", ["fp", "cr"])
+@pytest.mark.parametrize("side", [28, 32])
+def test_small_bottlenecks_restore_the_replaced_stage(name, pair, side):
+    family = backbone(name)
+    whole = classifier_net(name, 10)
+    made = PAIRS[pair](6, family.target, family.strides, family.small)
+    net = inject(whole, family.replaced, made, Raw())
+    expected = shapes(whole, image(side, 1))[resolve(whole, family.cut)]
+    assert shapes(net, image(side, 1))["decoder"] == expected
+
+
+def test_an_unknown_depth_names_the_known():
+    with pytest.raises(UsageError, match="18, 34, 50, 101, 152"):
+        resnet(depth=21, classes=10)
+
+
+def test_names_groups_and_edits():
+    net = classifier_net("resnet20", 10)
+    assert net.names[:4] == ("normalise", "stem", "layer1.0", "layer1.1")
+    assert resolve(net, "layer2") == "layer2.2"
+    assert match(net, ("layer2",)) == {"layer2.0", "layer2.1", "layer2.2"}
+    assert match(net, ("*",)) == set(net.names)
+    pair = PAIRS["fp"](4, 32, (2, 1), True)
+    new = inject(net, ("stem", "layer1", "layer2"), pair, Raw())
+    assert new.names[:4] == ("normalise", "encoder", "decoder", "layer3.0")
+    assert [s.name for s in new.splits] == ["split@encoder"]
+    assert head(new, "encoder").names == ("normalise", "encoder")
+    assert tail(new, "encoder").names == new.names[2:]
+    grown = insert(net, "layer1", pair, Raw())
+    at = grown.names.index("encoder")
+    assert grown.names[at - 1 : at + 3] == (
+        "layer1.2",
+        "encoder",
+        "decoder",
+        "layer2.0",
+    )
+    for wrong in (("stem", "layer2"), ("layr",)):
+        with pytest.raises(UsageError):
+            inject(net, wrong, pair, Raw())
+    with pytest.raises(UsageError, match="stand on replaced"):
+        inject(new, ("encoder", "decoder"), pair, Raw())
+
+
+@pytest.mark.parametrize(
+    "stats", [((0.5,), (0.25,)), ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))]
+)
+def test_normalise(stats):
+    mean, std = stats
+    pixels = jnp.arange(2 * 4 * 4 * 3, dtype=jnp.uint8).reshape(2, 4, 4, 3)
+    net = Net((Stage("normalise", Normalise(mean, std)),))
+    out, _ = run(net, init(net, jax.random.key(0), pixels), pixels)
+    shape = (1, 1, 1, -1)
+    expected = pixels / 255 - jnp.array(mean).reshape(shape)
+    expected = expected / jnp.array(std).reshape(shape)
+    assert out.features["normalise"].dtype == jnp.float32
+    assert jnp.allclose(out.features["normalise"], expected, atol=1e-5)
