@@ -51,7 +51,9 @@ class Affine(nn.Module):
         scale = scale * np.float32(1 / (2**self.bits - 1))
         scale = jnp.where(scale >= TINY, scale, 1.0)
         zero = jnp.clip(jnp.round(low / scale), -INT32_EDGE, INT32_EDGE)
-        q = jnp.clip(jnp.round(z / scale) - zero, 0.0, 2.0**self.bits - 1)
+        # A divisor that varies with z: XLA multiplies by 1 / a broadcast one.
+        divisor = jnp.where(z == z, scale, 1.0)
+        q = jnp.clip(jnp.round(z / divisor) - zero, 0.0, 2.0**self.bits - 1)
         return (q + zero) * scale
 
 
