@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from sc_jax import recipes
@@ -68,12 +69,16 @@ def claim(
     here = {"source": None if source is None else describe(source)}
     here |= {"teacher": os.path.relpath(teacher, workdir) if teacher else None}
     here = json.loads(json.dumps(here | {"recipe": describe(recipe)}))
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError(f"{workdir} is a file; give --workdir a folder")
     if file.exists():
         if read_json(file)["recipe"] != here["recipe"]:
             raise UsageError(
                 f"{workdir} holds another recipe (see {file}); give --workdir another "
                 "folder, or the same recipe to resume it"
             )
+        return
+    if jax.process_index() > 0:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(".tmp")
@@ -229,7 +234,9 @@ def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
 def conclude(
     rows: Sequence[Row], recipe: Recipe, workdir: Path, test: Dataset, command: str
 ) -> None:
-    """Writes the report's files and prints its table."""
+    """Writes the report's files and prints its table, in one process of all."""
+    if jax.process_index() > 0:
+        return
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

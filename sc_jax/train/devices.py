@@ -59,6 +59,11 @@ def replicate(tree: Any, on: Mesh) -> Any:
     return jax.tree.map(put, tree)
 
 
+def local(tree: Any) -> Any:
+    """Replicated values on this process's first device, for it to use alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def shard(batch: Any, on: Mesh) -> Any:
     """This process's part of a batch -> global arrays split along the leading axis."""
     sharding = NamedSharding(on, PartitionSpec("data"))

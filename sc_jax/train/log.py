@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ class Log:
 
     def __init__(self, path: Path, title: str, total_steps: int, done: int, lead: bool):
         self.total, self.lead, self.title = total_steps, lead, title
+        if lead:
+            _forget_after(path, done)
         self._file = path.open("a") if lead else None
         self._start, self._first = time.monotonic(), done
         terminal = lead and sys.stderr.isatty()
@@ -53,3 +56,19 @@ class Log:
             self._bar.close()
         if self._file is not None:
             self._file.close()
+
+
+def _forget_after(path: Path, done: int) -> None:
+    """Drops records of steps that a killed run made but did not save."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= done:
+                kept.append(line)
+        except ValueError:  # cut short by the kill
+            continue
+    draft = path.with_suffix(".tmp")
+    draft.write_text("".join(kept))
+    os.replace(draft, path)

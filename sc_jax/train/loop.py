@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
-from sc_jax.config import Recipe, describe
+from sc_jax.config import Phase, Recipe, describe
 from sc_jax.data import pipeline, sources
+from sc_jax.errors import UsageError
 from sc_jax.nets.run import Variables, graft, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
@@ -73,19 +77,43 @@ class _Run:
     recipe: Recipe
     taught: Variables | None
     stream: Any
+    augment: str
     mesh: jax.sharding.Mesh
     checkpoints: Checkpoints
     log: Log
+    stop: _Signal
     log_every: int
     save_every: int
 
     def save(self, step: int, arrays: Any, phase: int, **more):
+        """Queues a checkpoint; an array that is not finite is never saved."""
+        if not all(map(bool, jax.tree.leaves(_finite(arrays)))):
+            raise Diverged(
+                f"parameters are not finite at step {step}; {self.good(step - 1)}"
+            )
         meta = {
             "phase": phase,
             "data": self.stream.get_state(),
             "recipe": describe(self.recipe),
         }
         self.checkpoints.save(step, arrays, meta, **more)
+
+    def good(self, step: int) -> str:
+        newest = self.checkpoints.latest()
+        return (
+            f"the last good step is {step}, the last checkpoint "
+            f"{'none' if newest is None else newest}"
+        )
+
+    def leave(self, step: int) -> None:
+        """Raises Stopped, once `step` is on disk."""
+        self.checkpoints.wait()
+        raise Stopped(f"stopped at step {step}, saved; the same command resumes")
+
+
+@jax.jit
+def _finite(tree):
+    return jax.tree.map(lambda a: jnp.isfinite(a).all(), tree)
 
 
 def fit(
@@ -108,42 +136,54 @@ def fit(
     dataset = sources.load(
         data.name, "train", data_dir=data.data_dir, image_size=data.image_size
     )
-    # Pictures of varying size are augmented while they are decoded, not again here.
-    on_device = pipeline.device_kind(dataset, data.augment)
-    recipe = replace(recipe, data=replace(data, augment=on_device))
+    if data.batch_size % jax.device_count():
+        raise UsageError(
+            f"batch_size {data.batch_size} does not divide over "
+            f"{jax.device_count()} devices"
+        )
     example = np.zeros((1, *dataset.shape), np.uint8)
     mesh = devices.mesh()
     variables = devices.replicate(first_variables(recipe, taught, example), mesh)
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
-    saved = checkpoints.latest()
-    meta = {} if saved is None else checkpoints.meta(saved)
-    if saved is not None and meta["phase"] == len(recipe.phases):
-        variables = checkpoints.arrays(saved, variables)
-        checkpoints.close()
-        return Variables(*variables)
-    stream = pipeline.batches(
-        dataset,
-        batch_size=data.batch_size,
-        seed=recipe.seed,
-        augment=data.augment,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    if meta:
-        stream.set_state(meta["data"])
-    lead = jax.process_index() == 0
-    log = Log(workdir / "metrics.jsonl", title, recipe.steps, saved or 0, lead)
-    taught = None if taught is None else devices.replicate(taught, mesh)
-    shared = _Run(recipe, taught, stream, mesh, checkpoints, log, log_every, save_every)
-    try:
-        variables = _phases(shared, variables, saved, meta, example)
+    with ExitStack() as opened:
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+        opened.callback(checkpoints.close)
+        saved = checkpoints.latest()
+        meta = {} if saved is None else _meta(checkpoints, saved, recipe)
+        if meta and meta["phase"] == len(recipe.phases):
+            return devices.local(Variables(*checkpoints.arrays(saved, variables)))
+        stream = pipeline.batches(
+            dataset,
+            batch_size=data.batch_size,
+            seed=recipe.seed,
+            augment=data.augment,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        opened.callback(stream.close)
+        if meta:
+            stream.set_state(meta["data"])
+        lead = jax.process_index() == 0
+        log = Log(workdir / "metrics.jsonl", title, recipe.steps, saved or 0, lead)
+        opened.callback(log.close)
+        taught = None if taught is None else devices.replicate(taught, mesh)
+        augment = pipeline.device_kind(dataset, data.augment)
+        run = _Run(
+            recipe, taught, stream, augment, mesh, checkpoints, log,
+            opened.enter_context(_Signal()), log_every, save_every,
+        )  # fmt: skip
+        variables = _phases(run, variables, saved, meta, example)
         checkpoints.wait()
-    finally:
-        log.close()
-        stream.close()
-        checkpoints.close()
-    return variables
+    return devices.local(variables)
+
+
+def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
+    """What was saved beside the arrays; UsageError if by another recipe."""
+    meta = checkpoints.meta(saved)
+    if meta["recipe"] != json.loads(json.dumps(describe(recipe))):
+        raise UsageError(
+            f"{checkpoints.folder}/{saved} is of another recipe; give another folder"
+        )
+    return meta
 
 
 def _phases(shared: _Run, variables: Variables, saved, meta, example) -> Variables:
@@ -164,6 +204,8 @@ def _phases(shared: _Run, variables: Variables, saved, meta, example) -> Variabl
         variables = devices.replicate(settle(recipe.net, variables), shared.mesh)
         if index + 1 < len(recipe.phases):
             shared.save(end, _start(shared, index + 1, variables), index + 1)
+            if shared.stop.anywhere():
+                shared.leave(end)
         else:
             frozen = freeze_all(recipe.net, variables, example)
             tables = {name: codecs.to_arrays(codec) for name, codec in frozen.items()}
@@ -176,7 +218,7 @@ def _start(shared: _Run, index: int, variables: Variables) -> tuple[TrainState, 
     phase = shared.recipe.phases[index]
     current = begin(shared.recipe, phase, variables)
     # Copies: a step donates `current`, whose leaves may be the teacher's own arrays.
-    current = jax.tree.map(jax.numpy.copy, current)
+    current = jax.tree.map(jnp.copy, current)
     cold = divide(shared.recipe, phase, variables)[1]
     return devices.replicate((current, cold), shared.mesh)
 
@@ -185,40 +227,43 @@ def _phase(shared: _Run, index, begun, step, current, cold) -> TrainState:
     """Steps `step` .. the phase's end (numbers count over all phases)."""
     recipe, phase = shared.recipe, shared.recipe.phases[index]
     end = begun + phase.steps
-    advance = make_step(recipe, phase)
+    # Pictures of varying size are augmented while they are decoded, not again here.
+    on_device = replace(recipe.data, augment=shared.augment)
+    advance = make_step(replace(recipe, data=on_device), phase)
     root = jax.random.key(recipe.seed)
-    since, begun_at, good = [], time.monotonic(), step
-    with _Signal() as stop:
-        while step < end:
-            batch = devices.shard(next(shared.stream), shared.mesh)
-            key = jax.random.fold_in(root, step)
-            current, values = advance(
-                current, cold, shared.taught, batch, step - begun, key
-            )
-            since.append(values)
-            step += 1
-            saving = step % shared.save_every == 0 and step < end
-            urgent = stop.seen and jax.process_count() == 1
-            if not (saving or urgent or step % shared.log_every == 0 or step == end):
-                continue
-            means = jax.device_get(jax.tree.map(lambda *v: sum(v) / len(v), *since))
-            seconds = time.monotonic() - begun_at
-            speed = len(since) * recipe.data.batch_size / seconds
-            means = {name: float(value) for name, value in means.items()}
-            if not math.isfinite(means["loss"]):
-                raise Diverged(
-                    f"loss is {means['loss']} between steps {good} and {step} of phase "
-                    f"{phase.name!r}; the last good step logged is {good}, the last "
-                    f"checkpoint {shared.checkpoints.latest() or 'none'}"
-                )
-            shared.log.record(phase.name, step, means, speed)
-            since, begun_at, good = [], time.monotonic(), step
-            stopping = stop.anywhere() and step < end
-            if saving or stopping:
-                shared.save(step, (current, cold), index)
-            if stopping:
-                shared.checkpoints.wait()
-                raise Stopped(
-                    f"stopped at step {step}, saved; the same command resumes"
-                )
+    since, begun_at = [], time.monotonic()
+    while step < end:
+        batch = devices.shard(next(shared.stream), shared.mesh)
+        key = jax.random.fold_in(root, step)
+        current, values = advance(
+            current, cold, shared.taught, batch, step - begun, key
+        )
+        since.append(values)
+        step += 1
+        saving = step % shared.save_every == 0 and step < end
+        urgent = shared.stop.seen and jax.process_count() == 1
+        if not (saving or urgent or step % shared.log_every == 0 or step == end):
+            continue
+        means = _means(shared, phase, step, jax.device_get(since))
+        speed = len(since) * recipe.data.batch_size / (time.monotonic() - begun_at)
+        shared.log.record(phase.name, step, means, speed)
+        since, begun_at = [], time.monotonic()
+        stopping = step < end and shared.stop.anywhere()
+        if saving or stopping:
+            shared.save(step, (current, cold), index)
+        if stopping:
+            shared.leave(step)
     return current
+
+
+def _means(shared: _Run, phase: Phase, step: int, since: list[dict]) -> dict:
+    """Means of the metrics of the last steps up to `step`; Diverged if one is not."""
+    first = step - len(since)
+    for done, values in enumerate(since):
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(values[name]):
+                raise Diverged(
+                    f"{name} is {values[name]} in step {first + done + 1} of phase "
+                    f"{phase.name!r}; {shared.good(first + done)}"
+                )
+    return {k: sum(float(v[k]) for v in since) / len(since) for k in since[0]}
