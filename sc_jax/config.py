@@ -79,7 +79,8 @@ class Phase:
 class Recipe:
     """A whole method: what is trained, on what, how, and taught by whom.
 
-    `title` and `setting` ("beta=0.32") name it in reports.
+    `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
+    member its net was made from.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Recipe:
     net: Net
     phases: tuple[Phase, ...]
     teacher: Recipe | None = None
+    backbone: str = ""
     setting: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0

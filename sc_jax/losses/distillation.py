@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from sc_jax.errors import UsageError
+from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Context, Reduction
 from sc_jax.nets.net import FINAL
@@ -46,6 +46,10 @@ class Hint:
     student: str
     teacher: str
     over: Reduction = "sum"
+
+    def __post_init__(self):
+        if self.over not in ("sum", "mean"):
+            raise unknown("reduction", self.over, ("sum", "mean"))
 
     def __call__(self, context: Context):
         theirs = _teacher(context).features[self.teacher]

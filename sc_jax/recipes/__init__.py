@@ -3,11 +3,13 @@
 import inspect
 import sys
 from collections.abc import Callable
+from typing import Literal, get_args, get_origin
 
 from sc_jax.config import Recipe
 from sc_jax.errors import UsageError, unknown
 from sc_jax.recipes.bottlefit import bottlefit
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 from sc_jax.recipes.cross_entropy import cross_entropy
 from sc_jax.recipes.entropic_student import entropic_student
 from sc_jax.recipes.ghnd import ghnd
@@ -28,10 +30,14 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 
 
 def knobs_of(name: str) -> dict[str, inspect.Parameter]:
-    """The knobs of a recipe: its function's parameters with their defaults."""
+    """The knobs of a recipe with their defaults: its own, then those of its teacher."""
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
-    return dict(inspect.signature(RECIPES[name], eval_str=True).parameters)
+    known = dict(inspect.signature(RECIPES[name], eval_str=True).parameters)
+    if known.pop("shared", None) is not None:
+        above = inspect.signature(classifier, eval_str=True).parameters
+        known |= {knob: above[knob] for knob in Shared.__annotations__}
+    return known
 
 
 def build(name: str, knobs: dict) -> Recipe:
@@ -41,6 +47,10 @@ def build(name: str, knobs: dict) -> Recipe:
         if knob not in known:
             raise unknown(f"knob of {name}", knob, known)
         kind = known[knob].annotation
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise unknown(f"{knob} of {name}", str(value), get_args(kind))
+            continue
         allowed = (int, float) if kind is float else kind
         if (isinstance(value, bool) and kind is not bool) or not isinstance(
             value, allowed

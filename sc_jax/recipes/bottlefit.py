@@ -8,19 +8,18 @@ or trained. Published stage 2 is SGD 1e-3; short schedules here use Adam. Expect
 above GHND at the same bytes.
 """
 
+from dataclasses import replace
+from typing import Unpack
+
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 
-TINY = {
-    "stage1_epochs": 0.01,
-    "stage2_epochs": 0.01,
-    "teacher_epochs": 0.01,
-    "batch_size": 32,
-}
+TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 
 
 def bottlefit(
@@ -31,31 +30,16 @@ def bottlefit(
     stage1_epochs: float = 10.0,
     stage2_epochs: float = 8.0,
     freeze_encoder: bool = True,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    teacher_epochs: float = 12.0,
-    batch_size: int = 64,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
 ) -> Recipe:
     """Two phases: hints at the later groups, then distillation."""
-    teacher = classifier(
-        backbone=backbone,
-        data=data,
-        epochs=teacher_epochs,
-        batch_size=batch_size,
-        augment=augment,
-        image_size=image_size,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = common.student(teacher, pair, channels, Affine(bits))
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
-        common.hints(backbone, net, deep=True)[1:],
+        common.hints(teacher)[1:],
         trainable=("encoder", "decoder"),
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5,)),
         reduction="sum",
@@ -68,13 +52,12 @@ def bottlefit(
         trainable=refined if freeze_encoder else ("encoder", *refined),
         optimiser=Optimiser("adam", 1e-3, "cosine"),
     )
-    return Recipe(
-        "bottlefit",
-        "BottleFit",
-        teacher.data,
-        net,
-        (stage1, stage2),
+    return replace(
         teacher,
+        name="bottlefit",
+        title="BottleFit",
+        net=net,
+        phases=(stage1, stage2),
+        teacher=teacher,
         setting=f"{channels} channels, {bits} bit",
-        seed=seed,
     )

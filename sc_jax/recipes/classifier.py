@@ -19,7 +19,7 @@ def classifier(
     *,
     backbone: str = "cnn",
     data: str = "fashion_mnist_12k",
-    epochs: float = 12.0,
+    epochs: float = 10.0,
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-2,
@@ -40,4 +40,6 @@ def classifier(
         ),
     )
     net = common.whole(backbone, source)
-    return Recipe("classifier", "Classifier", source, net, (phase,), seed=seed)
+    return Recipe(
+        "classifier", "Classifier", source, net, (phase,), backbone=backbone, seed=seed
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import flax.linen as nn
 
+from sc_jax.config import Recipe
 from sc_jax.data import pipeline, sources
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import unknown
@@ -36,6 +37,18 @@ def facts(data: Data) -> Facts:
     return Facts(len(dataset.classes), len(dataset), tuple(mean), tuple(std))
 
 
+class Shared(TypedDict, total=False):
+    """Knobs that every recipe hands on to its teacher; their defaults stand there."""
+
+    backbone: str
+    data: str
+    batch_size: int
+    augment: str
+    image_size: int | None
+    data_dir: str | None
+    seed: int
+
+
 def steps(data: Data, epochs: float) -> int:
     """Training steps of `epochs` passes, at least one."""
     return max(1, round(epochs * facts(data).examples / data.batch_size))
@@ -47,28 +60,24 @@ def whole(backbone_name: str, data: Data) -> Net:
     return classifier_net(backbone_name, known.classes, known.mean, known.std)
 
 
-def student(
-    backbone_name: str, data: Data, pair: str, channels: int, compressor: nn.Module
-) -> Net:
-    """The classifier with a bottleneck of `channels` in place of its first groups."""
-    family = backbone(backbone_name)
+def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
+    """The teacher's net, a bottleneck of `channels` in place of its first groups."""
+    family = backbone(teacher.backbone)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
     modules = PAIRS[pair](channels, family.target, family.strides, family.small)
-    net = whole(backbone_name, data)
-    return inject(net, family.replaced, modules, compressor)
+    return inject(teacher.net, family.replaced, modules, compressor)
 
 
 def hints(
-    backbone_name: str, net: Net, *, deep: bool, over: Reduction = "sum"
+    teacher: Recipe, *, deep: bool = True, over: Reduction = "sum"
 ) -> tuple[Term, ...]:
     """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
-    family = backbone(backbone_name)
-    whole_net = classifier_net(backbone_name, 2)
-    cut = Hint("decoder", resolve(whole_net, family.cut), over)
+    family = backbone(teacher.backbone)
+    cut = Hint("decoder", resolve(teacher.net, family.cut), over)
     terms = [Term(cut, name=f"hint_{family.cut}")]
     for group in family.hints if deep else ():
-        stage = resolve(net, group)
+        stage = resolve(teacher.net, group)
         terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
     return tuple(terms)
 

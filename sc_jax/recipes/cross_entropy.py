@@ -7,14 +7,18 @@ end to end from the classifier's weights; values are quantised at test only. Exp
 the weakest of the recipes here at equal bytes and steps (survey section 4.4).
 """
 
+from dataclasses import replace
+from typing import Unpack
+
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 
 def cross_entropy(
@@ -23,27 +27,12 @@ def cross_entropy(
     bits: int = 8,
     pair: str = "cr",
     epochs: float = 18.0,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    teacher_epochs: float = 12.0,
-    batch_size: int = 64,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropy, Adam, cosine schedule, all parts trained."""
-    teacher = classifier(
-        backbone=backbone,
-        data=data,
-        epochs=teacher_epochs,
-        batch_size=batch_size,
-        augment=augment,
-        image_size=image_size,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = common.student(teacher, pair, channels, Affine(bits))
     phase = Phase(
         "end_to_end",
         common.steps(teacher.data, epochs),
@@ -51,13 +40,12 @@ def cross_entropy(
         trainable=("*",),
         optimiser=Optimiser("adam", 1e-3, "cosine"),
     )
-    return Recipe(
-        "cross_entropy",
-        "Cross-entropy",
-        teacher.data,
-        net,
-        (phase,),
+    return replace(
         teacher,
+        name="cross_entropy",
+        title="Cross-entropy",
+        net=net,
+        phases=(phase,),
+        teacher=teacher,
         setting=f"{channels} channels, {bits} bit",
-        seed=seed,
     )

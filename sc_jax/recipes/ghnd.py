@@ -7,12 +7,16 @@ SC2 benchmark: sums of squares, Adam 1e-3, x0.1 at a quarter, half and three qua
 no quantisation in training, 8 bit at test. Expected: at or above HND.
 """
 
+from dataclasses import replace
+from typing import Unpack
+
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 
 def ghnd(
@@ -21,42 +25,26 @@ def ghnd(
     bits: int = 8,
     pair: str = "cr",
     epochs: float = 18.0,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    teacher_epochs: float = 12.0,
-    batch_size: int = 64,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: squared errors at all groups; only the bottleneck is trained."""
-    teacher = classifier(
-        backbone=backbone,
-        data=data,
-        epochs=teacher_epochs,
-        batch_size=batch_size,
-        augment=augment,
-        image_size=image_size,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = common.student(teacher, pair, channels, Affine(bits))
     phase = Phase(
         "generalised",
         common.steps(teacher.data, epochs),
-        common.hints(backbone, net, deep=True),
+        common.hints(teacher),
         trainable=("encoder", "decoder"),
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.25, 0.5, 0.75)),
         reduction="sum",
     )
-    return Recipe(
-        "ghnd",
-        "GHND",
-        teacher.data,
-        net,
-        (phase,),
+    return replace(
         teacher,
+        name="ghnd",
+        title="GHND",
+        net=net,
+        phases=(phase,),
+        teacher=teacher,
         setting=f"{channels} channels, {bits} bit",
-        seed=seed,
     )

@@ -7,14 +7,18 @@ temperature 1, the whole net trained. Published with SGD 1e-3 over 20 ImageNet e
 short schedules here use Adam. Expected: above cross-entropy, below HND.
 """
 
+from dataclasses import replace
+from typing import Unpack
+
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 
 def knowledge_distillation(
@@ -25,27 +29,12 @@ def knowledge_distillation(
     epochs: float = 18.0,
     alpha: float = 0.5,
     tau: float = 1.0,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    teacher_epochs: float = 12.0,
-    batch_size: int = 64,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: alpha CE + (1 - alpha) tau^2 KL to the teacher, all parts trained."""
-    teacher = classifier(
-        backbone=backbone,
-        data=data,
-        epochs=teacher_epochs,
-        batch_size=batch_size,
-        augment=augment,
-        image_size=image_size,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    net = common.student(backbone, teacher.data, pair, channels, Affine(bits))
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = common.student(teacher, pair, channels, Affine(bits))
     phase = Phase(
         "distil",
         common.steps(teacher.data, epochs),
@@ -53,13 +42,12 @@ def knowledge_distillation(
         trainable=("*",),
         optimiser=Optimiser("adam", 1e-3, "cosine"),
     )
-    return Recipe(
-        "knowledge_distillation",
-        "Knowledge distillation",
-        teacher.data,
-        net,
-        (phase,),
+    return replace(
         teacher,
+        name="knowledge_distillation",
+        title="Knowledge distillation",
+        net=net,
+        phases=(phase,),
+        teacher=teacher,
         setting=f"{channels} channels, {bits} bit",
-        seed=seed,
     )

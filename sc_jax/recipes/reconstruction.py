@@ -8,6 +8,9 @@ feature back; the rest of the net is not touched. Expected: a far larger head th
 replaced one, below GHND at equal bytes (Matsubara et al. 2022).
 """
 
+from dataclasses import replace
+from typing import Unpack
+
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import Reconstruction
@@ -17,8 +20,9 @@ from sc_jax.nets.bottlenecks import AutoDecoder, AutoEncoder
 from sc_jax.nets.net import insert, resolve
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 32}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 
 def reconstruction(
@@ -26,27 +30,12 @@ def reconstruction(
     channels: int = 3,
     bits: int = 8,
     epochs: float = 18.0,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    teacher_epochs: float = 12.0,
-    batch_size: int = 64,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    seed: int = 0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: squared error of the feature; only the autoencoder is trained."""
-    teacher = classifier(
-        backbone=backbone,
-        data=data,
-        epochs=teacher_epochs,
-        batch_size=batch_size,
-        augment=augment,
-        image_size=image_size,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    chosen = family(backbone)
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    chosen = family(teacher.backbone)
     pair = (AutoEncoder(channels), AutoDecoder(chosen.target))
     net = insert(teacher.net, chosen.cut, pair, Affine(bits))
     original = resolve(teacher.net, chosen.cut)
@@ -58,13 +47,12 @@ def reconstruction(
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5, 0.8)),
         reduction="sum",
     )
-    return Recipe(
-        "reconstruction",
-        "Reconstruction",
-        teacher.data,
-        net,
-        (phase,),
+    return replace(
         teacher,
+        name="reconstruction",
+        title="Reconstruction",
+        net=net,
+        phases=(phase,),
+        teacher=teacher,
         setting=f"{channels} channels, {bits} bit",
-        seed=seed,
     )
