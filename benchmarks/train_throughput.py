@@ -150,8 +150,10 @@ def main(argv):
     devices.start(multihost=False)
     case = _SIDE.value, _BATCH.value, _STEPS.value
     peers = measure_torch(*case)
-    per_wall, per_cpu = measure_peak(2048)
+    peaks = [measure_peak(2048)]
     times, work = measure_step(*case)
+    peaks.append(measure_peak(2048))
+    per_wall, per_cpu = (max(column) for column in zip(*peaks))
     peers += measure_torch(*case)
     wall, cpu = (statistics.median(column) for column in zip(*times))
     batch, flop = _BATCH.value, 2 * work

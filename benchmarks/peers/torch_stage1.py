@@ -8,7 +8,7 @@ bits, Adam. Prints JSON.
     python benchmarks/peers/torch_stage1.py --side 224 --batch 16 --channels_last
 """
 
-from __future__ import annotations
+# pyright: reportMissingImports=false
 
 import argparse
 import json

@@ -69,14 +69,8 @@ def conv2d(
 
 
 def _convolve(x, kernel, strides, pads, groups=1):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
-        dimension_numbers=_LAYOUT,
-        feature_group_count=groups,
-    )
+    form = {"dimension_numbers": _LAYOUT, "feature_group_count": groups}
+    return lax.conv_general_dilated(x, kernel, strides, pads, **form)
 
 
 def _depthwise(x, kernel, strides, pads):
@@ -126,11 +120,8 @@ def _taps(x, kernel_shape, strides, pads):
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     (kh, kw), (sh, sw) = kernel_shape[:2], strides
     height, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
-    return [
-        x[:, i : i + height : sh, j : j + width : sw]
-        for i in range(kh)
-        for j in range(kw)
-    ]
+    starts = [(i, j) for i in range(kh) for j in range(kw)]
+    return [x[:, i : i + height : sh, j : j + width : sw] for i, j in starts]
 
 
 def _input_gradient(shape, kernel, dy, strides, pads):
