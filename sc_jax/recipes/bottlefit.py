@@ -40,7 +40,7 @@ def bottlefit(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
         common.hints(teacher)[1:],
-        trainable=("encoder", "decoder"),
+        trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5,)),
         reduction="sum",
     )
@@ -49,7 +49,7 @@ def bottlefit(
         "stage2",
         common.steps(teacher.data, stage2_epochs),
         (Term(KnowledgeDistillation(0.5, 1.0), name="distillation"),),
-        trainable=refined if freeze_encoder else ("encoder", *refined),
+        trainable=refined if freeze_encoder else ("encoder", "split@encoder", *refined),
         optimiser=Optimiser("adam", 1e-3, "cosine"),
     )
     return replace(

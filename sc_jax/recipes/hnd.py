@@ -35,7 +35,7 @@ def hnd(
         "head",
         common.steps(teacher.data, epochs),
         common.hints(teacher, deep=False),
-        trainable=("encoder", "decoder"),
+        trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.25, 0.5, 0.75)),
         reduction="sum",
     )

@@ -43,7 +43,7 @@ def reconstruction(
         "reconstruct",
         common.steps(teacher.data, epochs),
         (Term(Reconstruction("decoder", original), name="reconstruction"),),
-        trainable=("encoder", "decoder"),
+        trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5, 0.8)),
         reduction="sum",
     )
