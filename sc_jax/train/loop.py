@@ -149,7 +149,7 @@ def fit(
         opened.callback(checkpoints.close)
         saved = checkpoints.latest()
         meta = {} if saved is None else _meta(checkpoints, saved, recipe)
-        if meta and meta["phase"] == len(recipe.phases):
+        if saved is not None and meta["phase"] == len(recipe.phases):
             return devices.local(Variables(*checkpoints.arrays(saved, variables)))
         stream = pipeline.batches(
             dataset,
