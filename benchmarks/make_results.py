@@ -129,8 +129,68 @@ def table(rows: list[Row]) -> list[str]:
     return ["```", *report.table(rows).splitlines(), "```"]
 
 
-def verbatim(title: str, path: str) -> list[str]:
-    return [f"## {title}", "", "```", Path(path).read_text().strip(), "```", ""]
+def coder(path: str) -> list[str]:
+    """Speeds of benchmarks.coder_speed, and the ratio to our C kernel in that run."""
+    report_ = json.loads(Path(path).read_text())
+    lines = [
+        "| bit/symbol | coder | bytes | over ideal | encode M symbols/s | decode | "
+        "ours over it, encode | decode |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report_["rows"]:
+        same = [r for r in report_["rows"] if r["rate"] == row["rate"]]
+        ours = next(r for r in same if r["coder"] == "sc_jax C")
+        over = row["size_bytes"] / row["ideal_bytes"] - 1
+        ratios = [ours[k] / row[k] for k in ("encode_median", "decode_median")]
+        lines.append(
+            f"| {row['bits_per_symbol']:.2f} | {row['coder']} | {row['size_bytes']} | "
+            f"{100 * over:+.3f} % | {row['encode_median']:.1f} | "
+            f"{row['decode_median']:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} |"
+        )
+    return [
+        "## Entropy coder",
+        "",
+        f"{report_['date'][:10]}; {report_['machine']}; {report_['threads']} thread; "
+        f"seed {report_['seed']}; medians of {report_['runs']} interleaved rounds on a "
+        f"24 x 55 x 55 latent; versions {report_['versions']}.",
+        "",
+        "    python -m benchmarks.coder_speed --runs=" + str(report_["runs"]),
+        "",
+        *lines,
+        "",
+    ]
+
+
+def throughput(paths: list[str]) -> list[str]:
+    """Stage-1 steps of benchmarks.train_throughput beside PyTorch's in the same run."""
+    reports = [json.loads(Path(path).read_text()) for path in paths]
+    lines = [
+        "| side | batch | CPU-s a step | examples per CPU-s | share of GEMM rate | "
+        "best PyTorch CPU-s a step | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(reports, key=lambda r: (-r["flags"]["side"], r["flags"]["batch"])):
+        best = min((t["cpu_s_per_step"] for t in r["torch"]), default=float("nan"))
+        lines.append(
+            f"| {r['flags']['side']} | {r['flags']['batch']} | "
+            f"{r['cpu_s_per_step']:.3g} | {r['examples_per_cpu_s']:.3g} | "
+            f"{r['peak_share_cpu']:.2f} | {best:.3g} | "
+            f"{r['cpu_s_per_step'] / best:.2f} |"
+        )
+    first = reports[0]
+    return [
+        "## Training step",
+        "",
+        f"{first['date'][:10]}; {first['machine']}; {first['device']}; seed "
+        f"{first['flags']['seed']}; versions {first['versions']}. Stage 1 of the "
+        "Entropic Student on ResNet-50, random images, one core. The machine was "
+        "shared, so only CPU seconds and their ratios within a run are given.",
+        "",
+        "    python -m benchmarks.train_throughput --side=SIDE --batch=BATCH",
+        "",
+        *lines,
+        "",
+    ]
 
 
 def main(_):
@@ -157,9 +217,9 @@ def main(_):
         )
         page += ["![accuracy against bytes](results.png)", ""]
     if CODER.value:
-        page += verbatim("Entropy coder", CODER.value)
-    for path in THROUGHPUT.value:
-        page += verbatim("Training step", path)
+        page += coder(CODER.value)
+    if THROUGHPUT.value:
+        page += throughput(THROUGHPUT.value)
     (out / "results.md").write_text("\n".join(page))
 
 

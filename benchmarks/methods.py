@@ -1,12 +1,13 @@
 """The survey's training methods compared: equal steps, one bottleneck, one teacher.
 
   python -m benchmarks.methods --data=folder:TRAIN.zip,TEST.zip --workdir=runs/cifar \\
-      --epochs=3 --teacher_epochs=8 --betas=0.08,0.32,1.28
+      --epochs=3 --teacher_epochs=8 --betas=0.0001,0.0003,0.001
 
 Cross-entropy, knowledge distillation, HND and GHND send the same 4-bit latent; Entropic
 Students (one a beta) send what their prior needs. All use the FP bottleneck, the same
-number of steps and the same teacher, so only the training differs. Writes a report
-(accuracy against bytes) a seed and methods.json; the same command resumes.
+number of steps, one learning rate and one teacher, hints are means over a feature, so
+only the training differs. Writes a report (accuracy against bytes) a seed and
+methods.json; the same command resumes.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import experiment
+from sc_jax import experiment, recipes
 from sc_jax.train import devices
 
 DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")
@@ -26,12 +27,19 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs")
 SEEDS = flags.DEFINE_list("seeds", ["0"], "one report a seed")
 EPOCHS = flags.DEFINE_float("epochs", 6.0, "of every student, all its phases together")
 TEACHER_EPOCHS = flags.DEFINE_float("teacher_epochs", 12.0, "of the teacher")
-BETAS = flags.DEFINE_list("betas", ["0.08", "0.32", "1.28"], "of Entropic Students")
+BETAS = flags.DEFINE_list(
+    "betas", ["0.0001", "0.0003", "0.001"], "of Entropic Students"
+)
 AUGMENT = flags.DEFINE_string("augment", "crop_flip", "as in Data")
 CHANNELS = flags.DEFINE_integer("channels", 6, "of the quantised latent", 1)
 BITS = flags.DEFINE_integer("bits", 4, "a value of the quantised latent", 1, 16)
 STUDENT_CHANNELS = flags.DEFINE_integer("student_channels", 12, "of the prior", 1)
-METHODS = ("cross_entropy", "knowledge_distillation", "hnd", "ghnd", "bottlefit")
+LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "of Adam, every method")
+METHODS = flags.DEFINE_list(
+    "methods",
+    ["cross_entropy", "knowledge_distillation", "hnd", "ghnd", "bottlefit"],
+    "recipes with the quantised latent",
+)
 
 
 def sources(seed: int) -> list[experiment.Source]:
@@ -45,13 +53,17 @@ def sources(seed: int) -> list[experiment.Source]:
     }
     epochs = EPOCHS.value
     halves = {"stage1_epochs": 0.6 * epochs, "stage2_epochs": 0.4 * epochs}
+    rate = LEARNING_RATE.value
     fixed = {"pair": "fp", "channels": CHANNELS.value, "bits": BITS.value}
     found = []
-    for name in METHODS:
-        own = halves if name == "bottlefit" else {"epochs": epochs}
-        found.append(experiment.Source(name, shared | fixed | own))
+    for name in METHODS.value:
+        own = {"learning_rate": rate, **fixed}
+        own |= halves if name == "bottlefit" else {"epochs": epochs}
+        own |= {"over": "mean"} if "over" in recipes.knobs_of(name) else {}
+        found.append(experiment.Source(name, shared | own))
     for beta in map(float, BETAS.value):
         own = {"beta": beta, "channels": STUDENT_CHANNELS.value, **halves}
+        own |= {"stage1_rate": rate, "stage2_rate": rate, "over": "mean"}
         found.append(experiment.Source("entropic_student", shared | own))
     return found
 

@@ -24,14 +24,17 @@ def cumulative(params: Mapping, v, xp=jnp):
     Per channel a network 1-3-3-3-3-1: H softplus-positive, b bias, tanh gates a.
     `xp` is jax.numpy, or numpy where tables are built (float64 there).
     """
+    lead = (1,) * (v.ndim - 1) + (-1,)
     rows = [v]
     for k in range(len(WIDTHS) - 1):
         h = xp.logaddexp(params[f"h{k}"], 0.0)
         new = []
         for i in range(WIDTHS[k + 1]):
-            y = sum(h[:, i, j] * x for j, x in enumerate(rows)) + params[f"b{k}"][:, i]
+            y = sum(h[:, i, j].reshape(lead) * x for j, x in enumerate(rows))
+            y = y + params[f"b{k}"][:, i].reshape(lead)
             if k < len(WIDTHS) - 2:
-                y = y + xp.tanh(params[f"a{k}"][:, i]) * xp.tanh(y)
+                a = params[f"a{k}"][:, i].reshape(lead)
+                y = y + xp.tanh(a) * xp.tanh(y)
             new.append(y)
         rows = new
     return rows[0]
@@ -75,7 +78,7 @@ class FactorizedPrior(nn.Module):
             )
             z_hat = z + noise
         else:
-            medians = params["quantiles"][:, 1]
+            medians = params["quantiles"][:, 1].reshape((1,) * (z.ndim - 1) + (-1,))
             z_hat = jnp.round(z - medians) + medians
         mass = lower_bound(
             likelihood(params, z_hat, compat=self.compat), LIKELIHOOD_BOUND

@@ -164,7 +164,7 @@ class GDN1(nn.Module):
         beta = _non_negative(beta.astype(jnp.float32), 1e-6)
         gamma = _non_negative(gamma.astype(jnp.float32), 0.0)
         wide = x.astype(jnp.float32)
-        pool = jnp.abs(wide) @ gamma.T + beta
+        pool = jnp.abs(wide) @ gamma.T + beta.reshape((1,) * (x.ndim - 1) + (-1,))
         return (wide * pool if self.inverse else wide / pool).astype(x.dtype)
 
 

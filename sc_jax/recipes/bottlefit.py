@@ -14,7 +14,7 @@ from typing import Unpack
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import KnowledgeDistillation
-from sc_jax.losses.terms import Term
+from sc_jax.losses.terms import Reduction, Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -30,6 +30,8 @@ def bottlefit(
     stage1_epochs: float = 10.0,
     stage2_epochs: float = 8.0,
     freeze_encoder: bool = True,
+    learning_rate: float = 1e-3,
+    over: Reduction = "sum",
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -39,9 +41,9 @@ def bottlefit(
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
-        common.hints(teacher)[1:],
+        common.hints(teacher, over=over)[1:],
         trainable=("encoder", "split@encoder", "decoder"),
-        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5,)),
+        optimiser=Optimiser("adam", learning_rate, "step", drops=(0.5,)),
         reduction="sum",
     )
     refined = ("decoder", *common.after_bottleneck(net))
@@ -50,7 +52,7 @@ def bottlefit(
         common.steps(teacher.data, stage2_epochs),
         (Term(KnowledgeDistillation(0.5, 1.0), name="distillation"),),
         trainable=refined if freeze_encoder else ("encoder", "split@encoder", *refined),
-        optimiser=Optimiser("adam", 1e-3, "cosine"),
+        optimiser=Optimiser("adam", learning_rate, "cosine"),
     )
     return replace(
         teacher,

@@ -27,6 +27,7 @@ def cross_entropy(
     bits: int = 8,
     pair: str = "cr",
     epochs: float = 18.0,
+    learning_rate: float = 1e-3,
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -38,7 +39,7 @@ def cross_entropy(
         common.steps(teacher.data, epochs),
         (Term(CrossEntropy(), name="cross_entropy"),),
         trainable=("*",),
-        optimiser=Optimiser("adam", 1e-3, "cosine"),
+        optimiser=Optimiser("adam", learning_rate, "cosine"),
     )
     return replace(
         teacher,

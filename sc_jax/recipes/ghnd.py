@@ -12,6 +12,7 @@ from typing import Unpack
 
 from sc_jax.compressors.simple import Affine
 from sc_jax.config import Optimiser, Phase, Recipe
+from sc_jax.losses.terms import Reduction
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -25,6 +26,8 @@ def ghnd(
     bits: int = 8,
     pair: str = "cr",
     epochs: float = 18.0,
+    learning_rate: float = 1e-3,
+    over: Reduction = "sum",
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -34,9 +37,9 @@ def ghnd(
     phase = Phase(
         "generalised",
         common.steps(teacher.data, epochs),
-        common.hints(teacher),
+        common.hints(teacher, over=over),
         trainable=("encoder", "split@encoder", "decoder"),
-        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.25, 0.5, 0.75)),
+        optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),
         reduction="sum",
     )
     return replace(

@@ -25,6 +25,7 @@ def hnd(
     bits: int = 8,
     pair: str = "cr",
     epochs: float = 18.0,
+    learning_rate: float = 1e-3,
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -36,7 +37,7 @@ def hnd(
         common.steps(teacher.data, epochs),
         common.hints(teacher, deep=False),
         trainable=("encoder", "split@encoder", "decoder"),
-        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.25, 0.5, 0.75)),
+        optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),
         reduction="sum",
     )
     return replace(

@@ -29,6 +29,7 @@ def knowledge_distillation(
     epochs: float = 18.0,
     alpha: float = 0.5,
     tau: float = 1.0,
+    learning_rate: float = 1e-3,
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -40,7 +41,7 @@ def knowledge_distillation(
         common.steps(teacher.data, epochs),
         (Term(KnowledgeDistillation(alpha, tau), name="distillation"),),
         trainable=("*",),
-        optimiser=Optimiser("adam", 1e-3, "cosine"),
+        optimiser=Optimiser("adam", learning_rate, "cosine"),
     )
     return replace(
         teacher,

@@ -30,6 +30,7 @@ def reconstruction(
     channels: int = 3,
     bits: int = 8,
     epochs: float = 18.0,
+    learning_rate: float = 1e-3,
     teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -44,7 +45,7 @@ def reconstruction(
         common.steps(teacher.data, epochs),
         (Term(Reconstruction("decoder", original), name="reconstruction"),),
         trainable=("encoder", "split@encoder", "decoder"),
-        optimiser=Optimiser("adam", 1e-3, "step", drops=(0.5, 0.8)),
+        optimiser=Optimiser("adam", learning_rate, "step", drops=(0.5, 0.8)),
         reduction="sum",
     )
     return replace(

@@ -8,6 +8,7 @@ import pytest
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.data.pipeline import Data
+from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.backbones import backbone, classifier_net
@@ -74,7 +75,11 @@ def test_noise_follows_the_key_and_only_in_training(net, variables):
 def test_a_training_step_changes_the_trainable_parts_alone(net, variables):
     trainable = ("encoder", "split@encoder", "layer2")
     phase = Phase(
-        "some", 5, (Term(CrossEntropy()),), trainable, Optimiser("adam", 1e-2)
+        "some",
+        5,
+        (Term(CrossEntropy()), Term(Rate(), 0.01)),
+        trainable,
+        Optimiser("adam", 1e-2),
     )
     recipe = Recipe("law", "Law", Data(batch_size=4), net, (phase,))
     chosen = match(net, trainable)
