@@ -27,13 +27,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs")
 SEEDS = flags.DEFINE_list("seeds", ["0"], "one report a seed")
 EPOCHS = flags.DEFINE_float("epochs", 6.0, "of every student, all its phases together")
 TEACHER_EPOCHS = flags.DEFINE_float("teacher_epochs", 12.0, "of the teacher")
-BETAS = flags.DEFINE_list(
-    "betas", ["0.0001", "0.0003", "0.001"], "of Entropic Students"
-)
+BETAS = flags.DEFINE_list("betas", ["0.0001", "0.0003", "0.001"], "one student each")
 AUGMENT = flags.DEFINE_string("augment", "crop_flip", "as in Data")
 CHANNELS = flags.DEFINE_integer("channels", 6, "of the quantised latent", 1)
 BITS = flags.DEFINE_integer("bits", 4, "a value of the quantised latent", 1, 16)
 STUDENT_CHANNELS = flags.DEFINE_integer("student_channels", 12, "of the prior", 1)
+COSINE = "phases.0.optimiser.schedule=cosine"
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "of Adam, every method")
 METHODS = flags.DEFINE_list(
     "methods",
@@ -60,11 +59,11 @@ def sources(seed: int) -> list[experiment.Source]:
         own = {"learning_rate": rate, **fixed}
         own |= halves if name == "bottlefit" else {"epochs": epochs}
         own |= {"over": "mean"} if "over" in recipes.knobs_of(name) else {}
-        found.append(experiment.Source(name, shared | own))
+        found.append(experiment.Source(name, shared | own, (COSINE,)))
     for beta in map(float, BETAS.value):
         own = {"beta": beta, "channels": STUDENT_CHANNELS.value, **halves}
         own |= {"stage1_rate": rate, "stage2_rate": rate, "over": "mean"}
-        found.append(experiment.Source("entropic_student", shared | own))
+        found.append(experiment.Source("entropic_student", shared | own, (COSINE,)))
     return found
 
 
