@@ -76,7 +76,7 @@ def _convolve(x, kernel, strides, pads, groups=1):
 def _depthwise(x, kernel, strides, pads):
     """Sum of shifted products; its derivatives are sums of shifted products too."""
     taps = _taps(x.astype(jnp.float32), kernel.shape, strides, pads)
-    wide = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    wide = kernel.astype(jnp.float32).reshape(-1, 1, 1, 1, kernel.shape[-1])
     products = [tap * row for tap, row in zip(taps, wide)]
     return sum(products[1:], products[0]).astype(x.dtype)
 
