@@ -53,7 +53,7 @@ def _imagenet(depth: int) -> Backbone:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "cnn": Backbone(cnn, "layer1", 64, ("layer2", "layer3", "fc")),
+    "cnn": Backbone(cnn, "layer1", 64, ("layer2", "layer3")),
     **{f"resnet{d}": _cifar(d) for d in (20, 32, 56, 110)},
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
 }

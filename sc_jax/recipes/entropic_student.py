@@ -31,10 +31,10 @@ BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 def entropic_student(
     *,
-    beta: float = 0.0003,
+    beta: float = 0.0004,
     channels: int = 12,
     stage1_epochs: float = 20.0,
-    stage2_epochs: float = 10.0,
+    stage2_epochs: float = 12.0,
     teacher_epochs: float = 10.0,
     stage1_rate: float = 3e-3,
     stage2_rate: float = 1e-3,
