@@ -4,7 +4,7 @@
   python -m launch.train --recipe=ghnd:channels=6 --workdir=runs/ghnd \\
       --teacher=runs/first/teacher
   python -m launch.train --recipe=entropic_student --workdir=runs/curve \\
-      --sweep=beta:0.0001,0.0004,0.0016
+      --sweep=beta:0.0001,0.0002,0.0008
 
 Knobs of a recipe follow its name; --set changes any field of the finished recipe. The
 same command resumes a run that was stopped.

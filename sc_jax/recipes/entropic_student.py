@@ -31,7 +31,7 @@ BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 def entropic_student(
     *,
-    beta: float = 0.0004,
+    beta: float = 0.0002,
     channels: int = 12,
     stage1_epochs: float = 20.0,
     stage2_epochs: float = 12.0,
