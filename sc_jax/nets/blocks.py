@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -103,18 +102,6 @@ class Classifier(nn.Module):
         return nn.Dense(self.classes)(x)
 
 
-class Sequential(nn.Module):
-    """Layers in order; each is called with `train` if it is listed as taking it."""
-
-    layers: tuple[Callable[..., Any], ...]
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        for layer in self.layers:
-            x = layer(x, train=train) if isinstance(layer, TRAINED) else layer(x)
-        return x
-
-
 @jax.custom_vjp
 def lower_bound(x: jax.Array, bound: float) -> jax.Array:
     """max(x, bound); the gradient passes where x >= bound or a step would raise x.
@@ -166,6 +153,3 @@ class GDN1(nn.Module):
         wide = x.astype(jnp.float32)
         pool = jnp.abs(wide) @ gamma.T + beta.reshape((1,) * (x.ndim - 1) + (-1,))
         return (wide * pool if self.inverse else wide / pool).astype(x.dtype)
-
-
-TRAINED = (ConvNorm, Normalise, Pooled, Classifier, Sequential)
