@@ -25,7 +25,7 @@ def start(main: Callable[[list[str]], None]) -> None:
             fail(f"{error} (--help lists the flags)", 2)
 
     def guarded(argv):
-        from sc_jax.train.loop import Diverged, Stopped
+        from sc_jax.train.running import Diverged, Stopped
 
         absl_logging.set_verbosity(absl_logging.WARNING)  # orbax narrates at INFO
         lines = logging.StreamHandler()

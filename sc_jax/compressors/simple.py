@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.codec.codecs import INT32_EDGE, TINY, ImageCodec
+from sc_jax.codec.simple import INT32_EDGE, TINY, ImageCodec
 
 
 class Raw(nn.Module):

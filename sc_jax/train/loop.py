@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
-import signal
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
-from sc_jax.config import Phase, Recipe, describe
+from sc_jax.config import Recipe, describe
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
 from sc_jax.nets.run import Variables, graft, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
+from sc_jax.train.running import Run, StopSignal
 from sc_jax.train.step import TrainState, begin, divide, make_step
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer finite."""
-
-
-class Stopped(RuntimeError):
-    """SIGTERM came; a checkpoint was written."""
-
-
-class _Signal:
-    """SIGTERM as a flag, so that the step in progress ends and is saved."""
-
-    def __enter__(self):
-        self.seen = False
-        try:
-            self._old = signal.signal(signal.SIGTERM, self._note)
-        except ValueError:  # not the main thread: nothing to catch
-            self._old = None
-        return self
-
-    def _note(self, *_):
-        self.seen = True
-
-    def __exit__(self, *_):
-        if self._old is not None:
-            signal.signal(signal.SIGTERM, self._old)
-
-    def anywhere(self) -> bool:
-        """Whether any process was asked to stop (all must agree to save together)."""
-        if jax.process_count() == 1:
-            return self.seen
-        return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
 
 
 def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variables:
@@ -68,52 +32,6 @@ def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variab
         return variables
     shared = frozenset(variables.params) & frozenset(taught.params)
     return graft(variables, taught, shared)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What all phases of one run share."""
-
-    recipe: Recipe
-    taught: Variables | None
-    stream: Any
-    augment: str
-    mesh: jax.sharding.Mesh
-    checkpoints: Checkpoints
-    log: Log
-    stop: _Signal
-    log_every: int
-    save_every: int
-
-    def save(self, step: int, arrays: Any, phase: int, **more):
-        """Queues a checkpoint; an array that is not finite is never saved."""
-        if not all(map(bool, jax.tree.leaves(_finite(arrays)))):
-            raise Diverged(
-                f"parameters are not finite at step {step}; {self.good(step - 1)}"
-            )
-        meta = {
-            "phase": phase,
-            "data": self.stream.get_state(),
-            "recipe": describe(self.recipe),
-        }
-        self.checkpoints.save(step, arrays, meta, **more)
-
-    def good(self, step: int) -> str:
-        newest = self.checkpoints.latest()
-        return (
-            f"the last good step is {step}, the last checkpoint "
-            f"{'none' if newest is None else newest}"
-        )
-
-    def leave(self, step: int) -> None:
-        """Raises Stopped, once `step` is on disk."""
-        self.checkpoints.wait()
-        raise Stopped(f"stopped at step {step}, saved; the same command resumes")
-
-
-@jax.jit
-def _finite(tree):
-    return jax.tree.map(lambda a: jnp.isfinite(a).all(), tree)
 
 
 def fit(
@@ -167,9 +85,9 @@ def fit(
         opened.callback(log.close)
         taught = None if taught is None else devices.replicate(taught, mesh)
         augment = pipeline.device_kind(dataset, data.augment)
-        run = _Run(
+        run = Run(
             recipe, taught, stream, augment, mesh, checkpoints, log,
-            opened.enter_context(_Signal()), log_every, save_every,
+            opened.enter_context(StopSignal()), log_every, save_every,
         )  # fmt: skip
         variables = _phases(run, variables, saved, meta, example)
         checkpoints.wait()
@@ -186,7 +104,7 @@ def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
     return meta
 
 
-def _phases(shared: _Run, variables: Variables, saved, meta, example) -> Variables:
+def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variables:
     """Every phase from where the checkpoint `saved` stands (None: from the first)."""
     recipe = shared.recipe
     first = meta.get("phase", 0)
@@ -213,7 +131,7 @@ def _phases(shared: _Run, variables: Variables, saved, meta, example) -> Variabl
     return variables
 
 
-def _start(shared: _Run, index: int, variables: Variables) -> tuple[TrainState, dict]:
+def _start(shared: Run, index: int, variables: Variables) -> tuple[TrainState, dict]:
     """(what a phase changes, its frozen parameters), on the devices."""
     phase = shared.recipe.phases[index]
     current = begin(shared.recipe, phase, variables)
@@ -223,7 +141,7 @@ def _start(shared: _Run, index: int, variables: Variables) -> tuple[TrainState, 
     return devices.replicate((current, cold), shared.mesh)
 
 
-def _phase(shared: _Run, index, begun, step, current, cold) -> TrainState:
+def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
     """Steps `step` .. the phase's end (numbers count over all phases)."""
     recipe, phase = shared.recipe, shared.recipe.phases[index]
     end = begun + phase.steps
@@ -244,7 +162,7 @@ def _phase(shared: _Run, index, begun, step, current, cold) -> TrainState:
         urgent = shared.stop.seen and jax.process_count() == 1
         if not (saving or urgent or step % shared.log_every == 0 or step == end):
             continue
-        means = _means(shared, phase, step, jax.device_get(since))
+        means = shared.means(phase, step, jax.device_get(since))
         speed = len(since) * recipe.data.batch_size / (time.monotonic() - begun_at)
         shared.log.record(phase.name, step, means, speed)
         since, begun_at = [], time.monotonic()
@@ -254,16 +172,3 @@ def _phase(shared: _Run, index, begun, step, current, cold) -> TrainState:
         if stopping:
             shared.leave(step)
     return current
-
-
-def _means(shared: _Run, phase: Phase, step: int, since: list[dict]) -> dict:
-    """Means of the metrics of the last steps up to `step`; Diverged if one is not."""
-    first = step - len(since)
-    for done, values in enumerate(since):
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                raise Diverged(
-                    f"{name} is {values[name]} in step {first + done + 1} of phase "
-                    f"{phase.name!r}; {shared.good(first + done)}"
-                )
-    return {k: sum(float(v[k]) for v in since) / len(since) for k in since[0]}

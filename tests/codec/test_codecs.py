@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from sc_jax.codec import codecs
-from sc_jax.codec.codecs import AffineCodec, FactorizedCodec, ImageCodec, RawCodec
+from sc_jax.codec.codecs import FactorizedCodec
 from sc_jax.codec.rans import CorruptStream
+from sc_jax.codec.simple import AffineCodec, ImageCodec, RawCodec
 from sc_jax.codec.tables import from_pmf
 
 SHAPE = (5, 7, 3)

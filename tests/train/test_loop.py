@@ -16,7 +16,8 @@ from sc_jax.config import override
 from sc_jax.data.pipeline import Batches
 from sc_jax.errors import UsageError
 from sc_jax.train.checkpoint import Checkpoints
-from sc_jax.train.loop import Diverged, Stopped, first_variables, fit
+from sc_jax.train.loop import first_variables, fit
+from sc_jax.train.running import Diverged, Stopped
 
 EXAMPLE = np.zeros((1, 16, 16, 1), np.uint8)
 OFTEN = {"log_every": 2, "save_every": 2}

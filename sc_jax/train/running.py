@@ -1,0 +1,109 @@
+"""What the phases of one run share: saving, stopping, and telling of it."""
+
+from __future__ import annotations
+
+import math
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sc_jax.config import Phase, Recipe, describe
+from sc_jax.nets.run import Variables
+from sc_jax.train.checkpoint import Checkpoints
+from sc_jax.train.log import Log
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+class Stopped(RuntimeError):
+    """SIGTERM came; a checkpoint was written."""
+
+
+class StopSignal:
+    """SIGTERM as a flag, so that the step in progress ends and is saved."""
+
+    def __enter__(self):
+        self.seen = False
+        try:
+            self._old = signal.signal(signal.SIGTERM, self._note)
+        except ValueError:  # not the main thread: nothing to catch
+            self._old = None
+        return self
+
+    def _note(self, *_):
+        self.seen = True
+
+    def __exit__(self, *_):
+        if self._old is not None:
+            signal.signal(signal.SIGTERM, self._old)
+
+    def anywhere(self) -> bool:
+        """Whether any process was asked to stop (all must agree to save together)."""
+        if jax.process_count() == 1:
+            return self.seen
+        return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all phases of one run share."""
+
+    recipe: Recipe
+    taught: Variables | None
+    stream: Any
+    augment: str
+    mesh: jax.sharding.Mesh
+    checkpoints: Checkpoints
+    log: Log
+    stop: StopSignal
+    log_every: int
+    save_every: int
+
+    def save(self, step: int, arrays: Any, phase: int, **more):
+        """Queues a checkpoint; an array that is not finite is never saved."""
+        if not all(map(bool, jax.tree.leaves(_finite(arrays)))):
+            raise Diverged(
+                f"parameters are not finite at step {step}; {self.good(step - 1)}"
+            )
+        meta = {
+            "phase": phase,
+            "data": self.stream.get_state(),
+            "recipe": describe(self.recipe),
+        }
+        self.checkpoints.save(step, arrays, meta, **more)
+
+    def good(self, step: int) -> str:
+        newest = self.checkpoints.latest()
+        return (
+            f"the last good step is {step}, the last checkpoint "
+            f"{'none' if newest is None else newest}"
+        )
+
+    def leave(self, step: int) -> None:
+        """Raises Stopped, once `step` is on disk."""
+        self.checkpoints.wait()
+        raise Stopped(f"stopped at step {step}, saved; the same command resumes")
+
+    def means(self, phase: Phase, step: int, since: list[dict]) -> dict:
+        """Mean metrics of the steps before `step`; Diverged if one is not finite."""
+        first = step - len(since)
+        for done, values in enumerate(since):
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(values[name]):
+                    raise Diverged(
+                        f"{name} is {values[name]} in step {first + done + 1} of phase "
+                        f"{phase.name!r}; {self.good(first + done)}"
+                    )
+        return {k: sum(float(v[k]) for v in since) / len(since) for k in since[0]}
+
+
+@jax.jit
+def _finite(tree):
+    return jax.tree.map(lambda a: jnp.isfinite(a).all(), tree)
