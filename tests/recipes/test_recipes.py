@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -53,6 +54,17 @@ def test_tiny_preset_validates_describes_and_compares(name):
     assert describe(other) != describe(recipe)
     for phase in recipe.phases:
         assert phase.steps >= 1 and match(recipe.net, phase.trainable)
+
+
+def test_the_recipe_in_the_documentation_is_valid():
+    text = (Path(__file__).parents[2] / "docs/adding_a_part.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    scope: dict = {}
+    exec(code, scope)
+    recipe = scope["mine"](epochs=0.1)
+    validate(recipe, EXAMPLE)
+    assert recipe.net.names[:3] == ("normalise", "encoder", "decoder")
+    assert match(recipe.net, recipe.phases[0].trainable) < set(recipe.net.parts)
 
 
 @pytest.mark.parametrize("name", RECIPES)
