@@ -27,7 +27,7 @@ def start(main: Callable[[list[str]], None]) -> None:
     def guarded(argv):
         from sc_jax.train.running import Diverged, Stopped
 
-        absl_logging.set_verbosity(absl_logging.WARNING)  # orbax narrates at INFO
+        absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates its errors
         lines = logging.StreamHandler()
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         own = logging.getLogger("sc_jax")

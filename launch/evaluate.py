@@ -33,12 +33,11 @@ def main(_):
     recipe = experiment.recipe_of(workdir)
     examples = experiment.dataset_of(recipe, SPLIT.value, DATA.value)
     experiment.check_same_classes(recipe, examples)
-    rows = []
+    rows = [experiment.student_row(recipe, workdir, examples)]
     if BASELINES.value and recipe.teacher is not None:
         folder = experiment.teacher_of(workdir)
         variables, _ = experiment.restore(recipe.teacher, folder)
-        rows = experiment.baselines(recipe.teacher, variables, examples)
-    rows.append(experiment.student_row(recipe, workdir, examples))
+        rows = experiment.baselines(recipe.teacher, variables, examples) + rows
     command = "python -m launch.evaluate " + " ".join(sys.argv[1:])
     out = Path(OUT.value) if OUT.value else workdir
     experiment.conclude(rows, recipe, out, examples, command)

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Not yet "raise": GDN1 (nets/blocks) and the prior still promote ranks.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["XLA_FLAGS"] = " ".join(
     [
