@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 # Quiet before jax loads: its C++ side logs to stderr.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -59,8 +60,13 @@ def fail(line: str, code: int):
 
 
 def parse_recipe(text: str) -> tuple[str, dict]:
-    """ "name:knob=value,knob=value" -> (name, knobs); values are literals or words."""
+    """ "name:knob=value,knob=value" -> (name, knobs); values are literals or words.
+
+    A name ending in .py is a file; its whole path is kept, for evaluation to find it.
+    """
     name, _, rest = text.partition(":")
+    if name.endswith(".py"):
+        name = str(Path(name).expanduser().resolve())
     knobs: dict = {}
     key = None
     for piece in rest.split(",") if rest else ():

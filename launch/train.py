@@ -6,7 +6,8 @@
   python -m launch.train --recipe=entropic_student --workdir=runs/curve \\
       --sweep=beta:0.0001,0.0002,0.0008
 
-Knobs of a recipe follow its name; --set changes any field of the finished recipe. The
+Knobs of a recipe follow its name, or the path of a file mine.py with a function mine
+(docs/adding_a_part.md); --set changes any field of the finished recipe. The
 same command resumes a run that was stopped.
 """
 
@@ -21,7 +22,7 @@ from sc_jax.train import devices
 
 __doc__ = f"{__doc__}\n{recipes.catalogue()}"
 
-RECIPE = flags.DEFINE_string("recipe", None, "name, or name:knob=value,knob=value")
+RECIPE = flags.DEFINE_string("recipe", None, "NAME:knob=value,... or FILE.py:...")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; created or resumed")
 SET = flags.DEFINE_multi_string("set", [], "path=value, as in phases.stage1.steps=100")
 SWEEP = flags.DEFINE_string("sweep", None, "knob:value,value,...: a curve, one teacher")

@@ -39,7 +39,8 @@ class Conv(nn.Module):
             groups=self.groups,
         )
         if self.bias:
-            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            x = x + bias.reshape(1, 1, 1, -1)
         return x
 
 

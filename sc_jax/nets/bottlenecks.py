@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -12,36 +14,44 @@ class FPEncoder(nn.Module):
     """Analysis transform of the Entropic Student (Matsubara et al. 2022).
 
     Channels 4b, 2b, b; kernels 5, 5, 2; GDN1 between. With strides (2, 2) a side n
-    gives ceil(n / 4) - 1.
+    gives ceil(n / 4) - 1. As published no convolution has a bias: but for rounding the
+    transform is odd. `small`, for few channels and few steps, gives each one.
     """
 
     channels: int = 24
     strides: tuple[int, int] = (2, 2)
+    small: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
-        x = Conv(4 * self.channels, 5, self.strides[0], padding=2)(x)
+        conv = partial(Conv, bias=self.small)
+        x = conv(4 * self.channels, 5, self.strides[0], padding=2)(x)
         x = GDN1()(x)
-        x = Conv(2 * self.channels, 5, self.strides[1], padding=2)(x)
+        x = conv(2 * self.channels, 5, self.strides[1], padding=2)(x)
         x = GDN1()(x)
-        return Conv(self.channels, 2, padding=0)(x)
+        return conv(self.channels, 2, padding=0)(x)
 
 
 class FPDecoder(nn.Module):
     """Synthesis transform to the replaced stage: channels 2t, t, t, one pixel larger.
 
-    `target` is t, the channels of the stage whose output it restores.
+    `target` is t, the channels of the stage whose output it restores. As published
+    it has no bias and a linear end; `small` gives it biases, and a ReLU, as the feature
+    has that it restores.
     """
 
     target: int
+    small: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
-        x = Conv(2 * self.target, 2, padding=1)(x)
+        conv = partial(Conv, bias=self.small)
+        x = conv(2 * self.target, 2, padding=1)(x)
         x = GDN1(inverse=True)(x)
-        x = Conv(self.target, 2, padding=0)(x)
+        x = conv(self.target, 2, padding=0)(x)
         x = GDN1(inverse=True)(x)
-        return Conv(self.target, 2, padding=1)(x)
+        x = conv(self.target, 2, padding=1)(x)
+        return nn.relu(x) if self.small else x
 
 
 class CREncoder(nn.Module):
@@ -144,8 +154,8 @@ def resnet_stem(x, train):
 
 PAIRS = {
     "fp": lambda channels, target, strides, small: (
-        FPEncoder(channels, strides),
-        FPDecoder(target),
+        FPEncoder(channels, strides, small),
+        FPDecoder(target, small),
     ),
     "cr": lambda channels, target, strides, small: (
         CREncoder(channels, strides, small),

@@ -1,8 +1,11 @@
 """Recipes: one published method, one short file."""
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from sc_jax.config import Recipe
@@ -29,11 +32,34 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 }
 
 
+def find(name: str) -> Callable[..., Recipe]:
+    """A recipe by its name here, or the function `mine` of a file path/mine.py."""
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    if name not in RECIPES:
+        raise unknown("recipe", name, (*RECIPES, "a file FOLDER/NAME.py"))
+    return RECIPES[name]
+
+
+@lru_cache
+def _from_file(file: Path) -> Callable[..., Recipe]:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"no recipe file {file}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        kind = type(error).__name__
+        raise UsageError(f"{file} does not load: {kind}: {error}") from error
+    if not inspect.isfunction(found := getattr(module, file.stem, None)):
+        raise UsageError(f"{file} has no function {file.stem}, named as the file is")
+    return found
+
+
 def knobs_of(name: str) -> dict[str, inspect.Parameter]:
     """The knobs of a recipe with their defaults: its own, then those of its teacher."""
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    known = dict(inspect.signature(RECIPES[name], eval_str=True).parameters)
+    known = dict(inspect.signature(find(name), eval_str=True).parameters)
     if known.pop("shared", None) is not None:
         above = inspect.signature(classifier, eval_str=True).parameters
         known |= {knob: above[knob] for knob in Shared.__annotations__}
@@ -47,6 +73,8 @@ def build(name: str, knobs: dict) -> Recipe:
         if knob not in known:
             raise unknown(f"knob of {name}", knob, known)
         kind = known[knob].annotation
+        if kind is inspect.Parameter.empty:
+            continue
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
                 raise unknown(f"{knob} of {name}", str(value), get_args(kind))
@@ -56,7 +84,7 @@ def build(name: str, knobs: dict) -> Recipe:
             value, allowed
         ):
             raise UsageError(f"knob {knob}={value!r} of {name} is not {_show(kind)}")
-    return RECIPES[name](**knobs)
+    return find(name)(**knobs)
 
 
 def tiny(name: str) -> dict:

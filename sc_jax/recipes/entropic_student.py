@@ -39,6 +39,7 @@ def entropic_student(
     stage1_rate: float = 3e-3,
     stage2_rate: float = 1e-3,
     over: Reduction = "mean",
+    tau: float = 4.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
@@ -58,7 +59,7 @@ def entropic_student(
     stage2 = Phase(
         "stage2",
         common.steps(teacher.data, stage2_epochs),
-        (Term(KnowledgeDistillation(0.5, 1.0), name="distillation"),),
+        (Term(KnowledgeDistillation(0.5, tau), name="distillation"),),
         trainable=("decoder", *common.after_bottleneck(net)),
         optimiser=Optimiser("adam", stage2_rate, "cosine"),
     )

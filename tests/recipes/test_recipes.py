@@ -56,15 +56,32 @@ def test_tiny_preset_validates_describes_and_compares(name):
         assert phase.steps >= 1 and match(recipe.net, phase.trainable)
 
 
-def test_the_recipe_in_the_documentation_is_valid():
+def test_the_recipe_in_the_documentation_runs_from_a_file(tmp_path):
     text = (Path(__file__).parents[2] / "docs/adding_a_part.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
-    scope: dict = {}
-    exec(code, scope)
-    recipe = scope["mine"](epochs=0.1)
+    file = tmp_path / "mine.py"
+    file.write_text(text.split("```python\n")[1].split("```")[0])
+    recipe = build(str(file), {"epochs": 0.1, "beta": 0.5})
     validate(recipe, EXAMPLE)
     assert recipe.net.names[:3] == ("normalise", "encoder", "decoder")
     assert match(recipe.net, recipe.phases[0].trainable) < set(recipe.net.parts)
+    assert "beta" in recipe.setting and recipe.phases[0].terms[-1].weight == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no recipe file"),
+        ("def other(): pass", "no function mine"),
+        ("import nothing_of_the_kind", "does not load: ModuleNotFoundError"),
+        ("def mine(", "does not load: SyntaxError"),
+    ],
+)
+def test_a_mistaken_recipe_file_is_one_line(text, message, tmp_path):
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        build(str(file), {})
 
 
 @pytest.mark.parametrize("name", RECIPES)
