@@ -31,7 +31,7 @@ BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 def entropic_student(
     *,
-    beta: float = 0.0002,
+    beta: float = 0.00015,
     channels: int = 12,
     stage1_epochs: float = 20.0,
     stage2_epochs: float = 12.0,
@@ -39,7 +39,6 @@ def entropic_student(
     stage1_rate: float = 3e-3,
     stage2_rate: float = 1e-3,
     over: Reduction = "mean",
-    tau: float = 4.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
@@ -59,7 +58,7 @@ def entropic_student(
     stage2 = Phase(
         "stage2",
         common.steps(teacher.data, stage2_epochs),
-        (Term(KnowledgeDistillation(0.5, tau), name="distillation"),),
+        (Term(KnowledgeDistillation(0.5, 1.0), name="distillation"),),
         trainable=("decoder", *common.after_bottleneck(net)),
         optimiser=Optimiser("adam", stage2_rate, "cosine"),
     )
