@@ -134,8 +134,8 @@ def _non_negative(raw: jax.Array, minimum: float) -> jax.Array:
 class GDN1(nn.Module):
     """Generalised divisive normalisation, L1 form (Balle et al. 2016; Johnston 2019).
 
-    y = x / (beta + gamma |x|), or x * (...) when inverse; gamma is a full C x C map.
-    beta >= 1e-6 starts at 1, gamma >= 0 at 0.1 I. Computed in float32.
+    y = x / (beta + gamma |x|), or x * (...) when inverse; gamma is a full C x C map,
+    a 1x1 convolution. beta >= 1e-6 starts at 1, gamma >= 0 at 0.1 I. In float32.
     """
 
     inverse: bool = False
@@ -152,5 +152,6 @@ class GDN1(nn.Module):
         beta = _non_negative(beta.astype(jnp.float32), 1e-6)
         gamma = _non_negative(gamma.astype(jnp.float32), 0.0)
         wide = x.astype(jnp.float32)
-        pool = jnp.abs(wide) @ gamma.T + beta.reshape((1,) * (x.ndim - 1) + (-1,))
+        pool = conv2d(jnp.abs(wide), gamma.T[None, None], padding="VALID")
+        pool = pool + beta.reshape(1, 1, 1, -1)
         return (wide * pool if self.inverse else wide / pool).astype(x.dtype)
