@@ -33,6 +33,7 @@ CHANNELS = flags.DEFINE_integer("channels", 6, "of the quantised latent", 1)
 BITS = flags.DEFINE_integer("bits", 4, "a value of the quantised latent", 1, 16)
 STUDENT_CHANNELS = flags.DEFINE_integer("student_channels", 12, "of the prior", 1)
 COSINE = "phases.0.optimiser.schedule=cosine"
+BATCH = flags.DEFINE_integer("batch_size", 64, "examples a step, teacher too", 1)
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "of Adam, every method")
 METHODS = flags.DEFINE_list(
     "methods",
@@ -48,6 +49,7 @@ def sources(seed: int) -> list[experiment.Source]:
         "backbone": BACKBONE.value,
         "teacher_epochs": TEACHER_EPOCHS.value,
         "augment": AUGMENT.value,
+        "batch_size": BATCH.value,
         "seed": seed,
     }
     epochs = EPOCHS.value

@@ -20,7 +20,7 @@ def classifier(
     backbone: str = "cnn",
     data: str = "fashion_mnist_12k",
     epochs: float = 10.0,
-    batch_size: int = 64,
+    batch_size: int = 32,
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-2,
     augment: str = "flip",
