@@ -16,6 +16,10 @@ class FrameError(ValueError):
     """Bytes that are not one whole frame, or values that do not fit one."""
 
 
+class VersionError(FrameError):
+    """A frame of another version than this reader's."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """codec: id 0-255; split: id 0-65535; shape: at most 8 axes, each below 2^32."""
@@ -53,7 +57,7 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Frame:
     if magic != MAGIC:
         raise FrameError(f"not a frame: begins with {magic!r}")
     if version != VERSION:
-        raise FrameError(f"frame version {version}, this reader knows {VERSION}")
+        raise VersionError(f"frame version {version}, this reader knows {VERSION}")
     if rank > MAX_RANK:
         raise FrameError(f"frame of rank {rank}, above {MAX_RANK}")
     start = HEAD.size + 4 * rank + U32.size
