@@ -1,0 +1,119 @@
+"""The service sc_jax.Edge, its messages, and its client: no framework, no stubs.
+
+    with Client("edge:50051") as client:
+        reply = client.infer("first", frame.pack(codec_id, 0, z.shape, payload))
+
+The descriptor is built here, so client, server and reflection share one text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+SERVICE = "sc_jax.Edge"
+INFER = f"/{SERVICE}/Infer"
+# In order of their numbers on the wire, from 1: append, never reorder.
+MESSAGES = {
+    "Request": (
+        ("frame", "bytes"),  # of sc_jax.deploy.frame
+        ("model", "string"),  # an id that the server was started with
+        ("budget_s", "float"),  # DEADLINE_EXCEEDED if not begun by then; 0: no limit
+    ),
+    "Reply": (
+        ("prediction", "int32"),
+        ("logits", "repeated float"),
+        ("queue_s", "float"),  # waited for the batch to begin
+        ("compute_s", "float"),  # of the whole batch
+        ("batch_size", "int32"),  # requests answered together, without padding
+    ),
+}
+
+
+class EdgeError(RuntimeError):
+    """The server's refusal, or its absence. code: a gRPC status name; line: why."""
+
+    def __init__(self, code: str, line: str):
+        super().__init__(f"{code}: {line}")
+        self.code, self.line = code, line
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="sc_jax/edge.proto", package="sc_jax", syntax="proto3"
+    )
+    kinds = descriptor_pb2.FieldDescriptorProto
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (field, kind) in enumerate(fields, 1):
+            *repeated, kind = kind.split()
+            message.field.add(
+                name=field,
+                number=number,
+                type=kinds.Type.Value(f"TYPE_{kind.upper()}"),
+                label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL,
+            )
+    service = file.service.add(name="Edge")
+    service.method.add(
+        name="Infer", input_type=".sc_jax.Request", output_type=".sc_jax.Reply"
+    )
+    return file
+
+
+_POOL = descriptor_pool.Default()
+_POOL.AddSerializedFile(_file().SerializeToString())
+Request, Reply = (
+    message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"sc_jax.{name}"))
+    for name in MESSAGES
+)
+
+
+class Client:
+    """One connection to an edge server; any number of threads may share it.
+
+    address: host:port. root_certificates: PEM that the server's certificate is
+    checked against; None: no TLS, and a token is then readable on the way.
+    timeout_s: of a whole call. Needs grpcio.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        root_certificates: bytes | None = None,
+        timeout_s: float = 10.0,
+    ):
+        import grpc
+
+        self._errors = grpc.RpcError
+        if root_certificates is None:
+            self._channel = grpc.insecure_channel(address)
+        else:
+            credentials = grpc.ssl_channel_credentials(root_certificates)
+            self._channel = grpc.secure_channel(address, credentials)
+        self._call = self._channel.unary_unary(
+            INFER,
+            request_serializer=Request.SerializeToString,
+            response_deserializer=Reply.FromString,
+        )
+        self._timeout_s = timeout_s
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def infer(self, model: str, frame: bytes, budget_s: float = 0.0) -> Any:
+        """The Reply to one packed frame; EdgeError for everything else."""
+        request = Request(frame=frame, model=model, budget_s=budget_s)
+        try:
+            return self._call(request, timeout=self._timeout_s, metadata=self._metadata)
+        except self._errors as error:
+            line = " ".join((error.details() or "no answer").split())
+            raise EdgeError(error.code().name, line) from None
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
