@@ -1,0 +1,144 @@
+"""Requests that come within a few ms of each other share one run of a padded batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Full(RuntimeError):
+    """The queue holds its limit: nothing was taken."""
+
+
+class Late(RuntimeError):
+    """The request's deadline passed while it waited."""
+
+
+class Answer(NamedTuple):
+    """One example's row, and what it took."""
+
+    value: np.ndarray
+    queue_s: float  # from submit to the start of the batch
+    compute_s: float  # of the whole batch
+    batch_size: int  # examples, without padding
+
+
+class _Item(NamedTuple):
+    example: np.ndarray
+    since_s: float
+    deadline_s: float
+    future: Future[Answer]
+
+
+class Batcher:
+    """A thread that runs `run` on batches of what `submit` brings.
+
+    run: array [B, ...] -> array [B, ...] row by row, B always one of `sizes`
+    (ascending): the rest of a batch is zeros. A batch starts when it is full, or
+    `wait_s` after its first example came, or at once if that was longer ago.
+    limit: examples that may wait; those running are not counted.
+    started: called with the number of examples of each batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[np.ndarray], np.ndarray],
+        *,
+        sizes: Sequence[int] = SIZES,
+        wait_s: float = 0.003,
+        limit: int = 256,
+        started: Callable[[int], object] = lambda count: None,
+    ):
+        self._run, self._sizes, self._wait_s = run, tuple(sizes), wait_s
+        self._limit, self._started = limit, started
+        self._waiting: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, example: np.ndarray, deadline_s: float = float("inf")
+    ) -> Future[Answer]:
+        """The answer to come. deadline_s: on time.monotonic; Late when passed.
+
+        All examples have one shape and dtype. Full when the queue is, or closed. A
+        future that is cancelled before its batch starts costs no computing.
+        """
+        item = _Item(example, time.monotonic(), deadline_s, Future())
+        with self._changed:
+            if self._closed:
+                raise Full("the queue is closed")
+            if len(self._waiting) >= self._limit:
+                raise Full(f"the queue of {self._limit} requests is full")
+            self._waiting.append(item)
+            if len(self._waiting) in (1, self._sizes[-1]):  # others change nothing
+                self._changed.notify()
+        return item.future
+
+    def close(self) -> None:
+        """Takes nothing more, answers what waits, ends the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while items := self._take():
+            self._answer(items)
+
+    def _take(self) -> list[_Item]:
+        """The next batch; empty when closed and nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._waiting:
+                left = self._waiting[0].since_s + self._wait_s - time.monotonic()
+                full = self._sizes[-1]
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= full or self._closed, max(left, 0)
+                )
+            count = min(len(self._waiting), self._sizes[-1])
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _answer(self, items: list[_Item]) -> None:
+        begin = time.monotonic()
+        live = []
+        for item in items:
+            if not item.future.set_running_or_notify_cancel():
+                continue
+            if begin > item.deadline_s:
+                waited = begin - item.since_s
+                item.future.set_exception(Late(f"waited {waited:.3f} s, over budget"))
+            else:
+                live.append(item)
+        if not live:
+            return
+        try:
+            self._started(len(live))
+            rows = np.asarray(self._run(padded(live, self._sizes)))
+        except Exception as error:  # the batch's own, never the thread's end
+            for item in live:
+                item.future.set_exception(error)
+            return
+        took = time.monotonic() - begin
+        for item, row in zip(live, rows):
+            waited = begin - item.since_s
+            item.future.set_result(Answer(row, waited, took, len(live)))
+
+
+def padded(items: Sequence[_Item], sizes: Sequence[int]) -> np.ndarray:
+    """The examples and zeros up to the least of `sizes` that holds them."""
+    first = items[0].example
+    size = next(size for size in sizes if size >= len(items))
+    batch = np.zeros((size, *first.shape), first.dtype)
+    for row, item in zip(batch, items):
+        row[...] = item.example
+    return batch
