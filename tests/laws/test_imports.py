@@ -24,6 +24,9 @@ LAYERS = {
     "train": 8,
     "recipes": 8,
     "experiment": 9,
+    "deploy/tails": 10,  # of the server: the rest of deploy is the device's too
+    "deploy/infer": 10,
+    "deploy/edge": 10,
 }
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
@@ -39,8 +42,9 @@ def loaded_by(*modules: str) -> set[str]:
 
 def test_the_device_side_loads_no_framework():
     names = loaded_by("sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.frame")
+    names |= loaded_by("sc_jax.deploy.protocol")
     assert "numpy" in names
-    assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL"}
+    assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
 
 
 def test_recipes_and_training_load_no_tensorflow():
@@ -50,7 +54,8 @@ def test_recipes_and_training_load_no_tensorflow():
 
 
 def layer_of(path: Path) -> int:
-    return LAYERS[path.parts[0].removesuffix(".py")]
+    whole = path.with_suffix("").as_posix()
+    return LAYERS.get(whole, LAYERS[path.parts[0].removesuffix(".py")])
 
 
 def imports(path: Path) -> set[str]:
@@ -88,3 +93,14 @@ def test_only_run_calls_init_and_apply_of_flax():
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 assert node.func.attr not in ("apply", "init_with_output"), path
+
+
+def test_only_the_server_and_its_client_import_grpc():
+    for path in FILES:
+        if path in (Path("deploy/edge.py"), Path("deploy/protocol.py")):
+            continue
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(a.name.startswith("grpc") for a in node.names), path
+            elif isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("grpc"), path
