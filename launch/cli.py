@@ -85,3 +85,18 @@ def literal(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def secret(file: str) -> str:
+    """The one line of a file; an empty one is a mistake, never an open door."""
+    text = read(file).decode("utf-8", "replace").strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise UsageError(f"{file} does not hold one line of ASCII")
+    return text

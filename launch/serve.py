@@ -1,0 +1,60 @@
+"""Serves trained runs: frames from devices in, predictions out, over gRPC.
+
+  python -m launch.serve --workdir=runs/first --port=50051
+  python -m launch.serve --workdir=small=runs/a,large=runs/b --host=0.0.0.0 \\
+      --tls_cert=edge.pem --tls_key=edge.key --token_file=token --metrics_port=9464
+
+Devices name a model by its id: NAME of NAME=FOLDER, or the folder's own name. Requests
+that come within --wait_ms share one batch; all batch sizes are compiled before the
+standard health service says SERVING. SIGTERM: health says NOT_SERVING, the requests at
+hand are answered, exit code 0. Needs: pip install 'sc_jax[serve]'.
+"""
+
+import signal
+import threading
+
+from absl import flags
+
+from launch import cli
+from sc_jax.train import devices
+
+WORKDIR = flags.DEFINE_list("workdir", [], "finished runs: [NAME=]FOLDER,...")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "0.0.0.0 answers other machines too")
+PORT = flags.DEFINE_integer("port", 50051, "of gRPC; 0 takes a free one", 0, 65535)
+METRICS = flags.DEFINE_integer("metrics_port", None, "of Prometheus' HTTP", 0, 65535)
+WAIT_MS = flags.DEFINE_float("wait_ms", 3.0, "for others to join a batch", 0)
+MAX_BATCH = flags.DEFINE_integer("max_batch", 64, "1 turns batching off", 1)
+QUEUE = flags.DEFINE_integer("queue", 256, "requests held; more are refused", 1)
+MAX_BYTES = flags.DEFINE_integer("max_bytes", 4 << 20, "of one message", 1 << 10)
+TOKEN = flags.DEFINE_string("token_file", None, "file of the token that clients send")
+CERT = flags.DEFINE_string("tls_cert", None, "PEM chain; with --tls_key turns TLS on")
+KEY = flags.DEFINE_string("tls_key", None, "PEM private key")
+GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM", 0)
+
+
+def main(_):
+    try:
+        from sc_jax.deploy import batching, edge, tails
+    except ImportError as error:
+        raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
+    if bool(CERT.value) != bool(KEY.value):
+        raise cli.UsageError("--tls_cert and --tls_key go together")
+    tls = tuple(cli.read(file) for file in (CERT.value, KEY.value) if file)
+    token = cli.secret(TOKEN.value) if TOKEN.value else None
+    sizes = tuple(size for size in batching.SIZES if size <= MAX_BATCH.value)
+    where = HOST.value, PORT.value, METRICS.value
+    limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
+    settings = edge.Settings(*where, sizes, *limits, token, tls)
+    devices.start(multihost=False)
+    models = tails.load_all(WORKDIR.value)
+    server, stop = edge.serve(models, settings), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    names, batches = ", ".join(models), ", ".join(map(str, sizes))
+    print(f"serving {names} at {server.address}, batches {batches}", flush=True)
+    stop.wait()
+    server.drain(GRACE_S.value)
+
+
+if __name__ == "__main__":
+    cli.start(main)
