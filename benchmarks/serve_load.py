@@ -1,0 +1,170 @@
+"""Loads a real edge server: throughput and latency, batched against one by one.
+
+    python -m benchmarks.serve_load --workdir=runs/first --out=serve_load.json
+
+Server and clients are two processes on this machine, so they share its cores; clients
+are threads that each send the next frame when the last is answered. Without --workdir
+an untrained net is served: the work is the same.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+from absl import logging as absl_logging
+
+from sc_jax import experiment, recipes
+from sc_jax.codec import codecs
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.data import pipeline
+from sc_jax.deploy import frame
+from sc_jax.deploy.protocol import Client, EdgeError
+from sc_jax.evaluate.report import machine
+from sc_jax.nets.net import INPUT, head
+from sc_jax.nets.run import run
+from sc_jax.train import devices
+from sc_jax.train.checkpoint import Checkpoints
+from sc_jax.train.loop import first_variables
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")
+_CLIENTS = flags.DEFINE_list("clients", ["1", "8", "64"], "concurrent clients")
+_BATCHES = flags.DEFINE_list("max_batch", ["64", "1"], "--max_batch of launch.serve")
+_SECONDS = flags.DEFINE_float("seconds", 10.0, "of each measurement")
+_OUT = flags.DEFINE_string("out", None, "path of the JSON report")
+
+EXAMPLES = 40
+
+
+def untrained(workdir: Path, name: str = "entropic_student") -> Path:
+    """A folder like that of a finished run of the recipe's test preset."""
+    source = experiment.Source(name, recipes.tiny(name))
+    recipe = source.build()
+    example = experiment.example_of(recipe)
+    variables = first_variables(recipe, None, example)
+    frozen = freeze_all(recipe.net, variables, example)
+    experiment.claim(workdir, source, recipe, None)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    tables = {split: codecs.to_arrays(codec) for split, codec in frozen.items()}
+    checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
+    checkpoints.wait()
+    checkpoints.close()
+    return workdir
+
+
+def frames(net, variables, frozen, images: np.ndarray) -> list[bytes]:
+    """What devices send for uint8 [N, H, W, C] through the net's only split."""
+    (split,) = net.splits
+    codec, before = frozen[split.name], head(net, split.after)
+    z = images
+    if split.after != INPUT:
+        device = jax.jit(lambda v, x: run(before, v, x)[0].features[split.after])
+        z = np.asarray(device(variables, images))
+    on_wire = codecs.IDS[codecs.kind(codec)]
+    return [frame.pack(on_wire, 0, codec.shape, codec.encode(row)) for row in z]
+
+
+@contextmanager
+def serving(workdir: Path, *options: str):
+    """The address of a launch.serve of its own, ended by SIGTERM."""
+    command = [sys.executable, "-m", "launch.serve", f"--workdir=model={workdir}"]
+    command += ["--port=0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            words = process.stdout.readline().split()
+            if "at" not in words:
+                raise RuntimeError(f"no server: {' '.join(command)}")
+            yield words[words.index("at") + 1].rstrip(",")
+        finally:
+            process.terminate()
+
+
+def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> dict:
+    """One row: answers a second and quantiles of latency over `clients` threads."""
+    taken_s: list[float] = []
+    grouped: list[int] = []
+    errors: list[str] = []
+    begin = time.perf_counter() + 0.2  # after all connections are made
+    end = begin + seconds
+
+    def client(number: int) -> None:
+        with Client(address) as connection:
+            i = number
+            while (start := time.perf_counter()) < end:
+                try:
+                    reply = connection.infer("model", sent[i % len(sent)])
+                except EdgeError as error:
+                    errors.append(error.code)
+                    continue
+                if start >= begin:
+                    taken_s.append(time.perf_counter() - start)
+                    grouped.append(reply.batch_size)
+                i += 1
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    p50, p95, p99 = np.percentile(taken_s, (50, 95, 99)) if taken_s else [np.nan] * 3
+    return {
+        "clients": clients,
+        "answers_per_s": len(taken_s) / seconds,
+        "p50_s": p50,
+        "p95_s": p95,
+        "p99_s": p99,
+        "mean_batch": float(np.mean(grouped)) if grouped else 0.0,
+        "errors": len(errors),
+    }
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["max batch  clients  answers/s   p50 ms   p95 ms   p99 ms  batch  errors"]
+    for row in rows:
+        quantiles = "".join(f"{1e3 * row[f'p{q}_s']:9.2f}" for q in (50, 95, 99))
+        lines.append(
+            f"{row['max_batch']:9} {row['clients']:8} {row['answers_per_s']:10.1f}"
+            f"{quantiles} {row['mean_batch']:6.1f} {row['errors']:7}"
+        )
+    return "\n".join(lines)
+
+
+def main(_):
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates
+    devices.start(multihost=False)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        workdir = Path(_WORKDIR.value or untrained(Path(scratch)))
+        recipe = experiment.recipe_of(workdir)
+        test = experiment.dataset_of(recipe, "test")
+        images, _, _ = next(iter(pipeline.evaluation_batches(test, EXAMPLES)))
+        sent = frames(recipe.net, *experiment.restore(recipe, workdir), images)
+        for max_batch in map(int, _BATCHES.value):
+            with serving(workdir, f"--max_batch={max_batch}") as address:
+                for clients in map(int, _CLIENTS.value):
+                    row = load(address, sent, clients, _SECONDS.value)
+                    rows.append({"max_batch": max_batch, **row})
+    print(table(rows))
+    facts = {
+        "machine": machine(),
+        "net": recipe.title,
+        "frame_bytes": float(np.mean([len(data) for data in sent])),
+        "seconds": _SECONDS.value,
+        "rows": rows,
+    }
+    print(json.dumps(facts["machine"]))
+    if _OUT.value:
+        Path(_OUT.value).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
