@@ -16,8 +16,11 @@ from absl import logging as absl_logging
 from sc_jax.errors import UsageError
 
 
-def start(main: Callable[[list[str]], None]) -> None:
-    """Runs main(argv); the caller's mistakes end in one line and exit code 2."""
+def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
+    """Runs main(argv); the caller's mistakes end in one line and exit code 2.
+
+    `arguments`: whether words that are not flags are allowed.
+    """
 
     def parse(argv):
         try:
@@ -35,7 +38,7 @@ def start(main: Callable[[list[str]], None]) -> None:
         own.handlers, own.propagate = [lines], False
         own.setLevel(logging.INFO)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not arguments:
                 raise UsageError(
                     f"unexpected argument {argv[1]!r} (--help lists flags)"
                 )

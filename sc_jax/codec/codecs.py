@@ -62,6 +62,13 @@ class FactorizedCodec:
     def encode(self, z: np.ndarray) -> bytes:
         return rans.encode(self.symbols(z).reshape(-1), self.tables)
 
+    def pack(self, symbols: np.ndarray) -> bytes:
+        """The stream of int32[..., C]: what a head that rounds by itself hands over."""
+        if symbols.shape != self.shape or symbols.dtype != np.int32:
+            raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
+        flat = np.moveaxis(symbols, -1, 0).reshape(-1)
+        return rans.encode(np.ascontiguousarray(flat), self.tables)
+
     def decode(self, data: bytes) -> np.ndarray:
         flat = rans.decode(data, math.prod(self.shape), self.tables)
         symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])

@@ -48,6 +48,9 @@ class RawCodec:
         with np.errstate(over="ignore"):
             return checked(z, self.shape, finite=False).astype(self._wire()).tobytes()
 
+    def pack(self, latent: np.ndarray) -> bytes:
+        return self.encode(latent)
+
     def decode(self, data: bytes) -> np.ndarray:
         _expect(data, math.prod(self.shape) * self._wire().itemsize)
         return np.frombuffer(data, self._wire()).astype(np.float32).reshape(self.shape)
@@ -87,9 +90,12 @@ class AffineCodec:
         return self._quantise(z)[0]
 
     def encode(self, z: np.ndarray) -> bytes:
-        q, zero, scale = self._quantise(z)
+        return self.pack(*self._quantise(z))
+
+    def pack(self, symbols: np.ndarray, zero, scale) -> bytes:
+        """The bytes of symbols int32[shape] with their zero point and scale."""
         places = np.arange(self.bits, dtype=np.int32)
-        packed = np.packbits((q.reshape(-1, 1) >> places) & 1, bitorder="little")
+        packed = np.packbits((symbols.reshape(-1, 1) >> places) & 1, bitorder="little")
         head = np.array(scale, "<f4").tobytes() + np.array(zero, "<i4").tobytes()
         return head + packed.tobytes()
 

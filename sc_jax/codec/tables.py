@@ -42,6 +42,12 @@ class Tables:
     def rows(self) -> int:
         return len(self.length)
 
+    def pmf(self, row: int) -> tuple[int, np.ndarray, float]:
+        """(value of slot 0, float64 probabilities of its slots, that of the escape)."""
+        slots = int(self.length[row])
+        p = np.diff(self.cdf[row, : slots + 1].astype(np.float64)) / TOTAL
+        return int(self.offset[row]), p[:-1], float(p[-1])
+
     def __eq__(self, other):
         if not isinstance(other, Tables):
             return NotImplemented

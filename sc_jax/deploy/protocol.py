@@ -100,11 +100,19 @@ class Client:
         self._timeout_s = timeout_s
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
-    def infer(self, model: str, frame: bytes, budget_s: float = 0.0) -> Any:
+    def infer(
+        self,
+        model: str,
+        frame: bytes,
+        budget_s: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> Any:
         """The Reply to one packed frame; EdgeError for everything else."""
         request = Request(frame=frame, model=model, budget_s=budget_s)
         try:
-            return self._call(request, timeout=self._timeout_s, metadata=self._metadata)
+            return self._call(
+                request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
+            )
         except self._errors as error:
             line = " ".join((error.details() or "no answer").split())
             raise EdgeError(error.code().name, line) from None

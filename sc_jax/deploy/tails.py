@@ -6,7 +6,7 @@ The only part of serving that loads jax.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 
 from sc_jax import experiment
 from sc_jax.codec import codecs
+from sc_jax.deploy import bundle
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, Net, tail
 from sc_jax.nets.run import Variables, run
@@ -69,6 +70,7 @@ def load(workdir: Path) -> tuple[Tail, ...]:
 def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
     """Model id -> tails, of texts "FOLDER" (its last part is the id) or "ID=FOLDER".
 
+    Bundles exported from a run are served too, by their own ids and tables.
     A text that is itself a folder (of a sweep: runs/curve/bits=4) is the first kind.
     """
     if not workdirs:
@@ -81,4 +83,7 @@ def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
         if not name or name in models:
             raise UsageError(f"--workdir={text}: id {name!r} is empty or taken")
         models[name] = load(Path(folder))
+        first, *others = models[name]
+        for bundled, codec in bundle.registered(Path(folder)).items():
+            models[bundled] = (replace(first, codec=codec), *others)
     return models

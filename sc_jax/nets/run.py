@@ -74,6 +74,7 @@ def run(
     train: frozenset[str] = frozenset(),
     key: jax.Array | None = None,
     dtype: Any = None,
+    exact: bool = True,
 ) -> tuple[Outputs, State]:
     """Runs the stages after `start` up to and including `stop` (default: all).
 
@@ -82,7 +83,8 @@ def run(
     statistics); every other part is deterministic and keeps its state: a teacher and
     a frozen stage never drift. `dtype` (bfloat16) is the compute type of stages;
     exits, compressors and predictions stay float32. `key` is needed when `train` is
-    not empty.
+    not empty. `exact=False` lets a compiler fuse across stages: a cut may then change
+    last bits, but the program holds no operation that only keeps them (for export).
     """
     unknown_parts = train - set(net.parts)
     if unknown_parts:
@@ -99,7 +101,7 @@ def run(
     out = Outputs({}, {}, {})
     state = dict(variables.state)
     previous = None
-    wall = None if train else _wall(variables)
+    wall = _wall(variables) if exact and not train else None
 
     def call(name, module, *inputs, cast=None):
         params = variables.params[name]
@@ -116,7 +118,7 @@ def run(
         if position or name != first:
             stage = net.stages[net.names.index(name)]
             x = call(stage.owner or name, stage.module, x, cast=dtype)
-            x = _apart(x, wall)
+            x = _apart(x, wall) if exact else x
         out.features[name] = x
         if name == first and name != INPUT:
             continue
@@ -127,7 +129,7 @@ def run(
         if split is not None:
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
-            x = _apart(x, wall)
+            x = _apart(x, wall) if exact else x
     if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
         out.predictions[FINAL] = _float(x)
     return out, state

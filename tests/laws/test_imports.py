@@ -27,6 +27,8 @@ LAYERS = {
     "deploy/tails": 10,  # of the server: the rest of deploy is the device's too
     "deploy/infer": 10,
     "deploy/edge": 10,
+    "deploy/segments": 10,
+    "deploy/package": 10,
 }
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
@@ -42,7 +44,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 def test_the_device_side_loads_no_framework():
     names = loaded_by("sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.frame")
-    names |= loaded_by("sc_jax.deploy.protocol")
+    names |= loaded_by("sc_jax.deploy.protocol", "sc_jax.deploy.device")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
 
@@ -93,6 +95,15 @@ def test_only_run_calls_init_and_apply_of_flax():
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 assert node.func.attr not in ("apply", "init_with_output"), path
+
+
+def test_only_export_imports_the_converter():
+    for path in FILES:
+        if path != Path("deploy/export.py"):
+            text = (ROOT / path).read_text()
+            assert "import litert_converter" not in text, path
+            assert "from litert_converter" not in text, path
+            assert "from ai_edge_quantizer" not in text, path
 
 
 def test_only_the_server_and_its_client_import_grpc():

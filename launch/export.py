@@ -1,0 +1,66 @@
+"""Exports a finished run's head as a bundle that a device installs.
+
+  python -m launch.export --workdir=runs/first --out=bundle
+  python -m launch.export --workdir=runs/first --out=bundle_int8 --dtype=int8 \\
+      --float_ops=DIV
+
+Writes the folder --out and the same as --out.zip: the .tflite head (uint8 images in,
+the coder's integers out), the integer tables, labels, a manifest of hashes. The head is
+compared with JAX on real images and measured on the test split through the coder and
+the tail; beyond a bound nothing is written. int8 is calibrated on training images, and
+its entropy tables are fitted again to its own symbols (the server finds them under
+--workdir/exports). Needs: pip install -e '.[export]'.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
+OUT = flags.DEFINE_string("out", None, "folder of the bundle; must not exist")
+DTYPE = flags.DEFINE_enum(
+    "dtype",
+    "float32",
+    ["float32", "float16", "int8_weights", "dynamic", "int8"],
+    "of weights (float16, int8_weights), or of the arithmetic too (dynamic, int8)",
+)
+FLOAT_OPS = flags.DEFINE_list("float_ops", [], "LiteRT operations kept in float: DIV")
+CALIBRATION = flags.DEFINE_integer("calibration", 256, "training images", 1)
+DROP = flags.DEFINE_float("max_drop_points", 1.0, "accuracy the head may lose")
+MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
+
+
+def main(_):
+    if WORKDIR.value is None or OUT.value is None:
+        raise cli.UsageError("give --workdir, a finished run, and --out, a new folder")
+    from sc_jax.deploy import package
+    from sc_jax.deploy.export import ExportError
+    from sc_jax.train import devices
+
+    devices.start(multihost=False)
+    try:
+        made, proof = package.package(
+            Path(WORKDIR.value), Path(OUT.value),
+            dtype=DTYPE.value, float_ops=tuple(FLOAT_OPS.value),
+            calibration=CALIBRATION.value,
+            max_drop_points=DROP.value, max_more_bytes=MORE.value,
+        )  # fmt: skip
+    except ExportError as error:
+        cli.fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        raise cli.UsageError(f"no {error.name}: pip install -e '.[export]'") from None
+    facts = made.manifest["facts"]
+    for name, part in made.manifest["parts"].items():
+        print(f"{name:14} {part['bytes']:>9,} bytes")
+    print(f"model {made.manifest['model']}, parity {facts['parity']}")
+    print(
+        f"{proof.split}: top-1 {100 * proof.top1:.2f} % (JAX {100 * proof.top1_jax:.2f}"
+        f"), {proof.payload_bytes:.2f} bytes (JAX {proof.payload_bytes_jax:.2f}; "
+        f"before refitting {proof.payload_bytes_before_refit:.2f})"
+    )
+
+
+if __name__ == "__main__":
+    cli.start(main)

@@ -1,0 +1,161 @@
+"""What a device installs: segments, integer tables, labels, and a manifest of hashes.
+
+A folder or the same as one zip; docs/bundle.md has the layout. NumPy only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sc_jax.codec import codecs
+from sc_jax.errors import UsageError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TABLES = "codec.npz"
+EXPORTS = "exports"  # under a workdir: the tables that its bundles carry
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """manifest: as written by `write`; segments: .tflite bytes by name, in order."""
+
+    manifest: dict[str, Any]
+    segments: dict[str, bytes]
+    codec: codecs.Codec
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.manifest["labels"])
+
+
+def write(
+    out: Path,
+    segments: Mapping[str, bytes],
+    codec: codecs.Codec,
+    *,
+    model: str,
+    split: int,
+    labels: tuple[str, ...],
+    facts: Mapping[str, Any],
+) -> Bundle:
+    """Writes folder `out` and `out`.zip; UsageError where either already exists.
+
+    facts: whatever else the manifest tells (dtype, input, parity, versions).
+    """
+    refuse_existing(out)
+    archive = out.with_name(out.name + ".zip")
+    parts = {f"{name}.tflite": model for name, model in segments.items()}
+    parts[TABLES] = table_bytes(codec)
+    manifest = {
+        "format": FORMAT,
+        "model": model,
+        "split": split,
+        "codec": codecs.kind(codec),
+        "latent": list(codec.shape),
+        "segments": list(segments),
+        "thresholds": [],
+        "labels": list(labels),
+        "parts": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in parts.items()
+        },
+        "facts": dict(facts),
+    }
+    text = json.dumps(manifest, indent=1).encode()
+    draft = out.with_name(out.name + ".tmp")
+    draft.mkdir(parents=True, exist_ok=True)
+    for name, data in {**parts, MANIFEST: text}.items():
+        (draft / name).write_bytes(data)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for name, data in {**parts, MANIFEST: text}.items():
+            file.writestr(zipfile.ZipInfo(name), data)
+    os.replace(draft, out)
+    return Bundle(manifest, dict(segments), codec)
+
+
+def refuse_existing(out: Path) -> None:
+    """UsageError if folder `out` or `out`.zip is there already."""
+    for path in (out, out.with_name(out.name + ".zip")):
+        if path.exists():
+            raise UsageError(f"{path} exists; give another --out or remove it")
+
+
+def read(path: Path) -> Bundle:
+    """The bundle of a folder or zip; UsageError for what is missing or was changed."""
+    if not path.exists():
+        raise UsageError(f"no bundle {path}: make one with python -m launch.export")
+    try:
+        if path.is_dir():
+            return _read(path, lambda name: (path / name).read_bytes())
+        with zipfile.ZipFile(path) as file:
+            return _read(path, file.read)
+    except zipfile.BadZipFile as error:
+        raise UsageError(f"{path} is no bundle: {error}") from None
+
+
+def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
+    def checked(name: str) -> bytes:
+        data, told = part(name), manifest["parts"][name]
+        if hashlib.sha256(data).hexdigest() != told["sha256"]:
+            raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
+        return data
+
+    try:
+        manifest = json.loads(part(MANIFEST))
+        if manifest["format"] != FORMAT:
+            raise UsageError(
+                f"{path} has bundle format {manifest['format']}, this reader knows "
+                f"{FORMAT}"
+            )
+        if not all(name.isidentifier() for name in manifest["segments"]):
+            raise UsageError(f"{path}: a segment's name is not a plain word")
+        segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
+        codec = _codec(checked(TABLES))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is no whole bundle: {error!r}") from None
+    return Bundle(manifest, segments, codec)
+
+
+def table_bytes(codec: codecs.Codec) -> bytes:
+    """An uncompressed npz whose bytes depend on the arrays alone."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as file:
+        for name, array in codecs.to_arrays(codec).items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.asarray(array), allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(name + ".npy"), data.getvalue())
+    return out.getvalue()
+
+
+def _codec(data: bytes) -> codecs.Codec:
+    with np.load(io.BytesIO(data)) as arrays:
+        return codecs.from_arrays(arrays)
+
+
+def register(workdir: Path, model: str, codec: codecs.Codec) -> None:
+    """Leaves a bundle's tables where the server of its run finds them."""
+    folder = workdir / EXPORTS
+    folder.mkdir(exist_ok=True)
+    (folder / f"{model}.npz").write_bytes(table_bytes(codec))
+
+
+def registered(workdir: Path) -> dict[str, codecs.Codec]:
+    """Model id -> codec of every bundle that was made from a run."""
+    files = sorted((workdir / EXPORTS).glob("*.npz"))
+    try:
+        return {file.stem: _codec(file.read_bytes()) for file in files}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{workdir / EXPORTS} cannot be read: {error}") from None

@@ -1,0 +1,107 @@
+"""Bundles: written whole, read back, refused when a byte was changed."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from sc_jax.deploy import bundle
+from sc_jax.errors import UsageError
+
+FACTS = {"input": [28, 28, 1], "dtype": "float32"}
+
+
+@pytest.fixture
+def written(student, tmp_path):
+    codec = student[3]
+    made = bundle.write(
+        tmp_path / "b", {"head": b"model bytes"}, codec,
+        model="mine-0", split=0, labels=("cat", "dog"), facts=FACTS,
+    )  # fmt: skip
+    return tmp_path / "b", made
+
+
+def test_folder_and_zip_read_back_the_same(written):
+    folder, made = written
+    for path in (folder, folder.with_name("b.zip")):
+        again = bundle.read(path)
+        assert again.segments == made.segments and again.codec == made.codec
+        assert again.manifest == json.loads(json.dumps(made.manifest))
+        assert again.labels == ("cat", "dog")
+
+
+def test_the_same_parts_give_the_same_zip(written, student, tmp_path):
+    bundle.write(
+        tmp_path / "c", {"head": b"model bytes"}, student[3],
+        model="mine-0", split=0, labels=("cat", "dog"), facts=FACTS,
+    )  # fmt: skip
+    assert (tmp_path / "c.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_nothing_is_overwritten(written, student):
+    folder, _ = written
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(UsageError, match="exists"):
+        bundle.write(
+            folder, {"head": b"other"}, student[3],
+            model="mine-1", split=0, labels=(), facts={},
+        )  # fmt: skip
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["head.tflite", "codec.npz"])
+def test_a_changed_part_is_refused_by_its_hash(written, name):
+    folder, _ = written
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(UsageError, match="SHA-256"):
+        bundle.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"segments": ["../evil"]}, "plain word"),
+        ({"segments": ["tail"]}, "no whole bundle"),
+        ({"parts": {}}, "no whole bundle"),
+    ],
+)
+def test_a_changed_manifest_is_one_line(written, change, message):
+    folder, _ = written
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest | change))
+    with pytest.raises(UsageError, match=message) as caught:
+        bundle.read(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_bundle_is_one_line(tmp_path):
+    (tmp_path / "file.zip").write_bytes(b"no zip")
+    (tmp_path / "empty").mkdir()
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+        file.writestr("a.txt", "a")
+    for name in ("file.zip", "empty", "other.zip", "missing"):
+        with pytest.raises(UsageError, match="bundle") as caught:
+            bundle.read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_refitted_tables_code_their_own_symbols_shorter(student):
+    from sc_jax.deploy.package import refit
+
+    codec, rng = student[3], np.random.default_rng(0)
+    symbols = rng.integers(-2, 3, (50, *codec.shape)).astype(np.int32)
+    symbols[..., 0] += 40  # far outside the old table
+    refitted = refit(codec, symbols)
+    before = sum(len(codec.pack(s)) for s in symbols)
+    after = sum(len(refitted.pack(s)) for s in symbols)
+    assert after < 0.9 * before
+    entropy = codec.shape[0] * codec.shape[1] * codec.shape[2] * np.log2(5) / 8
+    assert after / 50 < 1.03 * entropy + 8
+    wild = symbols[0].copy()
+    wild[0, 0, 0] = 2**30
+    decoded = refitted.decode(refitted.pack(wild))
+    assert np.array_equal(np.rint(decoded - codec.medians).astype(np.int64), wild)

@@ -1,0 +1,114 @@
+"""The device: the evaluator's answers, no jax, never an exception of the network."""
+
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("litert_converter", reason="the extra export is not installed")
+
+from sc_jax.deploy import bundle, frame, segments
+from sc_jax.deploy.device import NOWHERE, Device, ServerLost
+from sc_jax.errors import UsageError
+from sc_jax.nets.net import FINAL, tail
+from sc_jax.nets.run import run
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def installed(student, images, tmp_path_factory):
+    """A bundle of the student's float32 head."""
+    recipe, variables, cut, codec = student
+    head = segments.head_segment(recipe.net, variables, cut, codec, images)
+    out = tmp_path_factory.mktemp("device") / "bundle"
+    bundle.write(
+        out, {"head": head.model}, codec, model="tiny-0", split=3,
+        labels=("a",) * 10, facts={"input": [28, 28, 1]},
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def edge(student):
+    """The tail as a server would run it: frame in, class out."""
+    recipe, variables, cut, codec = student
+    after = tail(recipe.net, cut)
+    answer = jax.jit(lambda z: run(after, variables, z)[0].predictions[FINAL])
+
+    def send(model, data, left):
+        received = frame.unpack(data)
+        assert model == "tiny-0" and received.split == 3 and left > 0
+        assert received.shape == codec.shape
+        return int(np.asarray(answer(codec.decode(received.payload)[None])).argmax())
+
+    return send
+
+
+def test_answers_are_those_of_the_whole_net(student, installed, edge, images):
+    recipe, variables, _, _ = student
+    whole = jax.jit(lambda x: run(recipe.net, variables, x)[0].predictions[FINAL])
+    expected = np.asarray(whole(images[:COUNT])).argmax(-1)
+    device = Device(bundle.read(installed), edge, deadline_s=60)
+    answers = [device.infer(image) for image in images[:COUNT]]
+    assert [a.prediction for a in answers] == expected.tolist()
+    for answer in answers:
+        assert answer.exit == "edge" and answer.sent_bytes > frame.HEAD.size
+        assert set(answer.seconds) == {"head", "code", "edge"}
+
+
+def test_a_lost_server_or_a_late_one_is_said_and_not_raised(installed, images):
+    def lost(model, data, left):
+        raise ServerLost("connection refused")
+
+    found = Device(bundle.read(installed), lost).infer(images[0])
+    assert (found.prediction, found.exit) == (None, NOWHERE)
+    assert found.note == "connection refused" and found.sent_bytes > 0
+    offline = Device(bundle.read(installed)).infer(images[0])
+    assert offline.prediction is None and offline.sent_bytes == 0 and offline.note
+
+
+def test_a_deadline_that_the_head_used_up_sends_nothing(installed, images):
+    def never(model, data, left):
+        raise AssertionError("sent after the deadline")
+
+    device = Device(bundle.read(installed), never, deadline_s=0.0)
+    found = device.infer(images[0])
+    assert found.prediction is None and "deadline" in found.note
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((28, 28), np.uint8),
+        np.zeros((28, 28, 3), np.uint8),
+        np.zeros((28, 28, 1), np.float32),
+    ],
+)
+def test_a_wrong_image_names_the_right_one(installed, image):
+    with pytest.raises(UsageError, match=r"uint8\(28, 28, 1\)"):
+        Device(bundle.read(installed)).infer(image)
+
+
+def test_the_device_runs_without_jax_flax_and_tensorflow(installed):
+    program = f"""
+import sys
+for name in ("jax", "flax", "optax", "orbax", "tensorflow", "litert_converter"):
+    sys.modules[name] = None
+import numpy as np
+from pathlib import Path
+from sc_jax.deploy import bundle
+from sc_jax.deploy.device import Device
+device = Device(bundle.read(Path({str(installed)!r})))
+print(device.infer(np.zeros((28, 28, 1), "u1")).note)
+"""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "no server was given"
+    assert time.monotonic() - begun < 60

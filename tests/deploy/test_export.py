@@ -1,0 +1,122 @@
+"""Heads as .tflite: the same symbols as JAX, and refusals that name the operation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("litert_converter", reason="the extra export is not installed")
+
+from sc_jax.deploy import export, segments
+from sc_jax.deploy.export import ExportError
+from sc_jax.deploy.runtime import Runner
+from sc_jax.errors import UsageError
+
+# The quantiser's calibrator warns of the memory that it needs.
+pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental")
+
+
+@pytest.fixture(scope="module")
+def made(student, images):
+    """dtype -> Segment, converted once."""
+    recipe, variables, cut, codec = student
+    found = {}
+
+    def get(dtype):
+        if dtype not in found:
+            found[dtype] = segments.head_segment(
+                recipe.net, variables, cut, codec, images, dtype=dtype
+            )
+        return found[dtype]
+
+    return get
+
+
+def test_a_float32_head_gives_the_symbols_of_jax(made):
+    parity = made("float32").parity
+    assert parity.examples == 96 and parity.different <= parity.ties
+    assert parity.largest <= 1
+
+
+def test_symbols_are_not_all_one_number(made, images):
+    symbols = Runner(made("float32").model)(images)["symbols"]
+    assert symbols.dtype == np.int32 and len(np.unique(symbols)) > 5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "share"),
+    [("float16", 0.6, 0.01), ("int8_weights", 0.35, 0.05), ("dynamic", 0.35, 0.1)],
+)
+def test_smaller_heads_are_smaller_and_near(made, dtype, size, share):
+    small, whole = made(dtype), made("float32")
+    assert len(small.model) < size * len(whole.model)
+    assert small.parity.different <= share * small.parity.symbols
+    assert small.parity.largest <= 2
+
+
+def test_an_int8_head_computes_in_integers(made):
+    found = made("int8")
+    assert "QUANTIZE" in export.operations(found.model)
+    assert found.parity.different <= 0.35 * found.parity.symbols
+
+
+def test_any_batch_and_one_at_a_time_agree(made, images):
+    runner = Runner(made("float32").model)
+    whole = runner(images[:7])["symbols"]
+    single = [runner(image[None])["symbols"][0] for image in images[:7]]
+    assert np.array_equal(whole, np.stack(single))
+
+
+def test_the_packed_symbols_are_the_codecs_own_bytes(student, made, images):
+    recipe, variables, cut, codec = student
+    symbols = Runner(made("float32").model)(images)["symbols"]
+    before = segments.head(recipe.net, cut)
+    latents = segments._latents(before, variables, images)
+    same = [
+        codec.pack(s) == codec.encode(np.asarray(z)) for s, z in zip(symbols, latents)
+    ]
+    assert sum(same) >= len(same) - made("float32").parity.different
+
+
+def test_conversion_is_deterministic(student, made, images):
+    recipe, variables, cut, codec = student
+    again = segments.head_segment(recipe.net, variables, cut, codec, images[:4])
+    assert again.model == made("float32").model
+
+
+def test_an_operation_that_litert_lacks_is_named(images):
+    def program(image):
+        return {"out": jnp.sort(image.astype(jnp.float32), axis=1)}
+
+    with pytest.raises(ExportError, match="sort") as caught:
+        export.convert(*segments.lower(program, images[:1]))
+    assert "\n" not in str(caught.value)
+
+
+def test_junk_is_one_line(made):
+    with pytest.raises(ExportError) as caught:
+        export.convert(b"junk", made("float32").signature)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_list_the_known(made):
+    found = made("float32")
+    with pytest.raises(UsageError, match="int8_weights"):
+        export.quantise(found.model, "int4", found.signature)
+    with pytest.raises(UsageError, match="CONV_2D"):
+        export.quantise(found.model, "dynamic", found.signature, (), ("CONV2D",))
+    with pytest.raises(ExportError, match="calibrate"):
+        export.quantise(found.model, "int8", found.signature)
+
+
+def test_the_input_as_a_cut_leaves_no_head(student):
+    recipe, variables, _, codec = student
+    with pytest.raises(UsageError, match="nothing to run"):
+        segments.head_program(recipe.net, variables, "input", codec)
+
+
+def test_lowering_holds_no_barrier(student, images):
+    recipe, variables, cut, codec = student
+    program = segments.head_program(recipe.net, variables, cut, codec)
+    text = str(jax.make_jaxpr(program)(images[:1]))
+    assert "optimization_barrier" not in text and "cond" not in text
