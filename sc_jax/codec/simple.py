@@ -71,7 +71,7 @@ class AffineCodec:
         if not 1 <= self.bits <= 16:
             raise ValueError(f"affine codec of {self.bits} bits, not 1 to 16")
 
-    def _quantise(self, z) -> tuple[np.ndarray, np.float32, np.float32]:
+    def quantise(self, z) -> tuple[np.ndarray, np.float32, np.float32]:
         """(symbols, zero, scale), all in float32 arithmetic."""
         z = checked(z, self.shape, finite=True)
         lo, hi = (z.min(), z.max()) if z.size else (np.float32(0), np.float32(0))
@@ -87,10 +87,10 @@ class AffineCodec:
 
     def symbols(self, z: np.ndarray) -> np.ndarray:
         """q int32[shape] in 0 .. 2^bits - 1."""
-        return self._quantise(z)[0]
+        return self.quantise(z)[0]
 
     def encode(self, z: np.ndarray) -> bytes:
-        return self.pack(*self._quantise(z))
+        return self.pack(*self.quantise(z))
 
     def pack(self, symbols: np.ndarray, zero, scale) -> bytes:
         """The bytes of symbols int32[shape] with their zero point and scale."""

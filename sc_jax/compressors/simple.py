@@ -40,11 +40,21 @@ class Affine(nn.Module):
         bits = jnp.full(z.shape[0], bits, jnp.float32)
         if train and not self.aware:
             return z, bits
-        z_hat = self._quantise(z)
+        q, zero, scale = self._quantise(z)
+        z_hat = (q + zero) * scale
         return (z + jax.lax.stop_gradient(z_hat - z) if train else z_hat), bits
 
+    def parts(self, z):
+        """What AffineCodec.pack takes of each example: symbols, zero point, scale."""
+        q, zero, scale = self._quantise(z)
+        whole = {"symbols": q, "zero": zero.reshape(-1)}
+        whole = {name: value.astype(jnp.int32) for name, value in whole.items()}
+        return {"scale": scale.reshape(-1), **whole}
+
     def _quantise(self, z):
-        """Step for step AffineCodec: the product last, so that no fusing changes it."""
+        """Step for step AffineCodec; the value is (q + zero) * scale, so that no fusing
+        changes it.
+        """
         axes = tuple(range(1, z.ndim))
         low = z.min(axes, keepdims=True)
         scale = z.max(axes, keepdims=True) - low
@@ -54,7 +64,7 @@ class Affine(nn.Module):
         # A divisor that varies with z: XLA multiplies by 1 / a broadcast one.
         divisor = jnp.where(z == z, scale, 1.0)
         q = jnp.clip(jnp.round(z / divisor) - zero, 0.0, 2.0**self.bits - 1)
-        return (q + zero) * scale
+        return q, zero, scale
 
 
 class Image(nn.Module):

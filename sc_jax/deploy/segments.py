@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.codec.codecs import AffineCodec, Codec, FactorizedCodec, RawCodec
+from sc_jax.compressors.simple import Affine
 from sc_jax.deploy import export
 from sc_jax.deploy.export import ExportError, Signature
 from sc_jax.deploy.runtime import Runner
@@ -30,7 +31,7 @@ class Parity:
     symbols: int
     different: int
     ties: int  # of the different, those with |frac - 1/2| < CLOSE in JAX
-    largest: int  # largest difference of a symbol
+    largest: float  # difference of a symbol, or of a raw value beyond CLOSE
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,7 @@ def analyse(codec: Codec, z: jax.Array) -> dict[str, jax.Array]:
     if isinstance(codec, RawCodec):
         return {"latent": z}
     if isinstance(codec, AffineCodec):
-        raise UsageError(
-            "an affine latent cannot be exported yet: its range is found per example"
-        )
+        return Affine(codec.bits).parts(z)
     raise UsageError("an image codec stands at the input: there is no head to export")
 
 
@@ -124,20 +123,18 @@ def compare(
     """Runs a head segment and JAX on the same images."""
     before, runner = head(net, cut), Runner(model)
     latents = jax.jit(partial(_latents, before))
-    counts = np.zeros(3, np.int64)
-    largest = 0
+    total, different, tied, largest = 0, 0, 0, 0.0
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
-        z = np.asarray(latents(variables, batch))
-        ours = np.stack([_numbers(codec, each) for each in z])
-        theirs = _stacked(codec, runner(batch))
-        distance = np.abs(theirs.astype(np.int64) - ours)
-        fraction = np.abs(_offset(codec, z) - np.floor(_offset(codec, z)) - 0.5)
-        differs = distance > 0
-        ties = differs & (fraction < CLOSE)
-        counts += [differs.size, differs.sum(), ties.sum()]
-        largest = max(largest, int(distance.max(initial=0)))
-    total, different, tied = map(int, counts)
+        z, outputs = np.asarray(latents(variables, batch)), runner(batch)
+        for i, each in enumerate(z):
+            distance, tie = _distance(
+                codec, each, {k: v[i] for k, v in outputs.items()}
+            )
+            total += distance.size
+            different += int((distance > 0).sum())
+            tied += int(((distance > 0) & tie).sum())
+            largest = max(largest, float(distance.max(initial=0)))
     return Parity(len(images), total, different, tied, largest)
 
 
@@ -146,18 +143,19 @@ def _latents(before: Net, variables, images):
     return out.features[before.names[-1]]
 
 
-def _offset(codec: Codec, z: np.ndarray) -> np.ndarray:
-    return z - codec.medians if isinstance(codec, FactorizedCodec) else z
-
-
-def _numbers(codec: Codec, z: np.ndarray) -> np.ndarray:
-    """int64 symbols of one latent as JAX gives it; raw latents in units of 1e-4."""
+def _distance(
+    codec: Codec, z: np.ndarray, outputs: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(|difference| of each number, whether JAX's own was near a rounding tie)."""
+    if isinstance(codec, RawCodec):
+        distance = np.abs(outputs["latent"] - z)
+        near = distance <= CLOSE * np.maximum(1, np.abs(z))
+        return np.where(near, 0, distance), np.zeros(z.shape, bool)
+    assert isinstance(codec, FactorizedCodec | AffineCodec)
     if isinstance(codec, FactorizedCodec):
-        return np.rint(z - codec.medians).astype(np.int64)
-    return np.rint(z / CLOSE).astype(np.int64)
-
-
-def _stacked(codec: Codec, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    if isinstance(codec, FactorizedCodec):
-        return outputs["symbols"]
-    return np.rint(outputs["latent"] / CLOSE).astype(np.int64)
+        exact, ours = z - codec.medians, np.moveaxis(codec.symbols(z), 0, -1)
+    else:
+        ours, _, scale = codec.quantise(z)
+        exact = z / scale
+    tie = np.abs(exact - np.floor(exact) - 0.5) < CLOSE
+    return np.abs(outputs["symbols"].astype(np.int64) - ours), tie
