@@ -17,23 +17,16 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
-from sc_jax import experiment, recipes
-from sc_jax.codec import codecs
-from sc_jax.compressors.freeze import freeze_all
+from benchmarks.untrained import frames, untrained
+from sc_jax import experiment
 from sc_jax.data import pipeline
-from sc_jax.deploy import frame
 from sc_jax.deploy.protocol import Client, EdgeError
 from sc_jax.evaluate.report import machine
-from sc_jax.nets.net import INPUT, head
-from sc_jax.nets.run import run
 from sc_jax.train import devices
-from sc_jax.train.checkpoint import Checkpoints
-from sc_jax.train.loop import first_variables
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")
 _CLIENTS = flags.DEFINE_list("clients", ["1", "8", "64"], "concurrent clients")
@@ -42,34 +35,6 @@ _SECONDS = flags.DEFINE_float("seconds", 10.0, "of each measurement")
 _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 EXAMPLES = 40
-
-
-def untrained(workdir: Path, name: str = "entropic_student") -> Path:
-    """A folder like that of a finished run of the recipe's test preset."""
-    source = experiment.Source(name, recipes.tiny(name))
-    recipe = source.build()
-    example = experiment.example_of(recipe)
-    variables = first_variables(recipe, None, example)
-    frozen = freeze_all(recipe.net, variables, example)
-    experiment.claim(workdir, source, recipe, None)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    tables = {split: codecs.to_arrays(codec) for split, codec in frozen.items()}
-    checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
-    checkpoints.wait()
-    checkpoints.close()
-    return workdir
-
-
-def frames(net, variables, frozen, images: np.ndarray) -> list[bytes]:
-    """What devices send for uint8 [N, H, W, C] through the net's only split."""
-    (split,) = net.splits
-    codec, before = frozen[split.name], head(net, split.after)
-    z = images
-    if split.after != INPUT:
-        device = jax.jit(lambda v, x: run(before, v, x)[0].features[split.after])
-        z = np.asarray(device(variables, images))
-    on_wire = codecs.IDS[codecs.kind(codec)]
-    return [frame.pack(on_wire, 0, codec.shape, codec.encode(row)) for row in z]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from google.protobuf import descriptor_pb2  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-from benchmarks import serve_load  # noqa: E402
+from benchmarks.untrained import frames, untrained  # noqa: E402
 from launch import cli  # noqa: E402
 from sc_jax import experiment, recipes  # noqa: E402
 from sc_jax.codec import codecs  # noqa: E402
@@ -54,7 +54,7 @@ def trained():
     variables = init(recipe.net, jax.random.key(3), example)
     frozen = freeze_all(recipe.net, variables, example)
     test = experiment.dataset_of(recipe, "test").take(np.arange(40), "test")
-    sent = serve_load.frames(recipe.net, variables, frozen, test.images)
+    sent = frames(recipe.net, variables, frozen, test.images)
     own = tails.tails(recipe.net, variables, frozen)
     return SimpleNamespace(
         net=recipe.net, variables=variables, frozen=frozen, test=test, sent=sent,
@@ -502,11 +502,11 @@ def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ") and "recipe.json" in done.stderr
-    workdir = serve_load.untrained(tmp_path / "a=b")
+    workdir = untrained(tmp_path / "a=b")
     recipe = experiment.recipe_of(workdir)
     variables, frozen = experiment.restore(recipe, workdir)
     images = experiment.dataset_of(recipe, "test").images[:1]
-    (data,) = serve_load.frames(recipe.net, variables, frozen, images)
+    (data,) = frames(recipe.net, variables, frozen, images)
     with subprocess.Popen(
         [*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,0 +1,43 @@
+"""A net that nobody trained, in a folder, and the frames its devices would send."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sc_jax import experiment, recipes
+from sc_jax.codec import codecs
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.deploy import frame
+from sc_jax.nets.net import INPUT, head
+from sc_jax.nets.run import run
+from sc_jax.train.checkpoint import Checkpoints
+from sc_jax.train.loop import first_variables
+
+
+def untrained(workdir: Path, name: str = "entropic_student") -> Path:
+    """A folder like that of a finished run of the recipe's test preset."""
+    source = experiment.Source(name, recipes.tiny(name))
+    recipe = source.build()
+    example = experiment.example_of(recipe)
+    variables = first_variables(recipe, None, example)
+    frozen = freeze_all(recipe.net, variables, example)
+    experiment.claim(workdir, source, recipe, None)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    tables = {split: codecs.to_arrays(codec) for split, codec in frozen.items()}
+    checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
+    checkpoints.wait()
+    checkpoints.close()
+    return workdir
+
+
+def frames(net, variables, frozen, images: np.ndarray) -> list[bytes]:
+    """What devices send for uint8 [N, H, W, C] through the net's only split."""
+    (split,) = net.splits
+    codec, before = frozen[split.name], head(net, split.after)
+    z = images
+    if split.after != INPUT:
+        device = jax.jit(lambda v, x: run(before, v, x)[0].features[split.after])
+        z = np.asarray(device(variables, images))
+    on_wire = codecs.IDS[codecs.kind(codec)]
+    return [frame.pack(on_wire, 0, codec.shape, codec.encode(row)) for row in z]
