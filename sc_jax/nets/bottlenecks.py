@@ -2,56 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from sc_jax.nets.blocks import GDN1, Conv, ConvNorm, norm
-
-
-class FPEncoder(nn.Module):
-    """Analysis transform of the Entropic Student (Matsubara et al. 2022).
-
-    Channels 4b, 2b, b; kernels 5, 5, 2; GDN1 between. With strides (2, 2) a side n
-    gives ceil(n / 4) - 1. As published no convolution has a bias: but for rounding the
-    transform is odd. `small`, for few channels and few steps, gives each one.
-    """
-
-    channels: int = 24
-    strides: tuple[int, int] = (2, 2)
-    small: bool = False
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        conv = partial(Conv, bias=self.small)
-        x = conv(4 * self.channels, 5, self.strides[0], padding=2)(x)
-        x = GDN1()(x)
-        x = conv(2 * self.channels, 5, self.strides[1], padding=2)(x)
-        x = GDN1()(x)
-        return conv(self.channels, 2, padding=0)(x)
-
-
-class FPDecoder(nn.Module):
-    """Synthesis transform to the replaced stage: channels 2t, t, t, one pixel larger.
-
-    `target` is t, the channels of the stage whose output it restores. As published
-    it has no bias and a linear end; `small` gives it biases, and a ReLU, as the feature
-    has that it restores.
-    """
-
-    target: int
-    small: bool = False
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        conv = partial(Conv, bias=self.small)
-        x = conv(2 * self.target, 2, padding=1)(x)
-        x = GDN1(inverse=True)(x)
-        x = conv(self.target, 2, padding=0)(x)
-        x = GDN1(inverse=True)(x)
-        x = conv(self.target, 2, padding=1)(x)
-        return nn.relu(x) if self.small else x
+from sc_jax.nets.blocks import Conv, ConvNorm, norm
+from sc_jax.nets.fp import FPDecoder, FPEncoder
 
 
 class CREncoder(nn.Module):
@@ -152,11 +107,24 @@ def resnet_stem(x, train):
     return nn.max_pool(x, (3, 3), (2, 2))
 
 
-PAIRS = {
-    "fp": lambda channels, target, strides, small: (
-        FPEncoder(channels, strides, small),
+def _fp(stem: str, activation: str = "gdn"):
+    return lambda channels, target, strides, small: (
+        FPEncoder(channels, strides, small, stem, activation),
         FPDecoder(target, small),
-    ),
+    )
+
+
+PAIRS = {
+    "fp": _fp("published"),
+    "fp_sigmoid": _fp("published", "sigmoid"),
+    "fp_relu": _fp("published", "relu"),
+    "patch": _fp("patch"),
+    "patch_sigmoid": _fp("patch", "sigmoid"),
+    "patch_relu": _fp("patch", "relu"),
+    "depthwise": _fp("depthwise"),
+    "depthwise_relu": _fp("depthwise", "relu"),
+    "space_to_depth": _fp("space_to_depth"),
+    "space_to_depth_relu": _fp("space_to_depth", "relu"),
     "cr": lambda channels, target, strides, small: (
         CREncoder(channels, strides, small),
         CRDecoder(target),

@@ -34,6 +34,7 @@ def entropic_student(
     *,
     beta: float = 0.00015,
     channels: int = 12,
+    pair: str = "fp",
     stage1_epochs: float = 20.0,
     stage2_epochs: float = 12.0,
     teacher_epochs: float = 10.0,
@@ -44,7 +45,7 @@ def entropic_student(
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    net = common.student(teacher, "fp", channels, FactorizedPrior())
+    net = common.student(teacher, pair, channels, FactorizedPrior())
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
@@ -70,5 +71,5 @@ def entropic_student(
         net=net,
         phases=(stage1, stage2),
         teacher=teacher,
-        setting=f"beta={beta}",
+        setting=f"beta={beta}" if pair == "fp" else f"{pair}, beta={beta}",
     )

@@ -13,6 +13,7 @@ from sc_jax.evaluate.cost import macs, parameters
 from sc_jax.nets.backbones import backbone, classifier_net
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.fp import FPEncoder
 from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
 from sc_jax.nets.resnet import resnet
 from sc_jax.nets.run import init, run
@@ -66,6 +67,29 @@ def test_entropic_student_has_the_published_macs_at_224():
     net, x = entropic(), image(224)
     assert round(through(net, x, stop="encoder") / 1e6) == 588
     assert round(through(net, x, start="encoder", stop="decoder") / 1e6) == 3583
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("fp_relu", 466),
+        ("fp_sigmoid", 588),
+        ("patch_relu", 86),
+        ("patch", 101),
+        ("depthwise_relu", 126),
+        ("space_to_depth_relu", 505),
+    ],
+)
+def test_cheaper_heads_have_their_macs_and_the_published_latent(pair, expected):
+    net, x = student(pair, 24, FactorizedPrior()), image(224)
+    assert round(through(net, x, stop="encoder") / 1e6) == expected
+    assert shapes(net, x)["encoder"] == shapes(entropic(), x)["encoder"]
+
+
+def test_an_unknown_stem_or_activation_lists_the_known():
+    for encoder in (FPEncoder(stem="tiny"), FPEncoder(activation="gelu")):
+        with pytest.raises(UsageError, match="Known: "):
+            encoder.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
 
 
 @pytest.mark.parametrize("side", [224, 97, 226, 227])
@@ -129,7 +153,7 @@ def test_resnet50_macs_at_224():
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet20"])
-@pytest.mark.parametrize("pair", ["fp", "cr"])
+@pytest.mark.parametrize("pair", ["fp", "cr", "patch", "depthwise", "space_to_depth"])
 @pytest.mark.parametrize("side", [28, 32])
 def test_small_bottlenecks_restore_the_replaced_stage(name, pair, side):
     family = backbone(name)
