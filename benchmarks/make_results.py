@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from benchmarks import deploy_results
 from launch import cli
 from sc_jax.evaluate import plots, report
 from sc_jax.evaluate.report import Row
@@ -24,6 +25,9 @@ EMBEDDED = flags.DEFINE_list("embedded", [], "folders of launch.train, one a see
 METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods")
 CODER = flags.DEFINE_string("coder", None, "JSON of benchmarks.coder_speed")
 THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of benchmarks.train_throughput")
+BUNDLES = flags.DEFINE_list("bundles", [], "folders of launch.export")
+DESIGNS = flags.DEFINE_string("designs", None, "JSON of benchmarks.head_designs")
+SERVING = flags.DEFINE_string("serving", None, "JSON of benchmarks.serve_load")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
 WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
 
@@ -225,7 +229,14 @@ def main(_):
         page += coder(CODER.value)
     if THROUGHPUT.value:
         page += throughput(THROUGHPUT.value)
-    (out / "results.md").write_text("\n".join(page))
+    if BUNDLES.value:
+        page += deploy_results.bundles(BUNDLES.value)
+    if DESIGNS.value:
+        page += deploy_results.designs(DESIGNS.value)
+    if SERVING.value:
+        page += deploy_results.serving(SERVING.value)
+    text = "\n".join(anonymous(line) for line in page)
+    (out / "results.md").write_text(text.rstrip() + "\n")
 
 
 CPU_ONLY = """\

@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags
 
 from benchmarks.untrained import frames, untrained
+from launch import cli
 from sc_jax import experiment
 from sc_jax.data import pipeline
 from sc_jax.deploy.protocol import Client, EdgeError
@@ -104,7 +105,6 @@ def table(rows: list[dict]) -> str:
 
 
 def main(_):
-    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates
     devices.start(multihost=False)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -120,16 +120,17 @@ def main(_):
                     rows.append({"max_batch": max_batch, **row})
     print(table(rows))
     facts = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python -m benchmarks.serve_load " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "net": recipe.title,
         "frame_bytes": float(np.mean([len(data) for data in sent])),
         "seconds": _SECONDS.value,
         "rows": rows,
     }
-    print(json.dumps(facts["machine"]))
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.start(main)

@@ -103,3 +103,20 @@ def test_damage_and_other_recipes_are_one_line_and_change_nothing(curve, tmp_pat
         assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
         assert names in done.stderr
     assert hashes(run) == before
+
+
+def test_a_run_is_exported_and_its_bundle_runs(curve, pictures, tmp_path):
+    pytest.importorskip("litert_converter", reason="the extra export is not installed")
+    workdir, out = curve[0] / f"bits={BITS[1]}", tmp_path / "bundle"
+    done = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert "'different': 0" in done.stdout and out.with_name("bundle.zip").exists()
+    again = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
+    assert again.returncode == 2 and "exists" in again.stderr
+    assert again.stderr.count("\n") == 1
+    grey = ("launch.device", f"--bundle={out}.zip", f"--images={pictures}/test")
+    done = launch(*grey, f"--out={tmp_path}/answers.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "answered 0 of 8" in done.stdout and "no server" in done.stdout
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["exit"] for line in lines] == ["none"] * 8

@@ -1,0 +1,96 @@
+"""Sections of docs/results.md about exported heads and the edge server."""
+
+import json
+from pathlib import Path
+
+
+def bundles(folders: list[str]) -> list[str]:
+    """Manifests of launch.export: what each head keeps of accuracy and bytes."""
+    lines = [
+        "| student | dtype | kB | other symbols than JAX | top-1 % (JAX) |"
+        " bytes (JAX) | before refitting |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    versions: dict = {}
+    for folder in folders:
+        manifest = json.loads((Path(folder) / "manifest.json").read_text())
+        facts, size = manifest["facts"], manifest["parts"]["head.tflite"]["bytes"]
+        proof, parity, versions = facts["proof"], facts["parity"], facts["versions"]
+        share = 100 * parity["different"] / parity["symbols"]
+        lines.append(
+            f"| {facts['setting']} | {facts['dtype']} | {size / 1e3:.0f} | "
+            f"{share:.2f} % | {100 * proof['top1']:.2f} "
+            f"({100 * proof['top1_jax']:.2f}) | {proof['payload_bytes']:.2f} "
+            f"({proof['payload_bytes_jax']:.2f}) | "
+            f"{proof['payload_bytes_before_refit']:.2f} |"
+        )
+    return [
+        "## Heads as .tflite, embedded set",
+        "",
+        "Test images through the exported head, its tables, the decoder and the tail; "
+        f"calibration and refitting saw training images only. {versions}.",
+        "",
+        "    python -m launch.export --workdir=WORKDIR --out=BUNDLE --dtype=DTYPE",
+        "",
+        *lines,
+        "",
+    ]
+
+
+def designs(path: str) -> list[str]:
+    """benchmarks.head_designs: time and multiplications of every stem at one size."""
+    report = json.loads(Path(path).read_text())
+    lines = [
+        "| pair | dtype | float ops | MMAC | kB | delegate partitions | median ms |"
+        " ratio | share of GEMM rate |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for head in report["heads"]:
+        lines.append(
+            f"| {head['pair']} | {head['dtype']} | {', '.join(head['float_ops'])} | "
+            f"{head['macs'] / 1e6:.0f} | {head['model_bytes'] / 1e3:.0f} | "
+            f"{head['partitions']} | {head['median_ms']:.2f} | {head['ratio']:.2f} | "
+            f"{head['gemm_share']:.2f} |"
+        )
+    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
+    return [
+        f"## Head designs at {report['image_size']} x {report['image_size']}",
+        "",
+        f"{report['date'][:10]}; {machine}; one thread, random weights, medians of "
+        f"{report['runs']} interleaved rounds; GEMM {report['gemm_gflop_per_s']:.1f} "
+        "GFLOP/s in the same run.",
+        "",
+        f"    {report['command'].strip()}",
+        "",
+        *lines,
+        "",
+    ]
+
+
+def serving(path: str) -> list[str]:
+    """benchmarks.serve_load: throughput and latency, batched and not."""
+    report = json.loads(Path(path).read_text())
+    lines = [
+        "| max batch | clients | answers/s | p50 ms | p95 ms | p99 ms | mean batch |"
+        " errors |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        times = " | ".join(f"{1e3 * row[f'p{q}_s']:.1f}" for q in (50, 95, 99))
+        lines.append(
+            f"| {row['max_batch']} | {row['clients']} | {row['answers_per_s']:.0f} | "
+            f"{times} | {row['mean_batch']:.1f} | {row['errors']} |"
+        )
+    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
+    return [
+        "## Edge server under load",
+        "",
+        f"{report['date'][:10]}; {machine}. {report['net']}, frames of "
+        f"{report['frame_bytes']:.0f} bytes, {report['seconds']:g} s a row; server and "
+        "clients share the cores.",
+        "",
+        f"    {report['command'].strip()}",
+        "",
+        *lines,
+        "",
+    ]
