@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 
 
+def where(report: dict) -> str:
+    """Date and machine of a benchmark's JSON."""
+    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
+    return f"{report['date'][:10]}; {machine}"
+
+
 def bundles(folders: list[str]) -> list[str]:
     """Manifests of launch.export: what each head keeps of accuracy and bytes."""
     lines = [
@@ -52,11 +58,10 @@ def designs(path: str) -> list[str]:
             f"{head['partitions']} | {head['median_ms']:.2f} | {head['ratio']:.2f} | "
             f"{head['gemm_share']:.2f} |"
         )
-    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
     return [
         f"## Head designs at {report['image_size']} x {report['image_size']}",
         "",
-        f"{report['date'][:10]}; {machine}; one thread, random weights, medians of "
+        f"{where(report)}; one thread, random weights, medians of "
         f"{report['runs']} interleaved rounds; GEMM {report['gemm_gflop_per_s']:.1f} "
         "GFLOP/s in the same run.",
         "",
@@ -81,11 +86,10 @@ def serving(path: str) -> list[str]:
             f"| {row['max_batch']} | {row['clients']} | {row['answers_per_s']:.0f} | "
             f"{times} | {row['mean_batch']:.1f} | {row['errors']} |"
         )
-    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
     return [
         "## Edge server under load",
         "",
-        f"{report['date'][:10]}; {machine}. {report['net']}, frames of "
+        f"{where(report)}. {report['net']}, frames of "
         f"{report['frame_bytes']:.0f} bytes, {report['seconds']:g} s a row; server and "
         "clients share the cores.",
         "",

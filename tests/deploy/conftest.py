@@ -1,4 +1,6 @@
-"""A small Entropic Student that nobody trained, and 96 real images."""
+"""Students that nobody trained, real images, and servers that end with the test."""
+
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -26,3 +28,61 @@ def student():
 def images(student):
     test = experiment.dataset_of(student[0], "test")
     return np.asarray(test.images[:96])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """An untrained net of the Entropic Student, 40 images and their frames."""
+    from benchmarks.untrained import frames
+    from sc_jax.deploy import tails
+
+    recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
+    example = experiment.example_of(recipe)
+    variables = init(recipe.net, jax.random.key(3), example)
+    frozen = freeze_all(recipe.net, variables, example)
+    test = experiment.dataset_of(recipe, "test").take(np.arange(40), "test")
+    sent = frames(recipe.net, variables, frozen, test.images)
+    own = tails.tails(recipe.net, variables, frozen)
+    return SimpleNamespace(
+        net=recipe.net, variables=variables, frozen=frozen, test=test, sent=sent,
+        tails=own,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(trained):
+    from edge_tools import SIZES, still
+
+    from sc_jax.deploy import edge
+
+    made = edge.serve(
+        {"first": trained.tails, "still": (still(opened=True),)},
+        edge.Settings(sizes=SIZES, wait_s=0.002, metrics_port=0),
+    )
+    yield made
+    made.drain(5)
+
+
+@pytest.fixture
+def client(server):
+    from sc_jax.deploy.protocol import Client
+
+    with Client(server.address) as made:
+        yield made
+
+
+@pytest.fixture
+def start():
+    """Starts servers that the test's end drains."""
+    from sc_jax.deploy import edge
+
+    made = []
+
+    def build(models, **settings):
+        settings = {"sizes": (1,), "wait_s": 0.0} | settings
+        made.append(edge.serve(models, edge.Settings(**settings)))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.drain(5)

@@ -1,16 +1,8 @@
 """The edge server over real sockets: answers, batches, refusals, damage, draining."""
 
-import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -21,130 +13,31 @@ pytest.importorskip("grpc_health")
 pytest.importorskip("grpc_reflection")
 pytest.importorskip("prometheus_client")
 
-from google.protobuf import descriptor_pb2  # noqa: E402
+from edge_tools import (  # noqa: E402
+    FULL,
+    NOT_SERVING,
+    RAW,
+    SERVING,
+    SIZES,
+    held_by,
+    refusal,
+    rejects,
+    state,
+    still,
+    wait_until,
+)
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-from benchmarks.untrained import frames, untrained  # noqa: E402
-from launch import cli  # noqa: E402
-from sc_jax import experiment, recipes  # noqa: E402
 from sc_jax.codec import codecs  # noqa: E402
-from sc_jax.codec.simple import RawCodec  # noqa: E402
 from sc_jax.compressors.freeze import freeze_all  # noqa: E402
 from sc_jax.compressors.simple import Affine  # noqa: E402
 from sc_jax.deploy import edge, frame, tails  # noqa: E402
 from sc_jax.deploy.infer import STATUS  # noqa: E402
-from sc_jax.deploy.protocol import SERVICE, Client, EdgeError  # noqa: E402
+from sc_jax.deploy.protocol import Client  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 from sc_jax.evaluate import rate  # noqa: E402
 from sc_jax.nets.net import cut_at, tail  # noqa: E402
-from sc_jax.nets.run import Variables, init, run  # noqa: E402
-
-SIZES = (1, 2, 4, 8)
-SERVING, NOT_SERVING = 1, 2  # of the health service
-FULL = "RESOURCE_EXHAUSTED"
-RAW = frame.pack(1, 0, (2,), np.ones(2, np.float32).tobytes())
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """An untrained net of the Entropic Student, 40 images and their frames."""
-    recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
-    example = experiment.example_of(recipe)
-    variables = init(recipe.net, jax.random.key(3), example)
-    frozen = freeze_all(recipe.net, variables, example)
-    test = experiment.dataset_of(recipe, "test").take(np.arange(40), "test")
-    sent = frames(recipe.net, variables, frozen, test.images)
-    own = tails.tails(recipe.net, variables, frozen)
-    return SimpleNamespace(
-        net=recipe.net, variables=variables, frozen=frozen, test=test, sent=sent,
-        tails=own,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(trained):
-    made = edge.serve(
-        {"first": trained.tails, "still": (still(opened=True),)},
-        edge.Settings(sizes=SIZES, wait_s=0.002, metrics_port=0),
-    )
-    yield made
-    made.drain(5)
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.address) as made:
-        yield made
-
-
-@pytest.fixture
-def start():
-    """Starts servers that the test's end drains."""
-    made = []
-
-    def build(models, **settings):
-        settings = {"sizes": (1,), "wait_s": 0.0} | settings
-        made.append(edge.serve(models, edge.Settings(**settings)))
-        return made[-1]
-
-    yield build
-    for each in made:
-        each.drain(5)
-
-
-def still(opened=False):
-    """A tail of raw pairs that answers twice the pair once `opened` is set."""
-    gate, begun = threading.Event(), threading.Semaphore(0)
-
-    def logits(z):
-        begun.release()
-        assert gate.wait(10)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return 2 * z
-
-    if opened:
-        gate.set()
-    return SimpleNamespace(
-        codec=RawCodec((2,)), logits=logits, compile=lambda sizes: None, gate=gate,
-        begun=begun,
-    )  # fmt: skip
-
-
-def state(address):
-    with grpc.insecure_channel(address) as channel:
-        request = health_pb2.HealthCheckRequest(service=SERVICE)
-        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status
-
-
-def held_by(server):
-    return server.meters.registry.get_sample_value("sc_jax_edge_held_requests")
-
-
-def wait_until(true):
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def rejects(server, reason):
-    value = server.meters.registry.get_sample_value(
-        "sc_jax_edge_rejects_total", {"reason": reason}
-    )
-    return value or 0.0
-
-
-def refusal(client, model, data, **options):
-    with pytest.raises(EdgeError) as caught:
-        client.infer(model, data, **options)
-    assert "\n" not in caught.value.line
-    return caught.value
-
-
-def resealed(body):
-    """`body` with the checksum that fits it: damage that only a codec can see."""
-    return bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+from sc_jax.nets.run import Variables, run  # noqa: E402
 
 
 def test_answers_are_those_of_the_tail_and_of_measure(trained, client):
@@ -351,196 +244,3 @@ def test_a_failing_tail_is_one_internal_error_and_the_server_lives(start, caplog
         assert error.code == "INTERNAL" and __file__ not in error.line
         assert "MemoryError" in caplog.text
         assert list(client.infer("good", RAW).logits) == [2, 2]
-
-
-def mutated(good, payload_bytes, rng):
-    """One damaged frame: bits, cuts, header, payload, growth; half with a good sum."""
-    data, kind = bytearray(good), rng.integers(5)
-    start = len(good) - 4 - payload_bytes
-    if kind == 0:
-        for at in rng.integers(0, 8 * len(data), rng.integers(1, 5)):
-            data[at // 8] ^= 1 << at % 8
-    elif kind == 1:
-        del data[rng.integers(len(data)) :]
-    elif kind == 2:  # version, codec, split, rank, shape and length
-        at = rng.integers(4, start)
-        data[at : min(at + 4, start)] = rng.bytes(min(4, start - at))
-    elif kind == 3:
-        data[start:-4] = rng.bytes(payload_bytes)
-    else:
-        data += rng.bytes(rng.integers(1, 40))
-    if rng.integers(2) and len(data) > 4:
-        return resealed(data[:-4])
-    return bytes(data)
-
-
-def test_2000_damaged_frames_are_refused_or_answered(trained, start):
-    rng = np.random.default_rng(11)
-    server = start({"first": trained.tails, "still": (still(opened=True),)})
-    whole = [("first", data) for data in trained.sent] + [("still", RAW)] * 10
-    sizes = [len(frame.unpack(data).payload) for _, data in whole]
-    found = dict.fromkeys(("answer", "INVALID_ARGUMENT", "FAILED_PRECONDITION"), 0)
-
-    def call(i):
-        try:
-            return len(client.infer(whole[i % len(whole)][0], damaged[i]).logits)
-        except EdgeError as error:
-            assert "\n" not in error.line
-            return error.code
-
-    damaged = [
-        mutated(whole[i % len(whole)][1], sizes[i % len(whole)], rng)
-        for i in range(2000)
-    ]
-    with Client(server.address) as client:
-        with ThreadPoolExecutor(4) as pool:
-            for answer in pool.map(call, range(2000)):
-                found["answer" if answer in (2, 10) else answer] += 1
-        assert min(found.values()) > 20, found
-        assert rejects(server, "stream") > 100 and not rejects(server, "internal")
-        assert state(server.address) == SERVING
-        assert client.infer("first", trained.sent[0]).batch_size == 1
-
-
-def test_a_message_above_the_limit_is_refused(start):
-    server = start({"still": (still(opened=True),)}, max_bytes=2000)
-    with Client(server.address) as client:
-        assert refusal(client, "still", b"x" * 3000).code == "RESOURCE_EXHAUSTED"
-        assert client.infer("still", RAW).prediction == 0
-
-
-def test_metrics_count_what_happened(trained, client, server):
-    read = lambda name, **labels: (  # noqa: E731
-        server.meters.registry.get_sample_value(f"sc_jax_edge_{name}", labels) or 0
-    )
-    names = ("latency_seconds_count", "received_bytes_total", "batch_examples_sum")
-    before = [read(name, model="first") for name in names]
-    for data in trained.sent[:5]:
-        client.infer("first", data)
-    after = [read(name, model="first") for name in names]
-    size = sum(map(len, trained.sent[:5]))
-    assert np.subtract(after, before).tolist() == [5, size, 5]
-    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=5) as page:
-        text = page.read().decode()
-    for name in ("latency_seconds_bucket", "batch_examples_bucket", "received_bytes"):
-        assert f"sc_jax_edge_{name}" in text
-
-
-def test_reflection_tells_the_service_and_its_messages(server):
-    ask = reflection_pb2.ServerReflectionRequest
-    with grpc.insecure_channel(server.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        requests = [ask(list_services=""), ask(file_containing_symbol=SERVICE)]
-        listed, file = stub.ServerReflectionInfo(iter(requests), timeout=5)
-    names = {service.name for service in listed.list_services_response.service}
-    assert {SERVICE, "grpc.health.v1.Health"} <= names
-    (text,) = file.file_descriptor_response.file_descriptor_proto
-    described = descriptor_pb2.FileDescriptorProto.FromString(text)
-    numbers = {
-        message.name: [(f.name, f.number) for f in message.field]
-        for message in described.message_type
-    }
-    assert numbers == {
-        "Request": [("frame", 1), ("model", 2), ("budget_s", 3)],
-        "Reply": [("prediction", 1), ("logits", 2), ("queue_s", 3), ("compute_s", 4),
-                  ("batch_size", 5)],
-    }  # fmt: skip
-
-
-def test_only_the_token_opens_all_but_health(start):
-    server = start({"still": (still(opened=True),)}, token="secret")
-    for token in (None, "wrong", "secret2"):
-        with Client(server.address, token) as client:
-            error = refusal(client, "still", RAW)
-            assert (error.code, "secret" in error.line) == ("UNAUTHENTICATED", False)
-    assert rejects(server, "token") == 3
-    with Client(server.address, "secret") as client:
-        assert client.infer("still", RAW).prediction == 0
-    assert state(server.address) == SERVING
-    with grpc.insecure_channel(server.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        with pytest.raises(grpc.RpcError) as caught:
-            list(stub.ServerReflectionInfo(iter([request]), timeout=5))
-        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
-def test_tls_answers_those_who_trust_the_certificate(start, tmp_path):
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    pair = cert.read_bytes(), key.read_bytes()
-    server = start({"still": (still(opened=True),)}, tls=pair)
-    address = server.address.replace("127.0.0.1", "localhost")
-    with Client(address, root_certificates=pair[0]) as client:
-        assert client.infer("still", RAW).prediction == 0
-    with Client(address, timeout_s=2) as plain:
-        assert refusal(plain, "still", RAW).code == "UNAVAILABLE"
-    with pytest.raises(UsageError, match="PEM"):
-        start({}, tls=(b"no", b"pem"))
-
-
-def test_a_missing_server_is_a_typed_error(server):
-    probe = edge.serve({}, replace(edge.Settings(), sizes=(1,)))
-    probe.drain(0)
-    with Client(probe.address, timeout_s=2) as client:
-        assert refusal(client, "first", RAW).code == "UNAVAILABLE"
-
-
-def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path):
-    command = [sys.executable, "-m", "launch.serve", "--port=0", "--max_batch=2"]
-    done = subprocess.run(
-        [*command, f"--workdir={tmp_path / 'none'}"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ") and "recipe.json" in done.stderr
-    workdir = untrained(tmp_path / "a=b")
-    recipe = experiment.recipe_of(workdir)
-    variables, frozen = experiment.restore(recipe, workdir)
-    images = experiment.dataset_of(recipe, "test").images[:1]
-    (data,) = frames(recipe.net, variables, frozen, images)
-    with subprocess.Popen(
-        [*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("serving a=b at 127.0.0.1:"), line
-            assert line.endswith("batches 1, 2\n")
-            address = line.split(" at ")[1].split(",")[0]
-            with Client(address) as client:
-                reply = client.infer("a=b", data)
-            assert state(address) == SERVING
-        finally:
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    own = tails.tails(recipe.net, variables, frozen)[0]
-    z = own.codec.decode(frame.unpack(data).payload)
-    assert reply.prediction == own.logits(z[None]).argmax()
-    for texts in ([], [f"x={workdir}", f"x={workdir}"], [f"={workdir}"]):
-        with pytest.raises(UsageError, match="--workdir"):
-            tails.load_all(texts)
-    for file in (workdir / "checkpoints").rglob("*"):
-        if file.is_file() and file.parent.name != "checkpoints":
-            file.write_bytes(b"x")
-    with pytest.raises(UsageError, match="checkpoints"):
-        tails.load_all([f"damaged={workdir}"])
-
-
-def test_a_token_file_without_a_token_never_opens_the_door(tmp_path):
-    file = tmp_path / "token"
-    for text in ("", " \n", "two\nlines", "hé"):
-        file.write_text(text)
-        with pytest.raises(UsageError, match="one line"):
-            cli.secret(str(file))
-    with pytest.raises(UsageError, match="cannot be read"):
-        cli.secret(str(tmp_path))
-    file.write_text("secret\n")
-    assert cli.secret(str(file)) == "secret"
