@@ -13,6 +13,7 @@ ROOT = Path(sc_jax.__file__).parent
 LAYERS = {
     "errors": 0,
     "codec": 1,
+    "plan": 1,
     "deploy": 2,
     "nets": 3,
     "compressors": 4,
@@ -47,6 +48,10 @@ def test_the_device_side_loads_no_framework():
     names |= loaded_by("sc_jax.deploy.protocol", "sc_jax.deploy.device")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
+
+
+def test_planning_loads_no_framework():
+    assert not loaded_by("sc_jax.plan.link") & {"jax", "jaxlib", "flax", "numpy"}
 
 
 def test_recipes_and_training_load_no_tensorflow():
