@@ -1,0 +1,163 @@
+"""One bundle's head on this machine: its rounds, then its profile and its energy."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import energy, op_profile, tflite_operations
+from benchmarks.head_report import Head
+from sc_jax.codec.codecs import ImageCodec
+from sc_jax.data import sources
+from sc_jax.deploy import bundle
+from sc_jax.deploy.runtime import Runner
+from sc_jax.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A head ready to run. times: of every round, in ms; memory: of the process,
+    before loading, after it, and after the first round."""
+
+    path: str
+    model: bytes
+    codec: Any  # what packs the outputs
+    runner: Runner
+    images: np.ndarray
+    threads: int
+    init_ms: float
+    memory: list[int]
+    times: dict[str, list[float]]
+    sent: list[int] = field(default_factory=list)
+
+
+def pictures(source: str, shape: tuple[int, ...], count: int = 16) -> np.ndarray:
+    """uint8 [count, H, W, C] of real images, resized to a bundle's input."""
+    images = sources.load(source, "test").images
+    found = []
+    for i in range(min(count, len(images))):
+        image = images[i]
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        picture = picture.convert("L" if shape[2] == 1 else "RGB")
+        found.append(np.asarray(picture.resize((shape[1], shape[0]))).reshape(shape))
+    return np.stack(found)
+
+
+def opened(path: str) -> tuple[bundle.Bundle, bytes]:
+    """A bundle and its head's bytes."""
+    made = bundle.read(Path(path))
+    if isinstance(made.codec, ImageCodec):
+        raise UsageError(f"{path} has no head: its codec is an image format")
+    if len(made.segments) != 1:
+        raise UsageError(f"{path} has {len(made.segments)} segments, not one head")
+    (model,) = made.segments.values()
+    return made, model
+
+
+def load(path: str, threads: int, source: str) -> Subject:
+    made, model = opened(path)
+    images = pictures(source, tuple(made.manifest["facts"]["input"]))
+    before, begun = resident_bytes(), time.perf_counter()
+    runner = Runner(model, threads)
+    init_ms = 1e3 * (time.perf_counter() - begun)
+    memory = [before, resident_bytes()]
+    times: dict[str, list[float]] = {"head": [], "code": [], "cpu": []}
+    return Subject(
+        path, model, made.codec, runner, images, threads, init_ms, memory, times
+    )
+
+
+def turn(subject: Subject, number: int) -> None:
+    """One image through the head and the coder; appends to the subject's times."""
+    image = subject.images[number % len(subject.images)][None]
+    begun, cpu = time.perf_counter(), time.process_time()
+    outputs = subject.runner(image)
+    ran, spent = time.perf_counter(), time.process_time()
+    payload = subject.codec.pack(**{k: v[0] for k, v in outputs.items()})
+    done = time.perf_counter()
+    subject.times["head"].append(1e3 * (ran - begun))
+    subject.times["code"].append(1e3 * (done - ran))
+    subject.times["cpu"].append(1e3 * (spent - cpu))
+    subject.sent.append(len(payload))
+    if number == 0:
+        subject.memory.append(resident_bytes())
+
+
+def facts(path: str) -> dict[str, Any]:
+    """What a bundle tells of its head without running it."""
+    made, model = opened(path)
+    found = tflite_operations.operations(model)
+    counted = [op.macs for op in found]
+    return {
+        "bundle": Path(path).name,
+        "model": made.manifest["model"],
+        "dtype": made.manifest["facts"]["dtype"],
+        "model_bytes": len(model),
+        "macs": None if None in counted else sum(n for n in counted if n),
+        "operations": [asdict(op) for op in found],
+    }
+
+
+def result(subject: Subject, *, skip: int, profile_runs: int, energy_s: float) -> Head:
+    """After the rounds, of which `skip` do not count; 0 leaves out what costs more."""
+    missing: dict[str, str] = {}
+    profile, joules = None, None
+    if profile_runs:
+        found, why = op_profile.profile(
+            subject.model, threads=subject.threads, runs=profile_runs
+        )
+        if found:
+            by = "LiteRT's profiler, in whole us a call"
+            rows = [asdict(row) for row in found]
+            profile = {"by": by, "runs": profile_runs, "operations": rows}
+        else:
+            missing["profile"] = why
+    if energy_s:
+        if meter := energy.find():
+            one = subject.images[:1]
+            joules = energy.measure(meter, lambda: subject.runner(one), energy_s)
+        else:
+            missing["energy"] = energy.NONE
+    before, loaded, ran = subject.memory
+    partitions = subject.runner.partitions()
+    times = {name: summary(ms[skip:]) for name, ms in subject.times.items()}
+    return Head(
+        **facts(subject.path),
+        head_ms=times["head"],
+        code_ms=times["code"],
+        cpu_ms=times["cpu"],
+        payload_bytes=float(np.mean(subject.sent)),
+        delegate="XNNPACK" if partitions else None,  # LiteRT's only one by default
+        delegate_partitions=partitions,
+        init_ms=subject.init_ms,
+        first_ms=subject.times["head"][0],
+        memory_bytes={"init": loaded - before, "overall": ran - before},
+        energy=joules,
+        profile=profile,
+        missing=missing,
+    )
+
+
+def summary(values: list[float]) -> dict[str, float | None]:
+    kept = np.array(values)
+    return {
+        "median": float(np.median(kept)),
+        "p95": float(np.percentile(kept, 95)),
+        "min": float(kept.min()),
+        "mean": float(kept.mean()),
+    }
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where Linux's /proc is not."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()

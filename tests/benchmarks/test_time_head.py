@@ -1,0 +1,170 @@
+"""Timed heads: the same JSON from this machine and from a device's log."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from logs import COMPILED, LOGCAT, NEW, OLD
+
+from benchmarks import logged_head, op_profile, tflite_operations
+from sc_jax.codec.simple import ImageCodec, RawCodec
+from sc_jax.deploy import bundle, export, segments
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.cost import macs
+
+ROOT = Path(__file__).parents[2]
+CONV = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+
+def program(image):
+    """A 4x4 patch stem, a depthwise 3x3, a 1x1 and a division: 4 kinds of rows."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=s) for s in ((4, 4, 3, 16), (3, 3, 1, 16), (16, 8))]
+    patch, depthwise, one = (w.astype(np.float32) for w in weights)
+    x = image.astype(jnp.float32)
+    conv = jax.lax.conv_general_dilated
+    x = conv(x, patch, (4, 4), "VALID", **CONV)
+    x = conv(x, depthwise, (1, 1), "SAME", feature_group_count=16, **CONV)
+    x = x / (1.0 + jnp.abs(x))
+    return {"latent": conv(x, one[None, None], (1, 1), "VALID", **CONV)}
+
+
+EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return export.convert(*segments.lower(program, EXAMPLE))
+
+
+@pytest.fixture(scope="module")
+def made(head, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    known = {"dtype": "float32", "input": [32, 32, 3]}
+    codec = RawCodec((8, 8, 8))
+    bundle.write(out, {"head": head}, codec, model="m", split=0, labels=(), facts=known)
+    return out
+
+
+def time_head(*arguments):
+    command = [sys.executable, "-m", "benchmarks.time_head", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "timeout": 120, "cwd": ROOT}
+    return subprocess.run(command, **options)
+
+
+@pytest.fixture(scope="module")
+def here(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("here") / "here.json"
+    done = time_head(made, "--runs=4", "--warm_up=1", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text()), done.stdout
+
+
+def test_this_machine(here, head):
+    report, printed = here
+    (found,) = report["heads"]
+    times = found["head_ms"]
+    assert 0 < times["min"] <= times["median"] <= times["p95"]
+    assert (report["runs"], report["warm_up"], report["threads"]) == (4, 1, 1)
+    assert found["model_bytes"] == len(head)
+    assert found["payload_bytes"] == 4 * 8 * 8 * 8
+    assert found["macs"] == macs(program, EXAMPLE)
+    assert report["machine"] and report["versions"]["ai-edge-litert"]
+    assert report["peak_memory_bytes"] > found["memory_bytes"]["overall"] > 0
+    assert found["energy"] is None or found["energy"]["j_per_inference"] > 0
+    assert ("energy" in found["missing"]) == (found["energy"] is None)
+    assert "tiny" in printed and "DepthWise" in printed.replace("DWConv", "DepthWise")
+
+
+def read(text, *bundles):
+    asked = {"date": "now", "command": "this test"}
+    return asdict(logged_head.report(text, "phone.txt", bundles, **asked))
+
+
+@pytest.mark.parametrize("text", [NEW, OLD, LOGCAT, COMPILED])
+def test_a_log_has_the_same_keys(text, here):
+    report = read(text)
+    assert report.keys() == here[0].keys()
+    (found,), (own,) = report["heads"], here[0]["heads"]
+    assert found.keys() == own.keys()
+    for name in ("head_ms", "memory_bytes", "profile"):
+        assert found[name] is None or found[name].keys() == own[name].keys()
+    if found["profile"]:
+        rows = [each["profile"]["operations"][0] for each in (found, own)]
+        assert rows[0].keys() == rows[1].keys()
+    assert found["energy"] is found["code_ms"] is found["payload_bytes"] is None
+    assert "energy" in found["missing"]
+    assert report["versions"] is report["gemm_gflop_per_s"] is None
+    assert found["bundle"].endswith(".tflite")
+
+
+def test_a_log_with_its_bundle(made, head, tmp_path):
+    out, file = tmp_path / "phone.json", tmp_path / "phone.txt"
+    file.write_text(NEW.replace("(MB): 0.142084", f"(MB): {len(head) / 1e6:.6g}"))
+    done = time_head(made, f"--from-benchmark-model={file}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    (found,) = report["heads"]
+    assert (found["bundle"], found["model_bytes"]) == ("tiny", len(head))
+    assert found["macs"] == macs(program, EXAMPLE)
+    assert found["head_ms"]["median"] == 2.781
+    assert report["machine"].startswith("Example Phone 9")
+    assert "2.781" in done.stdout and "39.2%" in done.stdout
+
+
+def test_a_log_and_a_bundle_that_do_not_fit(made):
+    with pytest.raises(UsageError, match="give the bundle whose"):
+        read(NEW, str(made))
+    with pytest.raises(UsageError, match="one bundle or none"):
+        read(NEW, "one", "two")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "name one bundle"),
+        (("{tmp}/picture",), "no head"),
+        (("--from-benchmark-model={tmp}/log.txt",), "2>&1"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(arguments, says, tmp_path):
+    (tmp_path / "log.txt").write_text("adb: no devices/emulators found\n")
+    codec = ImageCodec("PNG", None, (32, 32, 3))
+    out = tmp_path / "picture"
+    bundle.write(out, {}, codec, model="m", split=0, labels=(), facts={})
+    done = time_head(*(each.format(tmp=tmp_path) for each in arguments))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_litert_times_every_operation(head, threads):
+    rows, why = op_profile.profile(head, threads=threads, runs=20)
+    assert rows is not None, why
+    names = " ".join(row.node for row in rows)
+    assert names.count("Convolution") + names.count("GEMM") >= 2 and "Divide" in names
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert all(row.calls == round(row.calls) >= 1 for row in rows)
+
+
+def test_a_profile_that_fails_says_why():
+    rows, why = op_profile.profile(b"no model", threads=1, runs=1)
+    assert rows is None and "LiteRT's profiler gave nothing" in why
+
+
+def test_multiplications_of_the_file_are_those_of_the_program(head):
+    rows = tflite_operations.operations(head)
+    assert sum(row.macs or 0 for row in rows) == macs(program, EXAMPLE)
+    by_name = {row.name: row for row in rows}
+    assert by_name["DIV"].macs == 0
+    assert by_name["DIV"].output == (1, 8, 8, 16)
+    assert by_name["DIV"].output_bytes == 4 * 8 * 8 * 16
+    weights = 4 * (4 * 4 * 3 * 16 + 3 * 3 * 16 + 16 * 8)
+    assert weights <= sum(row.weight_bytes for row in rows) <= weights + 1024
