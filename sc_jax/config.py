@@ -80,7 +80,8 @@ class Recipe:
     """A whole method: what is trained, on what, how, and taught by whom.
 
     `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
-    member its net was made from.
+    member its net was made from, `pretrained` a public checkpoint that its stages start
+    from. Without phases the net is as it starts.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Recipe:
     backbone: str = ""
     setting: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    pretrained: str | None = None
     seed: int = 0
 
     @property

@@ -3,6 +3,7 @@
 TRAIN/cat/1.jpg is an example of class "cat". One path with train/ and test/ (or val/,
 validation/) inside gives both parts. Sets of equal-sized images up to 2 GiB are decoded
 once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by one.
+`indexed:K:PATH` takes images whose file names begin with their class's number.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
-from sc_jax.data.trees import Part, class_part, open_tree
+from sc_jax.data.trees import Part, class_part, indexed_part, open_tree
 from sc_jax.errors import UsageError
 
 _TEST_NAMES = ("test", "val", "validation")
@@ -34,6 +35,25 @@ def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
         images = LazyImages(chosen.pixels, np.arange(len(chosen.files)), channels=3)
     name = f"folder:{argument}"
     return Dataset(name, part, chosen.classes, images, chosen.labels)
+
+
+def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
+    """`indexed:K:PATH`: files named INDEX_*.jpg, INDEX their class of K, from 0.
+
+    Every fourth file in the order of names, from the fourth on, is of the test part.
+    """
+    del data_dir
+    count, _, path = argument.partition(":")
+    if not path or not count.isdecimal() or not 0 < int(count) < 1 << 31:
+        raise UsageError(f"indexed:K:PATH has K classes at PATH, got {argument!r}")
+    whole = indexed_part(open_tree(path), int(count))
+    last = np.arange(len(whole.files)) % 4 == 3
+    kept = np.flatnonzero(last if part == "test" else ~last)
+    if not len(kept):
+        raise UsageError(f"{path} has no file for the {part} part of four")
+    images = LazyImages(whole.pixels, kept, channels=3)
+    name = f"indexed:{argument}"
+    return Dataset(name, part, whole.classes, images, whole.labels[kept])
 
 
 def _parts(argument: str) -> dict[str, Part]:

@@ -21,6 +21,7 @@ SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
     "fashion_mnist_12k": fashion_mnist.load_embedded,
     "fashion_mnist": fashion_mnist.load_full,
     "folder": folders.load_folder,
+    "indexed": folders.load_indexed,
     "tfds": tfds_source.load_tfds,
 }
 SPLITS = ("train", "validation", "train+validation", "test")

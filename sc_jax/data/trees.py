@@ -123,6 +123,23 @@ def class_part(tree: Tree) -> Part:
     return Part(tree, tuple(members), files, labels)
 
 
+def indexed_part(tree: Tree, count: int) -> Part:
+    """Classes "0" to "count - 1" by the number that each file's name begins with."""
+    labels = []
+    for file in tree.files:
+        index = PurePosixPath(file).stem.partition("_")[0]
+        if not index.isdecimal() or int(index) >= count:
+            raise UsageError(
+                f"{tree.path}/{file} does not begin with a class of 0 to {count - 1}: "
+                "INDEX_NAME.jpg"
+            )
+        labels.append(int(index))
+    if not labels:
+        raise UsageError(f"{tree.path} holds no images")
+    classes = tuple(map(str, range(count)))
+    return Part(tree, classes, tree.files, np.array(labels, np.int32))
+
+
 def _open_folder(where: Path) -> Tree:
     files, folders = [], []
     for parent, below, names in os.walk(where, followlinks=True):

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from sc_jax.evaluate.report import Row
 
 # Okabe and Ito 2008: told apart with every common colour blindness.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-_COLOURS += ["#7F3C00", "#000000"]
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+COLOURS += ["#7F3C00", "#000000"]
 _MARKERS = "osD^vPX*"
 _DASHES = ["--", ":", "-."]
 _CORNERS = [(-1, 1), (1, -1), (1, 1), (-1, -1)]  # left or right, above or below
@@ -68,7 +68,7 @@ def rate_accuracy(
 def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
     """One method's line."""
     x, y = [mean_bytes(row) for row in curve], [100 * row.top1 for row in curve]
-    colour = _COLOURS[index % len(_COLOURS)]
+    colour = COLOURS[index % len(COLOURS)]
     axes.plot(
         x,
         y,
@@ -109,7 +109,7 @@ def _label(figure, axes, drawn: dict[str, list[Row]]) -> None:
                 ha="left" if dx > 0 else "right",
                 va="bottom" if dy > 0 else "top",
                 fontsize=8,
-                color=_COLOURS[i % len(_COLOURS)],
+                color=COLOURS[i % len(COLOURS)],
                 zorder=4,
             )
             text.set_path_effects([halo])

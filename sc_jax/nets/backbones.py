@@ -9,6 +9,7 @@ from functools import partial
 from sc_jax.errors import unknown
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.cnn import cnn
+from sc_jax.nets.mobilenetv2 import mobilenetv2
 from sc_jax.nets.net import Net, Stage
 from sc_jax.nets.resnet import resnet
 
@@ -19,7 +20,8 @@ class Backbone:
 
     `build(classes=K)` gives the stages after normalisation. The bottleneck's decoder
     restores the output of group `cut` (`target` channels), the encoder's strides are
-    `strides`; `hints` are the later groups that distillation compares.
+    `strides`; `hints` are the later groups that distillation compares. `linear`: the
+    output of `cut` is no ReLU's.
     """
 
     build: Callable[..., tuple[Stage, ...]]
@@ -28,6 +30,7 @@ class Backbone:
     hints: tuple[str, ...]
     strides: tuple[int, int] = (2, 2)
     small: bool = True
+    linear: bool = False
 
     @property
     def replaced(self) -> tuple[str, ...]:
@@ -52,9 +55,15 @@ def _imagenet(depth: int) -> Backbone:
     return Backbone(build, "layer1", target, hints, small=False)
 
 
+# Replaces stem..layer2: 224 -> 55x55 latent -> 56x56x24. Its checkpoint is public, its
+# students are trained for minutes: so the pair's small form.
+MOBILENETV2 = Backbone(
+    mobilenetv2, "layer2", 24, ("layer3", "layer4", "layer5", "layer7"), linear=True
+)
 BACKBONES: dict[str, Backbone] = {
     "cnn": Backbone(cnn, "layer1", 64, ("layer2", "layer3")),
     **{f"resnet{d}": _cifar(d) for d in (20, 32, 56, 110)},
+    "mobilenetv2": MOBILENETV2,
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
 }
 

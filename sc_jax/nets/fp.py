@@ -89,12 +89,13 @@ class FPDecoder(nn.Module):
     """Synthesis transform to the replaced stage: channels 2t, t, t, one pixel larger.
 
     `target` is t, the channels of the stage whose output it restores. As published
-    it has no bias and a linear end; `small` gives it biases, and a ReLU, as the feature
-    has that it restores.
+    it has no bias and a linear end; `small` gives it biases, and a ReLU unless the
+    feature that it restores is `linear`.
     """
 
     target: int
     small: bool = False
+    linear: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -104,4 +105,4 @@ class FPDecoder(nn.Module):
         x = conv(self.target, 2, padding=0)(x)
         x = GDN1(inverse=True)(x)
         x = conv(self.target, 2, padding=1)(x)
-        return nn.relu(x) if self.small else x
+        return nn.relu(x) if self.small and not self.linear else x

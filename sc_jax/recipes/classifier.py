@@ -3,7 +3,9 @@
     python -m launch.train --recipe=classifier:backbone=resnet20,data=folder:PATH
 
 He et al. 2016; LeCun et al. 1998 for `cnn`. Expected on the embedded set: above 88 %
-top-1 in about two minutes on two cores.
+top-1 in about two minutes on two cores. With `pretrained=FILE`, torchvision's
+checkpoint of mobilenetv2 or a ResNet for 1000 classes, training starts from it, and
+`epochs=0` leaves it as it is.
 """
 
 from sc_jax.config import Optimiser, Phase, Recipe
@@ -26,6 +28,7 @@ def classifier(
     augment: str = "flip",
     image_size: int | None = None,
     data_dir: str | None = None,
+    pretrained: str | None = None,
     seed: int = 0,
 ) -> Recipe:
     """Cross-entropy, AdamW, cosine schedule with a short warm-up."""
@@ -39,7 +42,14 @@ def classifier(
             "adamw", learning_rate, "cosine", warmup=0.1, weight_decay=weight_decay
         ),
     )
-    net = common.whole(backbone, source)
+    make = common.published if pretrained else common.whole
     return Recipe(
-        "classifier", "Classifier", source, net, (phase,), backbone=backbone, seed=seed
+        "classifier",
+        "Classifier",
+        source,
+        make(backbone, source),
+        (phase,) if epochs else (),
+        backbone=backbone,
+        pretrained=pretrained,
+        seed=seed,
     )

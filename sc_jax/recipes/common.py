@@ -15,7 +15,11 @@ from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.backbones import backbone, classifier_net
 from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.fp import FPDecoder
 from sc_jax.nets.net import Net, inject, resolve
+
+# Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Facts(NamedTuple):
@@ -46,6 +50,7 @@ class Shared(TypedDict, total=False):
     augment: str
     image_size: int | None
     data_dir: str | None
+    pretrained: str | None
     seed: int
 
 
@@ -60,13 +65,23 @@ def whole(backbone_name: str, data: Data) -> Net:
     return classifier_net(backbone_name, known.classes, known.mean, known.std)
 
 
+def published(backbone_name: str, data: Data) -> Net:
+    """`whole` with the normalisation that public checkpoints were trained with."""
+    classes = facts(data).classes
+    return classifier_net(backbone_name, classes, IMAGENET_MEAN, IMAGENET_STD)
+
+
 def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
     """The teacher's net, a bottleneck of `channels` in place of its first groups."""
     family = backbone(teacher.backbone)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
-    modules = PAIRS[pair](channels, family.target, family.strides, family.small)
-    return inject(teacher.net, family.replaced, modules, compressor)
+    encoder, decoder = PAIRS[pair](
+        channels, family.target, family.strides, family.small
+    )
+    if family.linear and isinstance(decoder, FPDecoder):
+        decoder = decoder.clone(linear=True)
+    return inject(teacher.net, family.replaced, (encoder, decoder), compressor)
 
 
 def hints(

@@ -10,8 +10,9 @@ in BETAS for ResNet-50 on ImageNet, Adam x0.1 at half and four fifths
 (--set=phases.stage1.optimiser.schedule=step), and stage 2 is SGD 1e-3. The defaults are
 for minutes on small images: means over each feature, so that the small late ones count
 as much as the large first one, a beta to that scale, a higher rate, Adam on a cosine in
-both stages, and the pair's small form (nets/bottlenecks.py). Expected: within a point
-of its teacher at a third of the bytes of WebP (docs/results.md).
+both stages, and the pair's small form (nets/fp.py). A stage of 0 epochs is left out.
+Expected: within a point of its teacher at a third of the bytes of WebP
+(docs/results.md).
 """
 
 from dataclasses import replace
@@ -69,7 +70,11 @@ def entropic_student(
         name="entropic_student",
         title="Entropic Student",
         net=net,
-        phases=(stage1, stage2),
+        phases=tuple(
+            phase
+            for phase, epochs in ((stage1, stage1_epochs), (stage2, stage2_epochs))
+            if epochs
+        ),
         teacher=teacher,
         setting=f"beta={beta}" if pair == "fp" else f"{pair}, beta={beta}",
     )

@@ -17,6 +17,7 @@ from sc_jax.compressors.freeze import freeze_all, settle
 from sc_jax.config import Recipe, describe
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
+from sc_jax.nets import pretrained
 from sc_jax.nets.run import Variables, graft, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
@@ -69,6 +70,11 @@ def fit(
         meta = {} if saved is None else _meta(checkpoints, saved, recipe)
         if saved is not None and meta["phase"] == len(recipe.phases):
             return devices.local(Variables(*checkpoints.arrays(saved, variables)))
+        if saved is None and recipe.pretrained and recipe.teacher is None:
+            public = pretrained.load(
+                recipe.backbone, recipe.net, variables, recipe.pretrained
+            )
+            variables = devices.replicate(public, mesh)
         stream = pipeline.batches(
             dataset,
             batch_size=data.batch_size,
@@ -108,6 +114,8 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
     """Every phase from where the checkpoint `saved` stands (None: from the first)."""
     recipe = shared.recipe
     first = meta.get("phase", 0)
+    if not recipe.phases:
+        _finish(shared, 0, variables, example)
     for index in range(first, len(recipe.phases)):
         phase = recipe.phases[index]
         begun = sum(p.steps for p in recipe.phases[:index])
@@ -125,10 +133,15 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
             if shared.stop.anywhere():
                 shared.leave(end)
         else:
-            frozen = freeze_all(recipe.net, variables, example)
-            tables = {name: codecs.to_arrays(codec) for name, codec in frozen.items()}
-            shared.save(end, variables, index + 1, tables=tables)
+            _finish(shared, end, variables, example)
     return variables
+
+
+def _finish(shared: Run, step: int, variables: Variables, example) -> None:
+    """The last checkpoint, with the codecs' tables."""
+    frozen = freeze_all(shared.recipe.net, variables, example)
+    tables = {name: codecs.to_arrays(codec) for name, codec in frozen.items()}
+    shared.save(step, variables, len(shared.recipe.phases), tables=tables)
 
 
 def _start(shared: Run, index: int, variables: Variables) -> tuple[TrainState, dict]:

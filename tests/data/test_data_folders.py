@@ -145,3 +145,19 @@ def test_cifar10():
     dataset = sources.load(name, "test")
     assert dataset.images.shape == (10_000, 32, 32, 3)
     assert np.bincount(dataset.labels).tolist() == [1000] * 10
+
+
+def test_indexed_files_carry_their_class_in_their_name(tmp_path):
+    for name in ("0003_a", "0000_b", "0007_c", "0007_d", "0001_e"):
+        Image.new("RGB", (40, 30), (int(name[3]), 0, 0)).save(tmp_path / f"{name}.png")
+    train = sources.load(f"indexed:10:{tmp_path}", "train+validation")
+    test = sources.load(f"indexed:10:{tmp_path}", "test")
+    assert train.classes == test.classes == tuple("0123456789")
+    assert train.labels.tolist() == [0, 1, 3, 7] and test.labels.tolist() == [7]
+    assert test.images[0][0, 0, 0] == 7 and not test.in_memory
+    for wrong in ("7", "0", "x", ""):
+        with pytest.raises(UsageError):
+            sources.load(f"indexed:{wrong}:{tmp_path}", "test")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
+    with pytest.raises(UsageError, match="INDEX_NAME"):
+        sources.load(f"indexed:10:{tmp_path}", "test")

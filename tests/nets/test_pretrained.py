@@ -1,0 +1,203 @@
+"""Public checkpoints: read without PyTorch, nothing run, every tensor placed."""
+
+import io
+import pickle
+import struct
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.cost import macs, parameters
+from sc_jax.nets import pretrained, torch_file
+from sc_jax.nets.backbones import classifier_net
+from sc_jax.nets.run import Variables, init, run
+
+
+class Storage:
+    """The numbers of one tensor, written outside the pickle."""
+
+    def __init__(self, array, key):
+        self.array, self.key = np.ascontiguousarray(array), key
+
+
+class Stored(Storage):
+    """What torch's pickle says of a tensor: a view of a storage."""
+
+    def __reduce__(self):
+        rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
+        whole = Storage(self.array, self.key)
+        return rebuild, (whole, 0, self.array.shape, strides, False, OrderedDict())
+
+
+class Pickler(pickle.Pickler):
+    def persistent_id(self, obj):
+        if type(obj) is not Storage:
+            return None
+        kind = sys.modules["torch"].FloatStorage
+        return "storage", kind, obj.key, "cpu", obj.array.size, None
+
+
+@pytest.fixture
+def torch_like(monkeypatch):
+    """Modules with the names that torch.save writes."""
+    utils = types.ModuleType("torch._utils")
+    whole = types.ModuleType("torch")
+    exec("def _rebuild_tensor_v2(*a): pass", utils.__dict__)
+    exec("class FloatStorage: pass", whole.__dict__)
+    utils._rebuild_tensor_v2.__module__ = "torch._utils"
+    whole.FloatStorage.__module__ = "torch"
+    monkeypatch.setitem(sys.modules, "torch", whole)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+
+def dumped(value) -> bytes:
+    out = io.BytesIO()
+    Pickler(out, protocol=2).dump(value)
+    return out.getvalue()
+
+
+def save(path, arrays: dict, form: str) -> None:
+    stored = OrderedDict(
+        (k, Stored(v, str(i))) for i, (k, v) in enumerate(arrays.items())
+    )
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("net/data.pkl", dumped(stored))
+            for each in stored.values():
+                file.writestr(f"net/data/{each.key}", each.array.tobytes())
+        return
+    head = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    data = b"".join(pickle.dumps(part, 2) for part in head) + dumped(stored)
+    data += pickle.dumps([each.key for each in stored.values()], 2)
+    for each in stored.values():
+        data += struct.pack("<q", each.array.size) + each.array.tobytes()
+    path.write_bytes(data)
+
+
+ARRAYS = {
+    "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
+    "a.bias": np.float32([1, -1]),
+}
+
+
+@pytest.mark.parametrize("form", ["zip", "stream"])
+def test_both_forms_of_checkpoint_are_read(torch_like, tmp_path, form):
+    save(tmp_path / "net.pth", ARRAYS, form)
+    found = torch_file.read(tmp_path / "net.pth")
+    assert list(found) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("form", ["zip", "stream"])
+def test_a_damaged_checkpoint_is_one_line(torch_like, tmp_path, form):
+    save(tmp_path / "net.pth", ARRAYS, form)
+    data = (tmp_path / "net.pth").read_bytes()
+    for end in (0, 3, 40, len(data) // 2, len(data) - 1):
+        (tmp_path / "cut.pth").write_bytes(data[:end])
+        with pytest.raises(UsageError) as caught:
+            torch_file.read(tmp_path / "cut.pth")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        torch_file.read(tmp_path / "absent.pth")
+
+
+def test_nothing_in_a_checkpoint_is_run(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return open, (str(tmp_path / "harm"), "w")
+
+    (tmp_path / "net.pth").write_bytes(b"".join(pickle.dumps(Harm()) for _ in range(5)))
+    with pytest.raises(UsageError, match="not a tensor's"):
+        torch_file.read(tmp_path / "net.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_view_past_its_storage_is_refused():
+    for shape, strides, offset in (((5,), (1,), 0), ((2,), (3,), 2), ((2,), (-1,), 1)):
+        view = torch_file._tensor(("FloatStorage", "0", 4), offset, shape, strides)
+        with pytest.raises(ValueError, match="past its storage"):
+            torch_file._array(view, {"0": bytes(16)})
+
+
+def layers(backbone: str) -> dict[str, tuple[int, ...]]:
+    """torchvision's names and shapes, written from the paper's tables."""
+    made: dict[str, tuple[int, ...]] = {}
+
+    def conv(name, norm, out, inside, kernel):
+        made[f"{name}.weight"] = (out, inside, kernel, kernel)
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            made[f"{norm}.{leaf}"] = (out,)
+
+    if backbone == "resnet18":
+        conv("conv1", "bn1", 64, 3, 7)
+        before = 64
+        for g, width in enumerate((64, 128, 256, 512), start=1):
+            for i in range(2):
+                at = f"layer{g}.{i}"
+                conv(f"{at}.conv1", f"{at}.bn1", width, before, 3)
+                conv(f"{at}.conv2", f"{at}.bn2", width, width, 3)
+                if before != width:
+                    down = f"{at}.downsample"
+                    conv(f"{down}.0", f"{down}.1", width, before, 1)
+                before = width
+        return made | {"fc.weight": (1000, 512), "fc.bias": (1000,)}
+    conv("features.0.0", "features.0.1", 32, 3, 3)
+    channels = [16] + [24] * 2 + [32] * 3 + [64] * 4 + [96] * 3 + [160] * 3 + [320]
+    before = 32
+    for i, width in enumerate(channels, start=1):
+        at, wide = f"features.{i}.conv", before if i == 1 else 6 * before
+        if i > 1:
+            conv(f"{at}.0.0", f"{at}.0.1", wide, before, 1)
+        k = 0 if i == 1 else 1
+        conv(f"{at}.{k}.0", f"{at}.{k}.1", wide, 1, 3)
+        conv(f"{at}.{k + 1}", f"{at}.{k + 2}", width, wide, 1)
+        before = width
+    conv("features.18.0", "features.18.1", 1280, 320, 1)
+    return made | {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet18"])
+def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
+    """Each tensor holds a number of its own; all come back, and none is left fresh."""
+    shapes = layers(backbone)
+    arrays = {
+        name: np.full(shape, i + 2, np.float32)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    monkeypatch.setattr(torch_file, "read", lambda file: arrays)
+    net = classifier_net(backbone, 1000)
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
+    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
+    found = pretrained.load(backbone, net, Variables(*like), "net.pth")
+    leaves = jax.tree.leaves(found)
+    assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    values = sorted(float(leaf.flat[0]) for leaf in leaves)
+    assert values == [i + 2 for i in range(len(shapes))]
+    if backbone == "mobilenetv2":
+        assert parameters(found.params) == 3_504_872  # Sandler et al. 2018: 3.5 M
+        whole = lambda v, x: run(net, v, x)[0].predictions["final"]  # noqa: E731
+        assert round(macs(whole, like, image) / 1e6) == 301  # and 300 M
+
+
+def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
+    net = classifier_net("mobilenetv2", 10)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
+    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
+    arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
+    monkeypatch.setattr(torch_file, "read", lambda file: arrays)
+    with pytest.raises(UsageError, match=r"classifier\.1\.weight"):
+        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+    del arrays["features.0.0.weight"]
+    with pytest.raises(UsageError, match="another network"):
+        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+    with pytest.raises(UsageError, match="no public checkpoint"):
+        pretrained.load("cnn", classifier_net("cnn", 10), Variables(*like), "net.pth")
