@@ -1,0 +1,191 @@
+"""Every way to answer with a finished run: its heads, its teacher, image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ways import SERVER, Way, chain, matched
+from launch import cli
+from sc_jax import experiment
+from sc_jax.codec import codecs
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.simple import Image
+from sc_jax.config import Recipe
+from sc_jax.data import pipeline
+from sc_jax.data.dataset import Dataset
+from sc_jax.deploy import bundle, export, frame, segments, tails
+from sc_jax.deploy.bundle import Bundle
+from sc_jax.deploy.package import package
+from sc_jax.deploy.runtime import Runner
+from sc_jax.evaluate import report
+from sc_jax.evaluate.report import Row
+from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
+from sc_jax.nets.run import Variables, run
+
+TIMED = 32  # images that the rounds go through
+CALIBRATION = 256  # training images
+
+
+def first(dataset: Dataset, count: int) -> np.ndarray:
+    """uint8 [count or fewer, H, W, C]."""
+    images, _, kept = next(iter(pipeline.evaluation_batches(dataset, count)))
+    return np.asarray(images)[:kept]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to make of each run.
+
+    dtypes: of heads; whole_dtypes: of the teacher. store: folder of the bundles; those
+    that are there are read, not made again. below: share of top-1 that a file may be
+    under the head. teacher, report: folders, where the run itself does not have them.
+    """
+
+    dtypes: list[str]
+    whole_dtypes: list[str]
+    store: Path
+    below: float = 0.0
+    teacher: Path | None = None
+    report: Path | None = None
+
+
+def of_run(label: str, workdir: Path, asked: Asked) -> list[Way]:
+    """Heads in each dtype, the whole teacher here, files as accurate as a head."""
+    recipe = experiment.recipe_of(workdir)
+    if recipe.teacher is None or len(recipe.net.splits) != 1:
+        raise cli.UsageError(f"{workdir}: {recipe.name} is no student with one split")
+    test = experiment.dataset_of(recipe, "test")
+    images = first(test, TIMED)
+    made = heads(label, recipe, workdir, asked, images)
+    if not made:
+        raise cli.UsageError(f"{workdir}: no head in {', '.join(asked.dtypes)}")
+    teacher = recipe.teacher
+    folder = asked.teacher or experiment.teacher_of(workdir)
+    variables, _ = experiment.restore(teacher, folder)
+    made += whole(label, teacher, variables, asked.whole_dtypes, test, images)
+    least = (made[0].top1 or 0.0) - asked.below
+    rows = matched(report.read(asked.report or workdir), least)
+    return made + files(label, teacher.net, variables, rows, images)
+
+
+def heads(
+    label: str, recipe: Recipe, workdir: Path, asked: Asked, images: np.ndarray
+) -> list[Way]:
+    """LiteRT head and coder on the device; decoder of bytes and tail on the server."""
+    variables, _ = experiment.restore(recipe, workdir)
+    (split,) = recipe.net.splits
+    made = []
+    for dtype in asked.dtypes:
+        try:
+            found = bundle_of(label, workdir, dtype, asked.store)
+        except export.ExportError as error:
+            print(f"{label}: no {dtype} head: {error}", flush=True)
+            continue
+        codec: Any = found.codec
+        proof = found.manifest["facts"]["proof"]
+        (tail,) = tails.tails(recipe.net, variables, {split.name: codec})
+        (model,) = found.segments.values()
+        steps = {
+            "head": on_device(Runner(model)),
+            "code": lambda parts, codec=codec: framed(codec, codec.pack(**parts)),
+            SERVER: answer(tail),
+        }
+        sent = proof["payload_bytes"] + len(framed(codec, b""))
+        once = chain(images, steps)
+        made.append(Way(label, "head + coder", dtype, once, proof["top1"], sent))
+    return made
+
+
+def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
+    path = store / f"{label.replace('/', '_')}-{dtype}"
+    if not path.exists():
+        print(f"{label}: exporting {dtype}", flush=True)
+        anything: Any = {"max_drop_points": 100.0, "max_more_bytes": float("inf")}
+        return package(workdir, path, dtype=dtype, **anything)[0]
+    found = bundle.read(path)
+    if found.manifest["model"] not in bundle.registered(workdir):
+        raise cli.UsageError(f"{path} was made from another run than {workdir}")
+    return found
+
+
+def on_device(runner: Runner) -> Callable:
+    return lambda image: {k: v[0] for k, v in runner(image[None]).items()}
+
+
+def framed(codec: codecs.Codec, payload: bytes) -> bytes:
+    return frame.pack(codecs.IDS[codecs.kind(codec)], 0, codec.shape, payload)
+
+
+def answer(tail: tails.Tail) -> Callable[[bytes], np.ndarray]:
+    """A frame to logits, as the edge server does for a batch of one."""
+    return lambda data: tail.logits(tail.codec.decode(frame.unpack(data).payload)[None])
+
+
+def whole_segment(
+    net: Net, variables: Variables, images: np.ndarray, dtypes: list[str]
+) -> dict[str, bytes]:
+    """dtype -> .tflite of the whole net; images: uint8, for calibration."""
+
+    def program(image):
+        return {"logits": run(net, variables, image, exact=False)[0].predictions[FINAL]}
+
+    lowered, signature = segments.lower(program, images[:1])
+    model, made = export.convert(lowered, signature), {}
+    for dtype in dtypes:
+        calibration = ({signature.inputs[0]: image[None]} for image in images)
+        made[dtype] = export.quantise(model, dtype, signature, calibration)
+    return made
+
+
+def whole(
+    label: str,
+    teacher: Recipe,
+    variables: Variables,
+    dtypes: list[str],
+    test: Dataset,
+    images: np.ndarray,
+) -> list[Way]:
+    """The teacher on the device, with the accuracy of each exported segment."""
+    some = first(experiment.dataset_of(teacher, "train"), CALIBRATION)
+    made = []
+    for dtype, model in whole_segment(teacher.net, variables, some, dtypes).items():
+        runner = Runner(model)
+        batches = pipeline.evaluation_batches(test, 64)
+        correct = sum(
+            int((runner(np.asarray(x))["logits"].argmax(-1) == labels)[:kept].sum())
+            for x, labels, kept in batches
+        )
+        once, name = chain(images, {"whole": on_device(runner)}), teacher.backbone
+        top1 = correct / len(test)
+        made.append(Way(label, f"whole {name}, local", dtype, once, top1, 0.0))
+    return made
+
+
+def files(
+    label: str,
+    net: Net,
+    variables: Variables,
+    rows: Mapping[str, Row],
+    images: np.ndarray,
+) -> list[Way]:
+    """Image files on the device, by format; their decoder and the teacher behind."""
+    made = []
+    for name, row in rows.items():
+        quality = None if row.setting == "lossless" else int(row.setting[2:])
+        cut = cut_at(net, INPUT, Image(name.upper(), quality))
+        with_cut = Variables(*({**part, "split@input": {}} for part in variables))
+        frozen = freeze_all(cut, with_cut, images[:1])
+        (tail,) = tails.tails(cut, with_cut, frozen)
+        steps = {
+            "code": lambda image, codec=tail.codec: framed(codec, codec.encode(image)),
+            SERVER: answer(tail),
+        }
+        sent = row.framed_bytes[0] if row.framed_bytes else 0.0
+        once = chain(images, steps)
+        made.append(Way(label, f"{name} {row.setting}", "", once, row.top1, sent))
+    return made
