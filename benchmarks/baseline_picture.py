@@ -125,14 +125,17 @@ def _finish(ax) -> None:
 
 def _presets(ax, links: dict[str, dict[str, Any]], *, round_trip: bool) -> None:
     """A vertical line a preset, with the round trip that its latency adds."""
+    from matplotlib.patheffects import withStroke
+
     for name, link in links.items():
         rate, text = link["up_bits_per_s"], f" {name}"
         if round_trip:
             text += f"\n +{1e3 * link['rtt_s']:g} ms"
         ax.axvline(rate, color="#999999", linewidth=0.8, zorder=1)
-        ax.text(
+        label = ax.text(
             rate, 0.99, text, transform=ax.get_xaxis_transform(), va="top",
-            fontsize=8, color="#555555",
+            fontsize=8, color="#333333", zorder=4,
         )  # fmt: skip
+        label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     what = " (grey: presets" + (", and their round trip)" if round_trip else ")")
     ax.set_xlabel("uplink, Mbit/s" + what)

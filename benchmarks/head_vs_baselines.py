@@ -11,7 +11,8 @@ smallest file at which the teacher is as accurate as the head (over the whole te
 split, from report.json). Seconds are medians of rounds in which every way has one turn
 (the image twice, the second counts), on one thread. Latency = device + framed bytes
 over the link + round trip + server; server is decoding and the jitted rest of the net
-at batch 1 on this machine.
+at batch 1 on this machine. Exported heads are kept in --bundles, and their tables with
+the run, as launch.export leaves them.
 
 --image_size: the published and the patch encoder, MobileNetV2, ResNet-50 and Pillow's
 JPEG and WebP with random weights at that size: times, and how many bytes a head must

@@ -61,16 +61,23 @@ def of_run(label: str, workdir: Path, asked: Asked) -> list[Way]:
         raise cli.UsageError(f"{workdir}: {recipe.name} is no student with one split")
     test = experiment.dataset_of(recipe, "test")
     images = first(test, TIMED)
+    rows = report.read(asked.report or workdir)
+    teacher, variables = recipe.teacher, taught(recipe.teacher, workdir, asked.teacher)
     made = heads(label, recipe, workdir, asked, images)
     if not made:
         raise cli.UsageError(f"{workdir}: no head in {', '.join(asked.dtypes)}")
-    teacher = recipe.teacher
-    folder = asked.teacher or experiment.teacher_of(workdir)
-    variables, _ = experiment.restore(teacher, folder)
-    made += whole(label, teacher, variables, asked.whole_dtypes, test, images)
     least = (made[0].top1 or 0.0) - asked.below
-    rows = matched(report.read(asked.report or workdir), least)
-    return made + files(label, teacher.net, variables, rows, images)
+    made += whole(label, teacher, variables, asked.whole_dtypes, test, images)
+    return made + files(label, teacher.net, variables, matched(rows, least), images)
+
+
+def taught(teacher: Recipe, workdir: Path, folder: Path | None) -> Variables:
+    """The finished teacher: in `folder`, or in the one that the run noted."""
+    if folder is None:
+        if experiment.read_json(workdir / "recipe.json")["teacher"] is None:
+            raise cli.UsageError(f"{workdir} names no teacher's folder: give --teacher")
+        folder = experiment.teacher_of(workdir)
+    return experiment.restore(teacher, folder)[0]
 
 
 def heads(
