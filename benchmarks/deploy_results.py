@@ -20,9 +20,12 @@ def bundles(folders: list[str]) -> list[str]:
     versions: dict = {}
     for folder in folders:
         manifest = json.loads((Path(folder) / "manifest.json").read_text())
-        facts, size = manifest["facts"], manifest["parts"]["head.tflite"]["bytes"]
-        proof, parity, versions = facts["proof"], facts["parity"], facts["versions"]
-        share = 100 * parity["different"] / parity["symbols"]
+        facts, parts = manifest["facts"], manifest["parts"]
+        size = sum(parts[f"{name}.tflite"]["bytes"] for name in manifest["segments"])
+        proof, versions = facts["proof"], facts["versions"]
+        parities = [each["parity"] for each in facts["segments"].values()]
+        share = sum(p["different"] for p in parities)
+        share *= 100 / sum(p["symbols"] for p in parities)
         lines.append(
             f"| {facts['setting']} | {facts['dtype']} | {size / 1e3:.0f} | "
             f"{share:.2f} % | {100 * proof['top1']:.2f} "

@@ -1,7 +1,7 @@
 """Trains heads for photographs on a CPU: small crops, a public teacher, real answers.
 
   python -m benchmarks.photos --weights=mobilenet_v2.pth --workdir=runs/photos \\
-      --data=indexed:1000:photos.zip --pairs=fp,patch --betas=1e-5
+      --data=indexed:1000:photos.zip --pairs=fp,patch --betas=1.5e-5
 
 The teacher is torchvision's MobileNetV2 as published (no training). Each student's
 encoder, prior and decoder learn its features (stage 1 of the Entropic Student, hints at
@@ -29,11 +29,12 @@ WEIGHTS = flags.DEFINE_string("weights", None, "torchvision's mobilenet_v2 check
 DATA = flags.DEFINE_string("data", None, "a source with the checkpoint's 1000 classes")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs; resumed")
 PAIRS = flags.DEFINE_list("pairs", ["fp", "patch"], "bottleneck pairs")
-BETAS = flags.DEFINE_list("betas", ["1e-5"], "weights of the rate")
+BETAS = flags.DEFINE_list("betas", ["1.5e-5"], "weights of the rate")
 CHANNELS = flags.DEFINE_integer("channels", 24, "of the latent", 1)
-EPOCHS = flags.DEFINE_float("epochs", 80.0, "of stage 1")
-RATE = flags.DEFINE_float("learning_rate", 1e-3, "of stage 1")
-BATCH = flags.DEFINE_integer("batch_size", 16, "of stage 1", 1)
+EPOCHS = flags.DEFINE_float("epochs", 45.0, "of stage 1")
+RAMP = flags.DEFINE_float("beta_ramp", 0.3, "share of stage 1 until beta is whole")
+RATE = flags.DEFINE_float("learning_rate", 2e-3, "of stage 1")
+BATCH = flags.DEFINE_integer("batch_size", 8, "of stage 1", 1)
 TRAIN_SIZE = flags.DEFINE_integer("train_size", 112, "side of training crops", 32)
 SIZE = flags.DEFINE_integer("image_size", 224, "side of test images", 32)
 SEED = flags.DEFINE_integer("seed", 0, "of weights and crops")
@@ -52,6 +53,7 @@ def source(pair: str, beta: str, size: int) -> experiment.Source:
         "pair": pair,
         "channels": CHANNELS.value,
         "beta": float(beta),
+        "beta_ramp": RAMP.value,
         "stage1_epochs": EPOCHS.value,
         "stage1_rate": RATE.value,
         "stage2_epochs": 0,

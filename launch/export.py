@@ -27,6 +27,11 @@ DTYPE = flags.DEFINE_enum(
     "of weights (float16, int8_weights), or of the arithmetic too (dynamic, int8)",
 )
 FLOAT_OPS = flags.DEFINE_list("float_ops", [], "LiteRT operations kept in float: DIV")
+FLOAT_STAGES = flags.DEFINE_list("float_stages", [], "stages kept in float: normalise")
+THRESHOLDS = flags.DEFINE_list(
+    "thresholds", None, "one a local exit, of its greatest probability; default: exits "
+    "answer only where the server does not",
+)  # fmt: skip
 CALIBRATION = flags.DEFINE_integer("calibration", 256, "training images", 1)
 DROP = flags.DEFINE_float("max_drop_points", 1.0, "accuracy the head may lose")
 MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
@@ -40,10 +45,17 @@ def main(_):
     from sc_jax.train import devices
 
     devices.start(multihost=False)
+    thresholds = THRESHOLDS.value
+    try:
+        if thresholds is not None:
+            thresholds = tuple(float(t) for t in thresholds)
+    except ValueError as error:
+        raise cli.UsageError(f"--thresholds: {error}") from None
     try:
         made, proof = package.package(
             Path(WORKDIR.value), Path(OUT.value),
             dtype=DTYPE.value, float_ops=tuple(FLOAT_OPS.value),
+            float_stages=tuple(FLOAT_STAGES.value), thresholds=thresholds,
             calibration=CALIBRATION.value,
             max_drop_points=DROP.value, max_more_bytes=MORE.value,
         )  # fmt: skip
@@ -54,7 +66,15 @@ def main(_):
     facts = made.manifest["facts"]
     for name, part in made.manifest["parts"].items():
         print(f"{name:14} {part['bytes']:>9,} bytes")
-    print(f"model {made.manifest['model']}, parity {facts['parity']}")
+    print(f"model {made.manifest['model']}")
+    for name, segment in facts["segments"].items():
+        parity = segment["parity"]
+        print(
+            f"{name}: {parity['different']} of {parity['symbols']:,} numbers differ "
+            f"from JAX, {parity['ties']} of them ties, over {parity['examples']} images"
+        )
+    for name, (own, exact) in proof.exits.items():
+        print(f"{name}: top-1 {100 * own:.2f} % (JAX {100 * exact:.2f}) over all")
     print(
         f"{proof.split}: top-1 {100 * proof.top1:.2f} % (JAX {100 * proof.top1_jax:.2f}"
         f"), {proof.payload_bytes:.2f} bytes (JAX {proof.payload_bytes_jax:.2f}; "

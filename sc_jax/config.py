@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -202,3 +203,27 @@ def describe(node: Any) -> Any:
     if node is None or isinstance(node, str | int | float | bool):
         return node
     return getattr(node, "__name__", repr(node))
+
+
+def agrees(saved: Any, node: Any) -> bool:
+    """Whether `saved`, JSON of `describe`, is of `node`.
+
+    A field that `saved` does not know yet must stand at its default.
+    """
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        names = field_names(node)
+        if not isinstance(saved, dict) or saved.get("type") != type(node).__name__:
+            return False
+        if not saved.keys() <= {"type", *names}:
+            return False
+        fresh = {f.name: f.default for f in dataclasses.fields(node)}
+        return all(
+            agrees(saved[name], getattr(node, name))
+            if name in saved
+            else getattr(node, name) == fresh[name]
+            for name in names
+        )
+    if isinstance(node, tuple | list):
+        same_length = isinstance(saved, list) and len(saved) == len(node)
+        return same_length and all(map(agrees, saved, node))
+    return saved == json.loads(json.dumps(describe(node)))

@@ -16,7 +16,7 @@ from sc_jax import recipes
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Image
-from sc_jax.config import Recipe, describe, override, validate
+from sc_jax.config import Recipe, agrees, describe, override, validate
 from sc_jax.data import sources
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
@@ -72,7 +72,7 @@ def claim(
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"{workdir} is a file; give --workdir a folder")
     if file.exists():
-        if read_json(file)["recipe"] != here["recipe"]:
+        if not agrees(read_json(file)["recipe"], recipe):
             raise UsageError(
                 f"{workdir} holds another recipe (see {file}); give --workdir another "
                 "folder, or the same recipe to resume it"
@@ -131,7 +131,7 @@ def recipe_of(workdir: Path) -> Recipe:
             "of a launch.train run, not its teacher's"
         ) from None
     recipe = source.build()
-    if json.loads(json.dumps(describe(recipe))) != saved["recipe"]:
+    if not agrees(saved["recipe"], recipe):
         raise UsageError(
             f"{workdir}/recipe.json describes another {recipe.name} than this version "
             "of sc_jax or of the data builds"

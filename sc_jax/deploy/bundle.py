@@ -23,6 +23,7 @@ from sc_jax.errors import UsageError
 FORMAT = 1
 MANIFEST = "manifest.json"
 TABLES = "codec.npz"
+NEVER = 2.0  # above any probability: an exit that answers only where the server cannot
 EXPORTS = "exports"  # under a workdir: the tables that its bundles carry
 
 
@@ -46,11 +47,13 @@ def write(
     *,
     model: str,
     split: int,
+    thresholds: tuple[float, ...] = (),
     labels: tuple[str, ...],
     facts: Mapping[str, Any],
 ) -> Bundle:
     """Writes folder `out` and `out`.zip; UsageError where either already exists.
 
+    thresholds: one an exit of the segments, in order: of its greatest probability.
     facts: whatever else the manifest tells (dtype, input, parity, versions).
     """
     refuse_existing(out)
@@ -64,7 +67,7 @@ def write(
         "codec": codecs.kind(codec),
         "latent": list(codec.shape),
         "segments": list(segments),
-        "thresholds": [],
+        "thresholds": list(thresholds),
         "labels": list(labels),
         "parts": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

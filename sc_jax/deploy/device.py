@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,43 +55,83 @@ class Device:
         if isinstance(bundle.codec, codecs.ImageCodec):
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
-        (head,) = bundle.segments.values()
-        self._head = Runner(head, threads)
+        self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
         self._codec_id = codecs.IDS[codecs.kind(bundle.codec)]
 
-    def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
-        """uint8 [H, W, C] -> (frame, seconds of head and code)."""
-        image = np.asarray(image)
-        if image.shape != self._shape or image.dtype != np.uint8:
-            raise UsageError(
-                f"image is {image.dtype}{image.shape}, the bundle takes "
-                f"uint8{self._shape}"
-            )
-        begun = time.perf_counter()
-        outputs = self._head(image[None])
-        ran = time.perf_counter()
-        payload = self._codec.pack(**{k: v[0] for k, v in outputs.items()})
-        manifest = self.bundle.manifest
-        shape = self.bundle.codec.shape
-        data = frame.pack(self._codec_id, manifest["split"], shape, payload)
-        return data, {"head": ran - begun, "code": time.perf_counter() - ran}
-
     def infer(self, image: np.ndarray) -> Answer:
-        """The class of one image; never an exception from the network."""
-        data, seconds = self.encode(image)
+        """The class of one image; never an exception from the network.
+
+        The first local exit whose greatest probability reaches its threshold answers;
+        where the server cannot, the last exit that the deadline left time for does.
+        """
+        self._check(image)
+        seconds: dict[str, float] = {}
+        best, wanted = (
+            Answer(None, NOWHERE, 0),
+            iter(self.bundle.manifest["thresholds"]),
+        )
+        outputs, x, begun = {}, image[None], time.perf_counter()
+        for segment in self._segments:
+            outputs = segment(x)
+            seconds["head"] = time.perf_counter() - begun
+            for name in [k for k in outputs if k.startswith("exit@")]:
+                logits = outputs.pop(name)[0]
+                best = Answer(int(logits.argmax()), name, 0, seconds)
+                if greatest_probability(logits) >= next(wanted):
+                    return best
+            if seconds["head"] >= self.deadline_s:
+                note = "the deadline passed in the head"
+                return replace(best, seconds=seconds, note=note)
+            x = outputs.get("feature", x)
+        data, seconds["code"] = self._code(outputs)
+        best = replace(best, seconds=seconds)
         if self.send is None:
-            return Answer(None, NOWHERE, 0, seconds, "no server was given")
+            return replace(best, note="no server was given")
         left, begun = self.deadline_s - sum(seconds.values()), time.perf_counter()
         if left <= 0:
-            return Answer(None, NOWHERE, 0, seconds, "the deadline passed in the head")
+            return replace(best, note="the deadline passed in the coder")
+        best = replace(best, sent_bytes=len(data))
         try:
             prediction = self.send(self.bundle.manifest["model"], data, left)
         except ServerLost as error:
             seconds["edge"] = time.perf_counter() - begun
-            return Answer(None, NOWHERE, len(data), seconds, str(error))
+            return replace(best, note=str(error))
         seconds["edge"] = time.perf_counter() - begun
         return Answer(prediction, "edge", len(data), seconds)
+
+    def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
+        """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
+        self._check(image)
+        begun, x, outputs = time.perf_counter(), image[None], {}
+        for segment in self._segments:
+            outputs = segment(x)
+            x = outputs.get("feature", x)
+        head_s = time.perf_counter() - begun
+        outputs = {k: v for k, v in outputs.items() if not k.startswith("exit@")}
+        data, code_s = self._code(outputs)
+        return data, {"head": head_s, "code": code_s}
+
+    def _check(self, image: np.ndarray) -> None:
+        if np.shape(image) != self._shape or image.dtype != np.uint8:
+            got = getattr(image, "dtype", type(image).__name__)
+            raise UsageError(
+                f"image is {got}{np.shape(image)}, the bundle takes uint8{self._shape}"
+            )
+
+    def _code(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, float]:
+        """(frame of one latent's symbols, seconds)."""
+        begun = time.perf_counter()
+        payload = self._codec.pack(**{k: v[0] for k, v in outputs.items()})
+        split, shape = self.bundle.manifest["split"], self._codec.shape
+        data = frame.pack(self._codec_id, split, shape, payload)
+        return data, time.perf_counter() - begun
+
+
+def greatest_probability(logits: np.ndarray) -> float:
+    """Of the softmax of f32[K]; in 1/K..1, higher is surer."""
+    shifted = np.exp(logits - logits.max())
+    return float(shifted.max() / shifted.sum())
 
 
 def connect(

@@ -72,12 +72,13 @@ def quantise(
     signature: Signature,
     examples: Iterable[Mapping[str, np.ndarray]] = (),
     float_ops: tuple[str, ...] = (),
+    float_scopes: tuple[str, ...] = (),
 ) -> bytes:
     """A float32 segment in another number format, one of DTYPES.
 
-    int8 calibrates on `examples`; operations named in `float_ops` (DIV, CONV_2D) stay
-    in float. int8_weights keeps float arithmetic; dynamic quantises activations while
-    it runs.
+    int8 calibrates on `examples`; operations named in `float_ops` (DIV, CONV_2D), and
+    those whose results' names match a pattern of `float_scopes`, stay in float.
+    int8_weights keeps float arithmetic; dynamic quantises activations while it runs.
     """
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -112,6 +113,10 @@ def quantise(
         if op not in known:
             raise unknown("operation", op, sorted(known))
         rules.update_quantization_recipe(".*", known[op], algorithm_key="no_quantize")
+    for scope in float_scopes:
+        rules.update_quantization_recipe(
+            scope, names.ALL_SUPPORTED, algorithm_key="no_quantize"
+        )
     calibration = None
     if rules.need_calibration:
         data: Any = {signature.name: [dict(e) for e in examples]}

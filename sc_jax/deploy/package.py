@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,20 +12,21 @@ import jax
 import numpy as np
 
 from sc_jax import experiment
-from sc_jax.codec import codecs, tables
+from sc_jax.codec import codecs
 from sc_jax.codec.codecs import FactorizedCodec
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
-from sc_jax.deploy import bundle, segments
-from sc_jax.deploy.bundle import Bundle
+from sc_jax.deploy import bundle
+from sc_jax.deploy.bundle import NEVER, Bundle
+from sc_jax.deploy.chain import chain, runner
 from sc_jax.deploy.export import ExportError
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.refit import refit
+from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
-from sc_jax.nets.net import FINAL, tail
+from sc_jax.nets.net import FINAL, head, tail
 from sc_jax.nets.run import run
 
 BATCH = 64
-KEEP = 0.01  # share of the old table in a refitted one: no symbol becomes an escape
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Proof:
     payload_bytes: float
     payload_bytes_jax: float
     payload_bytes_before_refit: float
+    exits: dict[str, tuple[float, float]] = field(default_factory=dict)  # top-1, JAX's
 
     @property
     def drop_points(self) -> float:
@@ -55,6 +58,8 @@ def package(
     *,
     dtype: str = "float32",
     float_ops: tuple[str, ...] = (),
+    float_stages: tuple[str, ...] = (),
+    thresholds: tuple[float, ...] | None = None,
     calibration: int = 256,
     max_drop_points: float = 1.0,
     max_more_bytes: float = 0.05,
@@ -62,6 +67,8 @@ def package(
     """Writes a bundle of the finished run under `workdir`; ExportError beyond a bound.
 
     Calibration and refitted tables see training images only, the proof test images.
+    Each exit of the head ends a segment. thresholds: one an exit, of its greatest
+    probability; None: local exits answer only where the server does not.
     """
     bundle.refuse_existing(out)
     recipe = experiment.recipe_of(workdir)
@@ -72,17 +79,24 @@ def package(
     codec = frozen[split.name]
     seen = experiment.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
-    images = seen.take(np.sort(some)).images
-    segment = segments.head_segment(
-        recipe.net, variables, split.after, codec, np.asarray(images),
-        dtype=dtype, float_ops=float_ops,
+    images = np.asarray(seen.take(np.sort(some)).images)
+    made = chain(
+        recipe.net, variables, codec, images,
+        dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
-    runner, refitted = Runner(segment.model), codec
+    exits = tuple(e.name for e in head(recipe.net, split.after).exits)
+    thresholds = (NEVER,) * len(exits) if thresholds is None else thresholds
+    if len(thresholds) != len(exits):
+        raise UsageError(
+            f"{len(thresholds)} thresholds for {len(exits)} exits of the head: "
+            f"{', '.join(exits) or 'none'}"
+        )
+    run_all, refitted = runner(made), codec
     if dtype == "int8" and isinstance(codec, FactorizedCodec):
-        symbols = [each["symbols"][:n] for each, _, n in _outputs(runner, seen)]
+        symbols = [each["symbols"][:n] for each, _, n in _outputs(run_all, seen)]
         refitted = refit(codec, np.concatenate(symbols))
     test = experiment.dataset_of(recipe, "test")
-    proof = prove(recipe, variables, codec, refitted, runner, test)
+    proof = prove(recipe, variables, codec, refitted, run_all, test)
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
         raise ExportError(
             f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "
@@ -95,10 +109,16 @@ def package(
         "cut": split.after,
         "dtype": dtype,
         "float_ops": list(float_ops),
+        "float_stages": list(float_stages),
         "input": list(test.shape),
-        "inputs": list(segment.signature.inputs),
-        "outputs": list(segment.signature.outputs),
-        "parity": asdict(segment.parity),
+        "segments": {
+            name: {
+                "inputs": list(each.signature.inputs),
+                "outputs": list(each.signature.outputs),
+                "parity": asdict(each.parity),
+            }
+            for name, each in made.items()
+        },
         "proof": asdict(proof),
         "versions": {
             name: version(name)
@@ -107,32 +127,49 @@ def package(
     }
     name = model_id(recipe.name, workdir, refitted)
     bundle.register(workdir, name, refitted)
-    made = bundle.write(
-        out, {"head": segment.model}, refitted,
-        model=name, split=0, labels=test.classes, facts=facts,
+    models = {name: each.model for name, each in made.items()}
+    written = bundle.write(
+        out, models, refitted, model=name, split=0, thresholds=thresholds,
+        labels=test.classes, facts=facts,
     )  # fmt: skip
-    return made, proof
+    return written, proof
 
 
-def prove(recipe, variables, codec, refitted, runner, test: Dataset) -> Proof:
-    """Bytes and accuracy of the exported head through tables, decoder and tail."""
+def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
+    """Bytes and accuracy of the exported head through tables, decoder and tail.
+
+    No exit is taken: each local exit's accuracy is that over all images.
+    """
     (split,) = recipe.net.splits
-    after = tail(recipe.net, split.after)
+    after, before = tail(recipe.net, split.after), head(recipe.net, split.after)
+    exits = [e.name for e in before.exits]
 
     @jax.jit
     def server(latents):
         return run(after, variables, latents)[0].predictions[FINAL].argmax(-1)
 
-    correct, sizes, before, done = 0, 0, 0, 0
-    for outputs, labels, count in _outputs(runner, test):
+    @jax.jit
+    def device(images):
+        return run(before, variables, images)[0].predictions
+
+    correct, sizes, first, done = 0, 0, 0, 0
+    local = np.zeros((len(exits), 2), int)
+    for images, labels, count in pipeline.evaluation_batches(test, BATCH):
+        outputs, labels = run_all(np.asarray(images)), labels[:count]
+        exact = device(images) if exits else {}
+        for row, name in enumerate(exits):
+            for column, logits in enumerate((outputs.pop(name), exact[name])):
+                answers = np.asarray(logits).argmax(-1)[:count]
+                local[row, column] += int((answers == labels).sum())
         rows = [{k: v[i] for k, v in outputs.items()} for i in range(BATCH)]
         payloads = [refitted.pack(**row) for row in rows]
         answers = server(np.stack([refitted.decode(payload) for payload in payloads]))
-        correct += int((np.asarray(answers)[:count] == labels[:count]).sum())
+        correct += int((np.asarray(answers)[:count] == labels).sum())
         sizes += sum(map(len, payloads[:count]))
-        before += sum(len(codec.pack(**row)) for row in rows[:count])
+        first += sum(len(codec.pack(**row)) for row in rows[:count])
         done += count
-    evaluated = rate.measure(recipe.net, variables, {split.name: codec}, test)
+    frozen = {split.name: codec}
+    evaluated = rate.measure(recipe.net, variables, frozen, test)
     return Proof(
         test.split,
         done,
@@ -140,36 +177,15 @@ def prove(recipe, variables, codec, refitted, runner, test: Dataset) -> Proof:
         float(evaluated.correct.mean()),
         sizes / done,
         float(evaluated.payload_bytes.mean()),
-        before / done,
+        first / done,
+        {name: (a / done, b / done) for name, (a, b) in zip(exits, local.tolist())},
     )
 
 
-def _outputs(runner: Runner, dataset: Dataset):
+def _outputs(run_all: Callable, dataset: Dataset):
     """(outputs of BATCH images, labels, how many are not padding), in order."""
     for images, labels, count in pipeline.evaluation_batches(dataset, BATCH):
-        yield runner(np.asarray(images)), labels, count
-
-
-def refit(codec: FactorizedCodec, symbols: np.ndarray) -> FactorizedCodec:
-    """The codec with tables of the symbols int32[N, ..., C] that a head really gives.
-
-    Each channel's counts are mixed with a hundredth of its old table, so that what was
-    possible stays cheap enough.
-    """
-    rows, offsets, tails = [], [], []
-    for channel in range(symbols.shape[-1]):
-        seen, counts = np.unique(symbols[..., channel], return_counts=True)
-        low, old, escape = codec.tables.pmf(channel)
-        first = min(low, int(seen[0]))
-        size = max(low + len(old), int(seen[-1]) + 1) - first
-        p = np.zeros(size)
-        p[low - first : low - first + len(old)] += KEEP * old
-        p[seen - first] += (1 - KEEP) * counts / counts.sum()
-        rows.append(p)
-        offsets.append(first)
-        tails.append(KEEP * escape)
-    made = tables.from_pmf(rows, np.array(offsets), np.array(tails))
-    return FactorizedCodec(codec.shape, made, codec.medians)
+        yield run_all(np.asarray(images)), labels, count
 
 
 def model_id(name: str, workdir: Path, codec: codecs.Codec) -> str:

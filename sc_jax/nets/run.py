@@ -109,9 +109,10 @@ def run(
             params, inputs = _cast(params, cast), _cast(inputs, cast)
         training = name in train
         rng = jax.random.fold_in(key, _hash(name)) if training else None  # type: ignore
-        value, state[name] = _apply(
-            module, params, state[name], *inputs, rng=rng, with_state=True
-        )
+        with jax.named_scope(name):  # profiles and exported operations tell the part
+            value, state[name] = _apply(
+                module, params, state[name], *inputs, rng=rng, with_state=True
+            )
         return value
 
     for position, name in enumerate(names):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
-from sc_jax.config import Recipe, describe
+from sc_jax.config import Recipe, agrees
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
 from sc_jax.nets import pretrained
@@ -103,7 +102,7 @@ def fit(
 def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
     """What was saved beside the arrays; UsageError if by another recipe."""
     meta = checkpoints.meta(saved)
-    if meta["recipe"] != json.loads(json.dumps(describe(recipe))):
+    if not agrees(meta["recipe"], recipe):
         raise UsageError(
             f"{checkpoints.folder}/{saved} is of another recipe; give another folder"
         )

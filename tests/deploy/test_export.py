@@ -76,8 +76,7 @@ def test_any_batch_and_one_at_a_time_agree(made, images):
 def test_the_packed_symbols_are_the_codecs_own_bytes(student, made, images):
     recipe, variables, cut, codec = student
     symbols = Runner(made("float32").model)(images)["symbols"]
-    before = segments.head(recipe.net, cut)
-    latents = segments._latents(before, variables, images)
+    latents = run(head(recipe.net, cut), variables, images)[0].features[cut]
     same = [
         codec.pack(s) == codec.encode(np.asarray(z)) for s, z in zip(symbols, latents)
     ]
@@ -138,11 +137,11 @@ def test_unknown_names_list_the_known(made):
 def test_the_input_as_a_cut_leaves_no_head(student):
     recipe, variables, _, codec = student
     with pytest.raises(UsageError, match="nothing to run"):
-        segments.head_program(recipe.net, variables, "input", codec)
+        segments.program(recipe.net, variables, stop="input", codec=codec)
 
 
 def test_lowering_holds_no_barrier(student, images):
     recipe, variables, cut, codec = student
-    program = segments.head_program(recipe.net, variables, cut, codec)
+    program = segments.program(recipe.net, variables, stop=cut, codec=codec)
     text = str(jax.make_jaxpr(program)(images[:1]))
     assert "optimization_barrier" not in text and "cond" not in text

@@ -110,7 +110,7 @@ def test_a_run_is_exported_and_its_bundle_runs(curve, pictures, tmp_path):
     workdir, out = curve[0] / f"bits={BITS[1]}", tmp_path / "bundle"
     done = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
     assert done.returncode == 0, done.stderr
-    assert "'different': 0" in done.stdout and out.with_name("bundle.zip").exists()
+    assert "head: 0 of " in done.stdout and out.with_name("bundle.zip").exists()
     again = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
     assert again.returncode == 2 and "exists" in again.stderr
     assert again.stderr.count("\n") == 1

@@ -29,6 +29,7 @@ LAYERS = {
     "deploy/infer": 10,
     "deploy/edge": 10,
     "deploy/segments": 10,
+    "deploy/chain": 10,
     "deploy/package": 10,
 }
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))

@@ -1,5 +1,6 @@
 """Every recipe: documented, valid, trained for two steps a phase, measured in bytes."""
 
+import dataclasses
 import inspect
 import json
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.config import describe, override, validate
+from sc_jax.config import agrees, describe, override, validate
 from sc_jax.data import sources
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
@@ -166,3 +167,18 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
                 np.array_equal, variables.params[part], taught.params[part]
             )
             assert all(jax.tree.leaves(same)), part
+
+
+def test_a_saved_recipe_agrees_unless_something_that_it_tells_changed():
+    """A field that came later stands at its default in runs that do not know it."""
+    recipe = build("entropic_student", tiny("entropic_student"))
+    saved = json.loads(json.dumps(describe(recipe)))
+    assert agrees(saved, recipe)
+    assert not agrees(saved, override(recipe, "phases.stage1.steps=77"))
+    assert not agrees(saved | {"net": {}}, recipe) and not agrees([], recipe)
+    assert not agrees(saved | {"later": 1}, recipe)
+    del saved["pretrained"], saved["teacher"]["pretrained"]
+    assert agrees(saved, recipe)
+    assert not agrees(saved, dataclasses.replace(recipe, pretrained="net.pth"))
+    del saved["phases"][0]["steps"]  # it has no default
+    assert not agrees(saved, recipe)
