@@ -5,8 +5,8 @@
       --tls_cert=edge.pem --tls_key=edge.key --token_file=token --metrics_port=9464
 
 Devices name a model by its id: NAME of NAME=FOLDER, or the folder's own name. Requests
-that come within --wait_ms share one batch; all batch sizes are compiled before the
-standard health service says SERVING. SIGTERM: health says NOT_SERVING, the requests at
+that come together share one batch; all batch sizes are compiled before the standard
+health service says SERVING. SIGTERM: health says NOT_SERVING, the requests at
 hand are answered, exit code 0. Needs: pip install 'sc_jax[serve]'.
 """
 
@@ -22,7 +22,7 @@ WORKDIR = flags.DEFINE_list("workdir", [], "finished runs: [NAME=]FOLDER,...")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "0.0.0.0 answers other machines too")
 PORT = flags.DEFINE_integer("port", 50051, "of gRPC; 0 takes a free one", 0, 65535)
 METRICS = flags.DEFINE_integer("metrics_port", None, "of Prometheus' HTTP", 0, 65535)
-WAIT_MS = flags.DEFINE_float("wait_ms", 3.0, "for others to join a batch", 0)
+WAIT_MS = flags.DEFINE_float("wait_ms", 3.0, "at most, for others to join a batch", 0)
 MAX_BATCH = flags.DEFINE_integer("max_batch", 64, "1 turns batching off", 1)
 QUEUE = flags.DEFINE_integer("queue", 256, "requests held; more are refused", 1)
 MAX_BYTES = flags.DEFINE_integer("max_bytes", 4 << 20, "of one message", 1 << 10)

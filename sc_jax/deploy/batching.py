@@ -1,4 +1,4 @@
-"""Requests that come within a few ms of each other share one run of a padded batch."""
+"""Requests that wait together share one run of a padded batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # a third of padding at most
+SEEN = 8  # batches that tell how many clients there are
 
 
 class Full(RuntimeError):
@@ -42,8 +43,10 @@ class Batcher:
     """A thread that runs `run` on batches of what `submit` brings.
 
     run: array [B, ...] -> array [B, ...] row by row, B always one of `sizes`
-    (ascending): the rest of a batch is zeros. A batch starts when it is full, or
-    `wait_s` after its first example came, or at once if that was longer ago.
+    (ascending): the rest of a batch is zeros. While one batch runs the next gathers;
+    it starts when as many wait as the largest of the last SEEN batches held, at the
+    latest `wait_s` after its first example came. So a lone client never waits for
+    nobody, and clients that were answered together and ask again stay together.
     limit: examples that may wait; those running are not counted.
     started: called with the number of examples of each batch.
     """
@@ -61,6 +64,7 @@ class Batcher:
         self._limit, self._started = limit, started
         self._waiting: deque[_Item] = deque()
         self._changed = threading.Condition()
+        self._seen: deque[int] = deque([1], SEEN)
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
         self._thread.start()
@@ -80,7 +84,7 @@ class Batcher:
             if len(self._waiting) >= self._limit:
                 raise Full(f"the queue of {self._limit} requests is full")
             self._waiting.append(item)
-            if len(self._waiting) in (1, self._sizes[-1]):  # others change nothing
+            if len(self._waiting) in (1, max(self._seen)):  # others change nothing
                 self._changed.notify()
         return item.future
 
@@ -101,11 +105,12 @@ class Batcher:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._waiting:
                 left = self._waiting[0].since_s + self._wait_s - time.monotonic()
-                full = self._sizes[-1]
                 self._changed.wait_for(
-                    lambda: len(self._waiting) >= full or self._closed, max(left, 0)
+                    lambda: len(self._waiting) >= max(self._seen) or self._closed,
+                    max(left, 0),
                 )
             count = min(len(self._waiting), self._sizes[-1])
+            self._seen.append(count)
             return [self._waiting.popleft() for _ in range(count)]
 
     def _answer(self, items: list[_Item]) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import numpy as np
 import pytest
@@ -43,28 +43,76 @@ def example(value, length=3):
     return np.full(length, value, np.float32)
 
 
-def test_requests_within_the_wait_share_a_padded_batch_and_get_their_own_rows(start):
+def together(batcher, run, count):
+    """The next `count` requests of a batcher, answered in one batch of a shut gate."""
+    run.opened.clear()
+    run.begun.clear()
+    first = batcher.submit(example(-1))
+    assert run.begun.wait(5)
+    futures = [batcher.submit(example(i)) for i in range(count)]
+    run.opened.set()
+    first.result(5)
+    return futures
+
+
+def test_requests_that_wait_share_a_padded_batch_and_get_their_own_rows(start):
     run, counts = Gate(), []
     batcher = start(run, sizes=(1, 2, 4, 8), wait_s=0.3, started=counts.append)
-    futures = [batcher.submit(example(i)) for i in range(5)]
-    for i, future in enumerate(futures):
+    for i, future in enumerate(together(batcher, run, 5)):
         answer = future.result(5)
         np.testing.assert_array_equal(answer.value, 2 * example(i))
         assert answer.batch_size == 5
         assert 0 <= answer.queue_s < 5 and 0 <= answer.compute_s < 5
-    assert run.shapes == [(8, 3)] and counts == [5]
+    assert run.shapes == [(1, 3), (8, 3)] and counts == [1, 5]
 
 
-def test_a_full_batch_does_not_wait_and_a_lone_request_waits_no_longer(start):
+def test_a_lone_client_never_waits(start):
     run = Gate()
     batcher = start(run, sizes=(1, 4), wait_s=30)
-    futures = [batcher.submit(example(i)) for i in range(4)]
-    assert futures[0].result(5).batch_size == 4
-    lone = start(run, sizes=(1, 4), wait_s=0.05)
-    begin = time.monotonic()
-    assert lone.submit(example(1)).result(5).batch_size == 1
-    assert time.monotonic() - begin >= 0.05
-    assert run.shapes == [(4, 3), (1, 3)]
+    for i in range(20):
+        assert batcher.submit(example(i)).result(5).batch_size == 1
+    assert run.shapes == [(1, 3)] * 20
+
+
+def test_clients_that_ask_again_stay_together(start):
+    run = Gate()
+    batcher = start(run, sizes=(1, 2, 4, 8), wait_s=30)
+    first = together(batcher, run, 5)
+    assert [f.result(5).batch_size for f in first] == [5] * 5
+    for _ in range(10):
+        some = [batcher.submit(example(i)) for i in range(4)]
+        time.sleep(0.005)
+        assert not any(future.running() or future.done() for future in some)
+        again = [*some, batcher.submit(example(4))]  # the fifth: nobody else is known
+        assert [f.result(5).batch_size for f in again] == [5] * 5
+
+
+def test_clients_that_left_are_waited_for_a_few_batches_only(start):
+    run = Gate()
+    batcher = start(run, sizes=(1, 2, 4), wait_s=0.03)
+    for future in together(batcher, run, 3):
+        future.result(5)
+    waited = []
+    for i in range(2 * batching.SEEN):
+        waited.append(batcher.submit(example(i)).result(5).queue_s)
+    assert min(waited[: batching.SEEN - 1]) >= 0.029  # for those who may come again
+    assert np.median(waited[batching.SEEN :]) < 0.01
+
+
+def test_a_batch_never_exceeds_the_largest_size_and_the_rest_comes_next(start):
+    run = Gate()
+    batcher = start(run, sizes=(1, 4), wait_s=0.01)
+    sizes = [f.result(5).batch_size for f in together(batcher, run, 11)]
+    assert sizes == [4] * 8 + [3] * 3
+    assert run.shapes == [(1, 3), (4, 3), (4, 3), (4, 3)]
+
+
+@pytest.mark.parametrize("count", range(1, batching.SIZES[-1] + 1))
+def test_the_sizes_pad_at_most_a_third_of_a_batch(count):
+    item = batching._Item(example(1), 0.0, 0.0, Future())
+    batch = batching.padded([item] * count, batching.SIZES)
+    assert count <= len(batch) and 2 * len(batch) <= 3 * count
+    assert (batch[:count] == 1).all() and not batch[count:].any()
 
 
 def test_what_came_during_a_run_starts_at_once_in_the_least_size(start):
