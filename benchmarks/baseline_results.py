@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import baseline_picture
 from benchmarks.deploy_results import where
 from benchmarks.ways import PEER, SERVER
 
 
-def head_vs_baselines(paths: list[str], picture: str | None = None) -> list[str]:
+def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
     """benchmarks.head_vs_baselines: times, bytes and latency of every way.
 
-    picture: file name of the run's --picture beside the page.
+    Each run is drawn too, under `out`.
     """
     body: list[str] = []
     for path in paths:
@@ -35,7 +36,11 @@ def head_vs_baselines(paths: list[str], picture: str | None = None) -> list[str]
             body += [*_peer(report, rows), ""]
     lines = ["## Head and coder beside local computing and image files", "", *body]
     lines += [_links(json.loads(Path(paths[-1]).read_text())), ""]
-    return lines + ([f"![latency against link rate]({picture})", ""] if picture else [])
+    for path in map(Path, paths):
+        picture = f"baselines_{path.stem}.png"
+        baseline_picture.draw(json.loads(path.read_text()), str(out / picture))
+        lines += [f"![latency against link rate]({picture})", ""]
+    return lines
 
 
 def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:

@@ -5,6 +5,7 @@
 
 --embedded: folders of launch.train runs of the default recipe, one a seed. --methods: a
 folder of benchmarks.methods. Every number is read from those files; none is typed in.
+Sections whose files are not given stay as they are.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks import deploy_results
+from benchmarks import baseline_results, deploy_results, trade_results
 from launch import cli
 from sc_jax.evaluate import plots, report
 from sc_jax.evaluate.report import Row
@@ -27,6 +28,8 @@ CODER = flags.DEFINE_string("coder", None, "JSON of benchmarks.coder_speed")
 THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of benchmarks.train_throughput")
 BUNDLES = flags.DEFINE_list("bundles", [], "folders of launch.export")
 DESIGNS = flags.DEFINE_string("designs", None, "JSON of benchmarks.head_designs")
+TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pairs")
+BASELINES = flags.DEFINE_list("baselines", [], "JSONs of benchmarks.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of benchmarks.serve_load")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
 WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
@@ -198,8 +201,19 @@ def throughput(paths: list[str]) -> list[str]:
     ]
 
 
+def merged(old: str, page: list[str]) -> str:
+    """`page` in place of the sections of the same titles in `old`; others stay."""
+    start, *kept = re.split(r"^(?=## )", old, flags=re.MULTILINE)
+    _, *made = re.split(r"^(?=## )", "\n".join(page) + "\n", flags=re.MULTILINE)
+    found = {text.splitlines()[0]: text for text in kept}
+    found |= {text.splitlines()[0]: text for text in made}
+    del start  # the introduction is INTRODUCTION
+    texts = ["# Results\n\n" + INTRODUCTION + "\n", *found.values()]
+    return "\n".join(text.strip() + "\n" for text in texts)
+
+
 def main(_):
-    out, page = Path(OUT.value), ["# Results", "", INTRODUCTION, ""]
+    out, page = Path(OUT.value), []
     folders = [Path(folder) for folder in EMBEDDED.value]
     if folders:
         body = [
@@ -223,8 +237,6 @@ def main(_):
             report.read(seeds[0]), out / "results.png", "Training methods on CIFAR-10"
         )
         page += ["![accuracy against bytes](results.png)", ""]
-    else:
-        page += ["## Training methods on CIFAR-10", "", MISSING, ""]
     if CODER.value:
         page += coder(CODER.value)
     if THROUGHPUT.value:
@@ -233,18 +245,23 @@ def main(_):
         page += deploy_results.bundles(BUNDLES.value)
     if DESIGNS.value:
         page += deploy_results.designs(DESIGNS.value)
+    if TRADE.value:
+        page += trade_results.trade(TRADE.value, out)
+    if BASELINES.value:
+        page += baseline_results.head_vs_baselines(BASELINES.value, out)
     if SERVING.value:
         page += deploy_results.serving(SERVING.value)
-    text = "\n".join(anonymous(line) for line in page)
-    (out / "results.md").write_text(text.rstrip() + "\n")
+    file = out / "results.md"
+    old = file.read_text() if file.exists() else ""
+    file.write_text(merged(old, [anonymous(line) for line in page]))
 
 
 CPU_ONLY = """\
 No accelerator was at hand: the teacher is the small `cnn`, not a ResNet, and the
 schedules are the short ones of the command, batches of 64."""
-MISSING = "Not measured yet: `python -m benchmarks.methods` writes what belongs here."
 INTRODUCTION = """\
-Made by `benchmarks/make_results.py` from the files that real runs left. Bytes are
+Made by `benchmarks/make_results.py` from the files that real runs left; each section
+has its own date and machine, and compares only what one run measured. Bytes are
 measured: each test image through the frozen tables and the coder, and accuracy is that
 of the decoded latent. The default's bottleneck, batch, beta and rates were chosen on
 20,000 images of the whole Fashion-MNIST training set that are in neither split of the

@@ -112,5 +112,7 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
     baseline_picture.draw({**report, "rows": rows}, str(tmp_path / "p.png"))
     assert (tmp_path / "p.png").stat().st_size > 10_000
     (tmp_path / "r.json").write_text(json.dumps({**report, "rows": rows}))
-    page = "\n".join(baseline_results.head_vs_baselines([str(tmp_path / "r.json")]))
+    page = "\n".join(
+        baseline_results.head_vs_baselines([str(tmp_path / "r.json")], tmp_path)
+    )
     assert "| patch head | float32 | 10.00 | 1.00 | 11.00 | 5.00 |" in page

@@ -1,0 +1,51 @@
+"""What the results page makes of measured files."""
+
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
+
+from benchmarks import make_results, trade_results
+
+
+def row(group: str, top1: float, sent: float, device_s: float, dtype="float32"):
+    return {
+        "group": group, "way": "head + coder", "dtype": dtype, "top1": top1,
+        "framed_bytes": sent, "device_s": device_s,
+    }  # fmt: skip
+
+
+ROWS = [
+    row("photos/fp/0", 0.70, 1000, 0.010),
+    row("photos/fp/1", 0.72, 1200, 0.012),
+    row("photos/patch/0", 0.69, 1100, 0.002),
+    row("photos/patch/1", 0.73, 1200, 0.003),
+    row("photos/patch/7", 0.10, 9, 9.0),  # a seed that the first pair lacks
+    row("photos/fp/0", 0.10, 9, 9.0, "int8"),
+    {"group": "photos/fp/0", "way": "JPEG q=75", "dtype": ""},
+]
+
+
+def test_a_trade_compares_pairs_seed_by_seed():
+    first, patch = trade_results.points(ROWS)
+    assert (first.pair, first.ratio, first.more_bytes, first.points) == ("fp", 1, 0, 0)
+    assert (patch.dataset, patch.pair, patch.seeds) == ("photos", "patch", 2)
+    assert patch.top1 == pytest.approx(0.71) and patch.framed_bytes == 1150
+    assert patch.ratio == pytest.approx((0.2 + 0.25) / 2)
+    assert patch.more_bytes == pytest.approx(0.05)
+    assert patch.points == pytest.approx(0.0)
+
+
+def test_a_trade_is_drawn(tmp_path):
+    trade_results.draw(trade_results.points(ROWS), tmp_path / "trade.png")
+    assert (tmp_path / "trade.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_sections_that_were_not_measured_again_stay():
+    old = "# Results\n\nold words\n\n## A\n\n1\n\n## B\n\n2\n"
+    page = ["## B", "", "3", "", "## C", "", "4"]
+    made = make_results.merged(old, page)
+    heads = [line for line in made.splitlines() if line.startswith("#")]
+    assert heads == ["# Results", "## A", "## B", "## C"]
+    assert "\n3\n" in made and "\n2\n" not in made and "old words" not in made
+    assert make_results.merged(made, page) == made
+    assert make_results.INTRODUCTION in make_results.merged("", page)
