@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from absl import logging as absl_logging
 
-from sc_jax.errors import UsageError
+from sc_jax.errors import Diverged, Stopped, UsageError
 
 
 def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
@@ -29,8 +29,6 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             fail(f"{error} (--help lists the flags)", 2)
 
     def guarded(argv):
-        from sc_jax.train.running import Diverged, Stopped
-
         absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates its errors
         lines = logging.StreamHandler()
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -3,13 +3,15 @@
   python -m launch.export --workdir=runs/first --out=bundle
   python -m launch.export --workdir=runs/first --out=bundle_int8 --dtype=int8 \\
       --float_ops=DIV
+  python -m launch.export --workdir=runs/first --tail=first.tail
 
 Writes the folder --out and the same as --out.zip: the .tflite head (uint8 images in,
 the coder's integers out), the integer tables, labels, a manifest of hashes. The head is
 compared with JAX on real images and measured on the test split through the coder and
 the tail; beyond a bound nothing is written. int8 is calibrated on training images, and
 its entropy tables are fitted again to its own symbols (the server finds them under
---workdir/exports). Needs: pip install -e '.[export]'.
+--workdir/exports). Needs: pip install -e '.[export]'. --tail writes what a server
+needs of the run and its bundles as one file, for launch.serve without training code.
 """
 
 from pathlib import Path
@@ -20,6 +22,7 @@ from launch import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
 OUT = flags.DEFINE_string("out", None, "folder of the bundle; must not exist")
+TAIL = flags.DEFINE_string("tail", None, "file of the server's part; must not exist")
 DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
@@ -38,13 +41,34 @@ MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
 
 
 def main(_):
-    if WORKDIR.value is None or OUT.value is None:
-        raise cli.UsageError("give --workdir, a finished run, and --out, a new folder")
-    from sc_jax.deploy import package
-    from sc_jax.deploy.export import ExportError
+    if WORKDIR.value is None or not (OUT.value or TAIL.value):
+        raise cli.UsageError(
+            "give --workdir, a finished run, and --out, a new folder, or --tail, a file"
+        )
     from sc_jax.train import devices
 
     devices.start(multihost=False)
+    if TAIL.value and Path(TAIL.value).exists():
+        raise cli.UsageError(f"{TAIL.value} exists; give another --tail or remove it")
+    if OUT.value:
+        export_head(Path(WORKDIR.value), Path(OUT.value))
+    if TAIL.value:
+        export_tail(Path(WORKDIR.value), Path(TAIL.value))
+
+
+def export_tail(workdir: Path, file: Path):
+    from sc_jax.deploy import tails
+
+    made = tails.pack(workdir, file)
+    platforms = ", ".join(made["platforms"])
+    print(f"{file}: {file.stat().st_size:,} bytes, for {platforms}")
+    print(f"models {', '.join(made['models'])}")
+
+
+def export_head(workdir: Path, out: Path):
+    from sc_jax.deploy import package
+    from sc_jax.deploy.export import ExportError
+
     thresholds = THRESHOLDS.value
     try:
         if thresholds is not None:
@@ -53,7 +77,7 @@ def main(_):
         raise cli.UsageError(f"--thresholds: {error}") from None
     try:
         made, proof = package.package(
-            Path(WORKDIR.value), Path(OUT.value),
+            workdir, out,
             dtype=DTYPE.value, float_ops=tuple(FLOAT_OPS.value),
             float_stages=tuple(FLOAT_STAGES.value), thresholds=thresholds,
             calibration=CALIBRATION.value,

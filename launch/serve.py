@@ -1,10 +1,12 @@
-"""Serves trained runs: frames from devices in, predictions out, over gRPC.
+"""Serves trained runs or tail files: frames in, predictions out, over gRPC.
 
   python -m launch.serve --workdir=runs/first --port=50051
+  python -m launch.serve --workdir=first.tail
   python -m launch.serve --workdir=small=runs/a,large=runs/b --host=0.0.0.0 \\
       --tls_cert=edge.pem --tls_key=edge.key --token_file=token --metrics_port=9464
 
-Devices name a model by its id: NAME of NAME=FOLDER, or the folder's own name. Requests
+Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. A
+tail file (launch.export --tail) needs no training code on this machine. Requests
 that come together share one batch; all batch sizes are compiled before the standard
 health service says SERVING. SIGTERM: health says NOT_SERVING, the requests at
 hand are answered, exit code 0. Needs: pip install 'sc_jax[serve]'.
@@ -18,7 +20,7 @@ from absl import flags
 from launch import cli
 from sc_jax.train import devices
 
-WORKDIR = flags.DEFINE_list("workdir", [], "finished runs: [NAME=]FOLDER,...")
+WORKDIR = flags.DEFINE_list("workdir", [], "runs or tail files: [NAME=]PATH,...")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "0.0.0.0 answers other machines too")
 PORT = flags.DEFINE_integer("port", 50051, "of gRPC; 0 takes a free one", 0, 65535)
 METRICS = flags.DEFINE_integer("metrics_port", None, "of Prometheus' HTTP", 0, 65535)
@@ -34,7 +36,7 @@ GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM",
 
 def main(_):
     try:
-        from sc_jax.deploy import batching, edge, tails
+        from sc_jax.deploy import batching, edge, models
     except ImportError as error:
         raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
     if bool(CERT.value) != bool(KEY.value):
@@ -46,11 +48,11 @@ def main(_):
     limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
     settings = edge.Settings(*where, sizes, *limits, token, tls)
     devices.start(multihost=False)
-    models = tails.load_all(WORKDIR.value)
-    server, stop = edge.serve(models, settings), threading.Event()
+    served = models.load_all(WORKDIR.value)
+    server, stop = edge.serve(served, settings), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    names, batches = ", ".join(models), ", ".join(map(str, sizes))
+    names, batches = ", ".join(served), ", ".join(map(str, sizes))
     print(f"serving {names} at {server.address}, batches {batches}", flush=True)
     stop.wait()
     server.drain(GRACE_S.value)

@@ -8,6 +8,14 @@ class UsageError(ValueError):
     """A mistake of the caller: binaries print it as one line and exit with code 2."""
 
 
+class Diverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+class Stopped(RuntimeError):
+    """SIGTERM came; a checkpoint was written."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The one line for a name that is not in `known`, nearest names first."""
     known = list(known)

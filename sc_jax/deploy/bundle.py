@@ -124,7 +124,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
         if not all(name.isidentifier() for name in manifest["segments"]):
             raise UsageError(f"{path}: a segment's name is not a plain word")
         segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
-        codec = _codec(checked(TABLES))
+        codec = codec_of(checked(TABLES))
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
@@ -143,7 +143,8 @@ def table_bytes(codec: codecs.Codec) -> bytes:
     return out.getvalue()
 
 
-def _codec(data: bytes) -> codecs.Codec:
+def codec_of(data: bytes) -> codecs.Codec:
+    """The codec of `table_bytes`; ValueError or KeyError for anything else."""
     with np.load(io.BytesIO(data)) as arrays:
         return codecs.from_arrays(arrays)
 
@@ -159,6 +160,6 @@ def registered(workdir: Path) -> dict[str, codecs.Codec]:
     """Model id -> codec of every bundle that was made from a run."""
     files = sorted((workdir / EXPORTS).glob("*.npz"))
     try:
-        return {file.stem: _codec(file.read_bytes()) for file in files}
+        return {file.stem: codec_of(file.read_bytes()) for file in files}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{workdir / EXPORTS} cannot be read: {error}") from None

@@ -22,7 +22,7 @@ from sc_jax.deploy import batching, protocol
 from sc_jax.deploy.batching import Batcher
 from sc_jax.deploy.infer import STATUS, Held, guarded, infer
 from sc_jax.deploy.meters import Meters, expose, meters
-from sc_jax.deploy.tails import Tail
+from sc_jax.deploy.portable import Tail
 from sc_jax.errors import UsageError
 
 SPARE = 64  # calls beside the held requests: health, reflection, refusals under way

@@ -21,7 +21,7 @@ from sc_jax.codec.rans import CorruptStream
 from sc_jax.deploy import batching, frame, protocol
 from sc_jax.deploy.batching import Batcher
 from sc_jax.deploy.meters import Meters
-from sc_jax.deploy.tails import Tail
+from sc_jax.deploy.portable import Tail
 from sc_jax.errors import unknown
 
 LOGGER = logging.getLogger(__name__)

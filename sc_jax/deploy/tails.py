@@ -1,43 +1,24 @@
-"""What an edge server runs for a split: the codec's bytes to a latent, the jitted tail.
+"""The tails of a trained run, and of the bundles that were exported from it.
 
-The only part of serving that loads jax.
+The only part of serving that loads flax and recipes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 
 from sc_jax import experiment
 from sc_jax.codec import codecs
-from sc_jax.deploy import bundle
+from sc_jax.deploy import bundle, portable
+from sc_jax.deploy.portable import Tail
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, Net, tail
 from sc_jax.nets.run import Variables, run
-
-
-@dataclass(frozen=True, eq=False)
-class Tail:
-    """The stages behind one split. jitted: (variables, z [B, ...]) -> f32[B, K]."""
-
-    codec: codecs.Codec
-    variables: Variables
-    jitted: jax.stages.Wrapped
-
-    def logits(self, z: np.ndarray) -> np.ndarray:
-        """f32[B, K] of decoded latents [B, *codec.shape]."""
-        return np.asarray(self.jitted(self.variables, z))
-
-    def compile(self, sizes: Sequence[int]) -> None:
-        """Compiles for these batch sizes: no request waits for it later."""
-        image = isinstance(self.codec, codecs.ImageCodec)
-        for size in sizes:
-            shape = (size, *self.codec.shape)
-            self.logits(np.zeros(shape, np.uint8 if image else np.float32))
 
 
 def tails(
@@ -59,31 +40,23 @@ def tails(
     return tuple(made)
 
 
-def load(workdir: Path) -> tuple[Tail, ...]:
-    """The tails of a finished run; UsageError where there is none to serve."""
+def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
+    """Model id -> tails of a finished run; UsageError where there is none to serve.
+
+    `name` is the run's own id; its bundles have theirs, and their own tables.
+    """
     recipe = experiment.recipe_of(workdir)
     if not recipe.net.splits:
         raise UsageError(f"{workdir} holds {recipe.name}, which has no split to serve")
-    return tails(recipe.net, *experiment.restore(recipe, workdir))
-
-
-def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
-    """Model id -> tails, of texts "FOLDER" (its last part is the id) or "ID=FOLDER".
-
-    Bundles exported from a run are served too, by their own ids and tables.
-    A text that is itself a folder (of a sweep: runs/curve/bits=4) is the first kind.
-    """
-    if not workdirs:
-        raise UsageError("give --workdir, a folder that launch.train has finished")
-    models = {}
-    for text in workdirs:
-        name, equals, folder = text.partition("=")
-        if not equals or Path(text).is_dir():
-            name, folder = Path(text).resolve().name, text
-        if not name or name in models:
-            raise UsageError(f"--workdir={text}: id {name!r} is empty or taken")
-        models[name] = load(Path(folder))
-        first, *others = models[name]
-        for bundled, codec in bundle.registered(Path(folder)).items():
-            models[bundled] = (replace(first, codec=codec), *others)
+    models = {name: tails(recipe.net, *experiment.restore(recipe, workdir))}
+    first, *others = models[name]
+    for bundled, codec in bundle.registered(workdir).items():
+        models[bundled] = (replace(first, codec=codec), *others)
     return models
+
+
+def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
+    """Writes the run under `workdir` as one portable file; returns its manifest."""
+    models = load(workdir, name or workdir.resolve().name)
+    train = experiment.dataset_of(experiment.recipe_of(workdir), "train")
+    return portable.write(out, models, labels=train.classes)

@@ -13,17 +13,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sc_jax.config import Phase, Recipe, describe
+from sc_jax.errors import Diverged, Stopped
 from sc_jax.nets.run import Variables
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer finite."""
-
-
-class Stopped(RuntimeError):
-    """SIGTERM came; a checkpoint was written."""
 
 
 class StopSignal:

@@ -31,7 +31,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa:
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from launch import cli  # noqa: E402
 from sc_jax import experiment  # noqa: E402
-from sc_jax.deploy import edge, frame, tails  # noqa: E402
+from sc_jax.deploy import edge, frame, models, tails  # noqa: E402
 from sc_jax.deploy.protocol import SERVICE, Client, EdgeError  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 
@@ -209,12 +209,12 @@ def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path
     assert reply.prediction == own.logits(z[None]).argmax()
     for texts in ([], [f"x={workdir}", f"x={workdir}"], [f"={workdir}"]):
         with pytest.raises(UsageError, match="--workdir"):
-            tails.load_all(texts)
+            models.load_all(texts)
     for file in (workdir / "checkpoints").rglob("*"):
         if file.is_file() and file.parent.name != "checkpoints":
             file.write_bytes(b"x")
     with pytest.raises(UsageError, match="checkpoints"):
-        tails.load_all([f"damaged={workdir}"])
+        models.load_all([f"damaged={workdir}"])
 
 
 def test_a_token_file_without_a_token_never_opens_the_door(tmp_path):

@@ -25,9 +25,8 @@ LAYERS = {
     "train": 8,
     "recipes": 8,
     "experiment": 9,
-    "deploy/tails": 10,  # of the server: the rest of deploy is the device's too
-    "deploy/infer": 10,
-    "deploy/edge": 10,
+    "deploy/tails": 10,  # of runs: the rest of deploy knows files only
+    "deploy/models": 10,
     "deploy/segments": 10,
     "deploy/chain": 10,
     "deploy/package": 10,
@@ -49,6 +48,13 @@ def test_the_device_side_loads_no_framework():
     names |= loaded_by("sc_jax.deploy.protocol", "sc_jax.deploy.device")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
+
+
+def test_the_binaries_of_device_and_server_load_no_training():
+    heavy = {"flax", "optax", "orbax", "tensorflow", "grain"}
+    assert not loaded_by("launch.device") & (heavy | {"jax", "jaxlib"})
+    served = loaded_by("launch.serve", "sc_jax.deploy.edge", "sc_jax.deploy.models")
+    assert "jax" in served and not served & heavy
 
 
 def test_planning_loads_no_framework():

@@ -1,0 +1,182 @@
+"""A tail as one file: a server loads it with jax and NumPy, without training code.
+
+An uncompressed zip of manifest.json, a jax.export program and its weights per split,
+and the integer tables of every model id; docs/deployment.md has the layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from sc_jax.codec import codecs
+from sc_jax.deploy import bundle
+from sc_jax.errors import UsageError
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+NEWEST = export.maximum_supported_calling_convention_version
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """The stages behind one split. jitted: (variables, z [B, ...]) -> f32[B, K]."""
+
+    codec: codecs.Codec
+    variables: Any
+    jitted: jax.stages.Wrapped
+
+    def logits(self, z: np.ndarray) -> np.ndarray:
+        """f32[B, K] of decoded latents [B, *codec.shape]."""
+        return np.asarray(self.jitted(self.variables, z))
+
+    def compile(self, sizes: Sequence[int]) -> None:
+        """Compiles for these batch sizes: no request waits for it later."""
+        for size in sizes:
+            self.logits(np.zeros((size, *self.codec.shape), self.dtype))
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of the latents that the codec decodes to."""
+        image = isinstance(self.codec, codecs.ImageCodec)
+        return np.uint8 if image else np.float32
+
+
+def write(
+    out: Path,
+    models: Mapping[str, Sequence[Tail]],
+    *,
+    labels: Sequence[str],
+    platforms: Sequence[str] = PLATFORMS,
+) -> dict[str, Any]:
+    """Writes `out` and returns its manifest; UsageError where the file exists.
+
+    models: id -> tails by split id, the run's own id first. The others are those of its
+    bundles: other tables before the same programs.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists; give another --tail or remove it")
+    first, parts = next(iter(models)), {}
+    for split, tail in enumerate(models[first]):
+        parts[f"tail{split}.bin"] = _program(tail, platforms)
+        leaves = jax.tree.leaves(tail.variables)
+        arrays = {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        parts[f"weights{split}.npz"] = _arrays_bytes(arrays)
+    tables = []
+    for number, tails in enumerate(models.values()):
+        tables.append([f"codec{number}-{split}.npz" for split in range(len(tails))])
+        for name, tail in zip(tables[-1], tails):
+            parts[name] = bundle.table_bytes(tail.codec)
+    manifest = {
+        "format": FORMAT,
+        "kind": "tail",
+        "models": dict(zip(models, tables)),
+        "latents": [
+            {"shape": list(tail.codec.shape), "dtype": np.dtype(tail.dtype).name}
+            for tail in models[first]
+        ],
+        "labels": list(labels),
+        "platforms": list(platforms),
+        "calling_convention": NEWEST,
+        "jax": jax.__version__,
+        "parts": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in parts.items()
+        },
+    }
+    text = json.dumps(manifest, indent=1).encode()
+    draft = out.with_name(out.name + ".tmp")
+    with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as file:
+        for name, data in {bundle.MANIFEST: text, **parts}.items():
+            file.writestr(zipfile.ZipInfo(name), data)
+    os.replace(draft, out)
+    return manifest
+
+
+def _program(tail: Tail, platforms: Sequence[str]) -> bytes:
+    """(leaves of the variables, z [b, ...]) -> f32[b, K], for any batch size b.
+
+    Weights are arguments: baked in, each batch size would compile its own copy.
+    """
+    leaves, tree = jax.tree.flatten(tail.variables)
+
+    def program(leaves, z):
+        return tail.jitted(jax.tree.unflatten(tree, leaves), z)
+
+    (b,) = export.symbolic_shape("b")
+    z = jax.ShapeDtypeStruct((b, *tail.codec.shape), tail.dtype)
+    specs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    return bytes(
+        export.export(jax.jit(program), platforms=platforms)(specs, z).serialize()
+    )
+
+
+def _arrays_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def read(path: Path) -> dict[str, tuple[Tail, ...]]:
+    """Model id -> tails of a file of `write`, the run's own id first.
+
+    UsageError, one line, for a file that is none, was changed, or is of another
+    format, a newer jax, or platforms that this machine is not.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return _read(path, file.read)
+    except UsageError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise UsageError(f"{path} is no whole tail: {error!r}") from None
+    except zipfile.BadZipFile as error:
+        raise UsageError(f"{path} is no tail: {error}") from None
+
+
+def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...]]:
+    manifest = json.loads(part(bundle.MANIFEST))
+    if manifest.get("kind") != "tail":
+        raise UsageError(f"{path} is no tail: launch.serve takes no device's bundle")
+    if manifest["format"] != FORMAT:
+        told = f"tail format {manifest['format']}, this reader knows {FORMAT}"
+        raise UsageError(f"{path} has {told}")
+    if manifest["calling_convention"] > NEWEST:
+        told = f"written by jax {manifest['jax']}; jax {jax.__version__} is too old"
+        raise UsageError(f"{path} was {told} to read it")
+    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    if here not in manifest["platforms"]:
+        told = f"{', '.join(manifest['platforms'])}, this machine is {here}"
+        raise UsageError(f"{path} runs on {told}")
+
+    def checked(name: str) -> bytes:
+        data = part(name)
+        if hashlib.sha256(data).hexdigest() != manifest["parts"][name]["sha256"]:
+            raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
+        return data
+
+    programs = []
+    for split in range(len(manifest["latents"])):
+        called = export.deserialize(bytearray(checked(f"tail{split}.bin"))).call
+        with np.load(io.BytesIO(checked(f"weights{split}.npz"))) as arrays:
+            leaves = jax.device_put([arrays[name] for name in sorted(arrays.files)])
+        programs.append((leaves, jax.jit(called)))
+    return {
+        name: tuple(
+            Tail(bundle.codec_of(checked(table)), *program)
+            for table, program in zip(tables, programs, strict=True)
+        )
+        for name, tables in manifest["models"].items()
+    }
