@@ -25,7 +25,7 @@ from sc_jax.deploy.runtime import Runner
 from sc_jax.evaluate import report
 from sc_jax.evaluate.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
-from sc_jax.nets.run import Variables, run
+from sc_jax.nets.run import Variables
 
 TIMED = 32  # images that the rounds go through
 CALIBRATION = 256  # training images
@@ -133,22 +133,6 @@ def answer(tail: tails.Tail) -> Callable[[bytes], np.ndarray]:
     return lambda data: tail.logits(tail.codec.decode(frame.unpack(data).payload)[None])
 
 
-def whole_segment(
-    net: Net, variables: Variables, images: np.ndarray, dtypes: list[str]
-) -> dict[str, bytes]:
-    """dtype -> .tflite of the whole net; images: uint8, for calibration."""
-
-    def program(image):
-        return {"logits": run(net, variables, image, exact=False)[0].predictions[FINAL]}
-
-    lowered, signature = segments.lower(program, images[:1])
-    model, made = export.convert(lowered, signature), {}
-    for dtype in dtypes:
-        calibration = ({signature.inputs[0]: image[None]} for image in images)
-        made[dtype] = export.quantise(model, dtype, signature, calibration)
-    return made
-
-
 def whole(
     label: str,
     teacher: Recipe,
@@ -160,11 +144,14 @@ def whole(
     """The teacher on the device, with the accuracy of each exported segment."""
     some = first(experiment.dataset_of(teacher, "train"), CALIBRATION)
     made = []
-    for dtype, model in whole_segment(teacher.net, variables, some, dtypes).items():
-        runner = Runner(model)
+    for dtype in dtypes:
+        found = segments.segment(
+            teacher.net, variables, some, stop=teacher.net.names[-1], dtype=dtype
+        )
+        runner = Runner(found.model)
         batches = pipeline.evaluation_batches(test, 64)
         correct = sum(
-            int((runner(np.asarray(x))["logits"].argmax(-1) == labels)[:kept].sum())
+            int((runner(np.asarray(x))[FINAL].argmax(-1) == labels)[:kept].sum())
             for x, labels, kept in batches
         )
         once, name = chain(images, {"whole": on_device(runner)}), teacher.backbone

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.trained_ways import framed, on_device, whole_segment
+from benchmarks.trained_ways import framed, on_device
 from benchmarks.ways import Way, chain
 from launch import cli
 from sc_jax.codec import codecs
@@ -89,8 +89,11 @@ def wholes(group: str, dtypes: list[str], images: np.ndarray) -> list[Way]:
         print(f"exporting {title}", flush=True)
         net = classifier_net(name, 1000)
         variables = init(net, jax.random.key(0), images[:1])
-        for dtype, model in whole_segment(net, variables, images, dtypes).items():
-            once = chain(images, {"whole": on_device(Runner(model))})
+        for dtype in dtypes:
+            found = segments.segment(
+                net, variables, images[:2], stop=net.names[-1], dtype=dtype
+            )
+            once = chain(images, {"whole": on_device(Runner(found.model))})
             made.append(Way(group, f"{title}, local", dtype, once, None, 0.0))
     return made
 

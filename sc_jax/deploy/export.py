@@ -9,10 +9,13 @@ values without a word.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -122,11 +125,22 @@ def quantise(
         data: Any = {signature.name: [dict(e) for e in examples]}
         if not data[signature.name]:
             raise ExportError(f"{dtype} needs examples to calibrate on")
-        calibration = rules.calibrate(data, num_threads=1)
-    made = rules.quantize(calibration, enable_progress_report=False)
+        with _calm():
+            calibration = rules.calibrate(data, num_threads=1)
+    with _calm():
+        made = rules.quantize(calibration, enable_progress_report=False)
     if made.quantized_model is None:
         raise ExportError(f"the quantiser gave no {dtype} model")
     return bytes(made.quantized_model)
+
+
+@contextmanager
+def _calm():
+    """No warning of the quantiser's memory; its bar only where someone looks."""
+    away = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+    with warnings.catch_warnings(), away:
+        warnings.filterwarnings("ignore", "Warning. Enabling `experimental")
+        yield
 
 
 def operations(model: bytes) -> tuple[str, ...]:

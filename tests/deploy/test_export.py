@@ -18,9 +18,6 @@ from sc_jax.errors import UsageError
 from sc_jax.nets.net import SplitPoint, head
 from sc_jax.nets.run import run
 
-# The quantiser's calibrator warns of the memory that it needs.
-pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental")
-
 
 @pytest.fixture(scope="module")
 def made(student, images):

@@ -23,9 +23,6 @@ from sc_jax.nets.blocks import Classifier
 from sc_jax.nets.net import INPUT, Exit, Net, Stage, head, tail
 from sc_jax.nets.run import Variables, init, run
 
-# The quantiser's calibrator warns of the memory that it needs.
-pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental")
-
 
 class Pool(nn.Module):
     """A pooled linear exit."""
