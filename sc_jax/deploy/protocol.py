@@ -8,9 +8,13 @@ The descriptor is built here, so client, server and reflection share one text.
 
 from __future__ import annotations
 
+import json
+import socket
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from sc_jax.errors import UsageError
 
 SERVICE = "sc_jax.Edge"
 INFER = f"/{SERVICE}/Infer"
@@ -69,12 +73,33 @@ Request, Reply = (
 )
 
 
-class Client:
-    """One connection to an edge server; any number of threads may share it.
+RETRY = {  # a request changes nothing on a server: asking another one is safe
+    "maxAttempts": 5,  # gRPC takes no more
+    "initialBackoff": "0.02s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2.5,
+    # CANCELLED: how gRPC ends a call that arrives in the moment a server is drained.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": RETRY}],
+}
+OPTIONS = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
 
-    address: host:port. root_certificates: PEM that the server's certificate is
-    checked against; None: no TLS, and a token is then readable on the way.
-    timeout_s: of a whole call. Needs grpcio.
+
+class Client:
+    """Connections to one or several edge servers; any number of threads may share it.
+
+    address: host:port, or several with commas between; each server of a list, and each
+    record of a name, is asked in turn, and UNAVAILABLE is asked again elsewhere within
+    the call's time. root_certificates: PEM that the servers' certificates (of a list:
+    for its first host) are checked against; None: no TLS, and a token is then readable
+    on the way. timeout_s: of a whole call, retries included. Needs grpcio.
     """
 
     def __init__(
@@ -87,11 +112,12 @@ class Client:
         import grpc
 
         self._errors = grpc.RpcError
+        where, options = target(address)
         if root_certificates is None:
-            self._channel = grpc.insecure_channel(address)
+            self._channel = grpc.insecure_channel(where, options)
         else:
             credentials = grpc.ssl_channel_credentials(root_certificates)
-            self._channel = grpc.secure_channel(address, credentials)
+            self._channel = grpc.secure_channel(where, credentials, options)
         self._call = self._channel.unary_unary(
             INFER,
             request_serializer=Request.SerializeToString,
@@ -125,3 +151,27 @@ class Client:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def target(address: str) -> tuple[str, list[tuple[str, Any]]]:
+    """What gRPC dials for "host:port,...", and its options.
+
+    Names of a list are looked up once, those of a single address again and again.
+    UsageError for what is no address.
+    """
+    servers = [text.strip() for text in address.split(",")]
+    options = list(OPTIONS)
+    if len(servers) == 1:
+        return servers[0], options
+    found = []
+    for text in servers:
+        host, colon, port = text.rpartition(":")
+        try:
+            if not colon or not 0 < int(port) < 65536:
+                raise ValueError("no host:port")
+            records = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"server {text!r} of {address!r}: {error}") from None
+        found += [f"{record[4][0]}:{port}" for record in records]
+    options.append(("grpc.default_authority", servers[0].rpartition(":")[0]))
+    return "ipv4:" + ",".join(dict.fromkeys(found)), options

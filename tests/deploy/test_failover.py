@@ -1,0 +1,159 @@
+"""Several servers of one tail file: one is killed, one is drained, nothing is lost."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+grpc = pytest.importorskip("grpc")
+pytest.importorskip("grpc_health")
+pytest.importorskip("grpc_reflection")
+pytest.importorskip("prometheus_client")
+
+from edge_tools import RAW, refusal, rejects, still  # noqa: E402
+
+from benchmarks.untrained import frames, untrained  # noqa: E402
+from sc_jax import experiment  # noqa: E402
+from sc_jax.deploy import edge, frame, models, tails  # noqa: E402
+from sc_jax.deploy.protocol import Client, EdgeError, target  # noqa: E402
+from sc_jax.errors import UsageError  # noqa: E402
+
+DEADLINE_S = 10.0
+CLIENTS = 8
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """(tail file, frames, the classes that the run's own tail gives them)."""
+    workdir = untrained(tmp_path_factory.mktemp("failover") / "first")
+    file = workdir.parent / "first.tail"
+    tails.pack(workdir, file)
+    recipe = experiment.recipe_of(workdir)
+    images = experiment.dataset_of(recipe, "test").images[:40]
+    sent = frames(recipe.net, *experiment.restore(recipe, workdir), images)
+    (own,) = models.load(workdir)["first"]
+    z = np.stack([own.codec.decode(frame.unpack(data).payload) for data in sent])
+    return file, sent, own.logits(z).argmax(-1)
+
+
+def begin(file, stack):
+    """A launch.serve of the file; its first line is still to be read."""
+    command = [sys.executable, "-m", "launch.serve", f"--workdir={file}", "--port=0"]
+    process = subprocess.Popen(
+        [*command, "--max_batch=4"], stdout=subprocess.PIPE, text=True
+    )
+    stack.callback(process.wait)
+    stack.callback(process.stdout.close)
+    stack.callback(process.kill)
+    return process
+
+
+def test_no_request_is_lost_when_one_server_is_killed_and_one_drained(packed):
+    file, sent, wanted = packed
+    answers, wrong, stop = [], [], threading.Event()
+
+    def ask(client, number):
+        i = number
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                reply = client.infer("first", sent[i % len(sent)])
+                if reply.prediction != wanted[i % len(sent)]:
+                    wrong.append(i)
+            except EdgeError as error:
+                wrong.append(error)
+            answers.append((begun, time.monotonic() - begun))
+            i += CLIENTS
+
+    def load_for(seconds):
+        time.sleep(seconds)
+        return time.monotonic()
+
+    with ExitStack() as stack:
+        servers = [begin(file, stack) for _ in range(3)]
+        lines = [server.stdout.readline() for server in servers]
+        addresses = [line.split(" at ")[1].split(",")[0] for line in lines]
+        client = stack.enter_context(Client(",".join(addresses), timeout_s=DEADLINE_S))
+        threads = [
+            threading.Thread(target=ask, args=(client, n)) for n in range(CLIENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            load_for(0.7)
+            servers[0].kill()
+            killed = load_for(0.7)
+            servers[1].send_signal(signal.SIGTERM)
+            assert servers[1].wait(10) == 0
+            load_for(0.7)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert not wrong, wrong[:5]
+        assert max(took for _, took in answers) < DEADLINE_S
+        assert sum(begun > killed for begun, _ in answers) > 2 * CLIENTS
+        assert servers[2].poll() is None
+
+
+def test_unavailable_is_asked_again_and_other_refusals_are_not(start):
+    server = start({"still": (still(opened=True),)})
+    with Client(server.address) as client:
+        assert refusal(client, "nobody", RAW).code == "NOT_FOUND"
+        assert rejects(server, "model") == 1
+    compiling, opened = threading.Event(), threading.Event()
+    slow = still(opened=True)
+
+    def compile(sizes):
+        compiling.set()
+        assert opened.wait(10)
+
+    slow.compile = compile
+    probe = edge.serve({}, edge.Settings(sizes=(1,)))
+    probe.drain(0)
+    port = int(probe.address.rpartition(":")[2])
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(start({"still": (slow,)}, port=port))
+    )
+    thread.start()
+    assert compiling.wait(5)
+    with Client(f"{probe.address},{server.address}") as client:
+        for _ in range(20):  # the one that still compiles never answers
+            assert client.infer("still", RAW).prediction == 0
+    opened.set()
+    thread.join()
+    assert rejects(made[0], "starting") > 0
+
+
+def test_a_missing_server_is_said_soon_and_a_late_one_is_found(start):
+    probe = edge.serve({}, edge.Settings(sizes=(1,)))
+    probe.drain(0)
+    port = int(probe.address.rpartition(":")[2])
+    with Client(probe.address, timeout_s=DEADLINE_S) as client:
+        begun = time.monotonic()
+        assert refusal(client, "still", RAW).code == "UNAVAILABLE"
+        assert time.monotonic() - begun < 5
+        start({"still": (still(opened=True),)}, port=port)
+        end = time.monotonic() + 8
+        while True:
+            try:
+                assert client.infer("still", RAW).prediction == 0
+                break
+            except EdgeError as error:
+                assert error.code == "UNAVAILABLE" and time.monotonic() < end
+
+
+def test_the_targets_of_addresses():
+    assert target("edge:50051")[0] == "edge:50051"
+    where, options = target("localhost:1, 127.0.0.1:2")
+    assert where == "ipv4:127.0.0.1:1,127.0.0.1:2"
+    assert ("grpc.default_authority", "localhost") in options
+    for text in ("127.0.0.1:1,127.0.0.1", "127.0.0.1:1,", "127.0.0.1:1,x:0"):
+        with pytest.raises(UsageError, match="server "):
+            target(text)
