@@ -43,7 +43,7 @@ EXAMPLES = 40
 
 @contextmanager
 def serving(workdir: Path, *options: str):
-    """The address of a launch.serve of its own, ended by SIGTERM."""
+    """(address, process id) of a launch.serve of its own, ended by SIGTERM."""
     command = [sys.executable, "-m", "launch.serve", f"--workdir=model={workdir}"]
     command += ["--port=0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -52,7 +52,7 @@ def serving(workdir: Path, *options: str):
             words = process.stdout.readline().split()
             if "at" not in words:
                 raise RuntimeError(f"no server: {' '.join(command)}")
-            yield words[words.index("at") + 1].rstrip(",")
+            yield words[words.index("at") + 1].rstrip(","), process.pid
         finally:
             process.terminate()
 
@@ -107,7 +107,7 @@ def interleaved(workdir: Path, sent: Sequence[bytes]) -> list[dict]:
         }
         for _ in range(_ROUNDS.value):
             for clients in counts:
-                for batch, address in servers.items():
+                for batch, (address, _) in servers.items():
                     row = load(address, sent, clients, _SECONDS.value)
                     found.setdefault((batch, clients), []).append(row)
     rows = []

@@ -4,8 +4,10 @@
 
 --images: a folder or zip of class folders (their names are the labels), or
 fashion_mnist_12k. Prints accuracy, where the answers came from, bytes and milliseconds
-a step; --out keeps one JSON line an image. Without --server nothing is sent: the head
-and the coder are timed. No jax, flax or TensorFlow is loaded.
+a step; --out keeps one JSON line an image. A server that refuses the first image
+(gone, another token or model) ends it with one line and exit code 1, unless a local
+exit answers. Without --server nothing is sent: the head and the coder are timed. No
+jax, flax or TensorFlow is loaded.
 """
 
 import json
@@ -22,7 +24,7 @@ from sc_jax.data import sources
 from sc_jax.deploy import bundle, device
 
 BUNDLE = flags.DEFINE_string("bundle", None, "folder or zip of launch.export")
-SERVER = flags.DEFINE_string("server", None, "host:port of launch.serve")
+SERVER = flags.DEFINE_string("server", None, "host:port,... of launch.serve")
 IMAGES = flags.DEFINE_string("images", "fashion_mnist_12k", "folder, zip or source")
 LIMIT = flags.DEFINE_integer("limit", 1000, "images at most", 1)
 DEADLINE = flags.DEFINE_float("deadline_s", 1.0, "of one answer, head included")
@@ -30,6 +32,8 @@ THREADS = flags.DEFINE_integer("threads", 1, "of the head", 1)
 TOKEN = flags.DEFINE_string("token_file", None, "file with the server's bearer token")
 ROOTS = flags.DEFINE_string("tls_roots", None, "PEM of the server's certificate: TLS")
 OUT = flags.DEFINE_string("out", None, "JSON lines file; must not exist")
+
+LATE = "DEADLINE_EXCEEDED"  # may be the link's fault, this once
 
 
 def main(_):
@@ -52,6 +56,9 @@ def main(_):
     runtime = device.Device(
         installed, send, deadline_s=DEADLINE.value, threads=THREADS.value
     )
+    first = runtime.infer(examples.images[order[0]])
+    if first.sent_bytes and first.prediction is None and LATE not in first.note:
+        cli.fail(f"{SERVER.value} does not answer: {first.note}", 1)
     bar = tqdm(order, "images", disable=None)
     answers = [runtime.infer(examples.images[i]) for i in bar]
     if OUT.value:

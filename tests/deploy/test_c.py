@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sc_jax
+from benchmarks.damage import damaged
 from sc_jax.codec import rans
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.codec.tables import from_pmf
@@ -77,27 +78,6 @@ def test_a_corrupt_stream_is_one_line_and_exit_code_2(coder, tables):
     assert (done.returncode, done.stderr) == (2, b"error: corrupt stream\n")
 
 
-def damaged(rng, good: list[bytes]) -> bytes:
-    """One frame with a bit flipped, bytes cut, a hostile length, or another header."""
-    data = bytearray(good[rng.integers(len(good))])
-    kind = rng.integers(6)
-    if kind == 0:
-        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
-    elif kind == 1:
-        del data[rng.integers(len(data)) :]
-    elif kind == 2:
-        data[21:25] = int(rng.integers(2**32)).to_bytes(4, "little")
-    elif kind == 3:
-        data[4] = rng.integers(256)  # version
-    elif kind == 4:
-        data[8] = rng.integers(256)  # rank
-    else:  # damage behind a right checksum: the decoder's own business
-        payload = bytearray(frame.unpack(bytes(data)).payload)
-        payload[rng.integers(len(payload))] ^= 1 << rng.integers(8)
-        return frame.pack(4, 0, (10, 10, 4), bytes(payload))
-    return bytes(data)
-
-
 def test_100000_damaged_frames_are_judged_alike_by_c_and_python(coder, tables):
     rng = np.random.default_rng(2)
     streams = [rans.encode(some_symbols(400)[::-1], tables)]
@@ -106,7 +86,7 @@ def test_100000_damaged_frames_are_judged_alike_by_c_and_python(coder, tables):
         for _ in range(20)
     ]
     good = [frame.pack(4, 0, (10, 10, 4), stream) for stream in streams]
-    frames = good + [damaged(rng, good) for _ in range(FRAMES)]
+    frames = good + [damaged(good[i % len(good)], rng)[1] for i in range(FRAMES)]
     corpus = b"".join(len(f).to_bytes(4, "little") + f for f in frames)
     done = call(coder, "check", corpus, 400)
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,69 +20,67 @@ pytest.importorskip("prometheus_client")
 from edge_tools import (  # noqa: E402
     RAW,
     SERVING,
+    held_by,
     refusal,
     rejects,
-    resealed,
     state,
     still,
 )
 from google.protobuf import descriptor_pb2  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
+from benchmarks.bad_frames import resident_bytes  # noqa: E402
+from benchmarks.damage import damaged  # noqa: E402
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from launch import cli  # noqa: E402
 from sc_jax import experiment  # noqa: E402
-from sc_jax.deploy import edge, frame, models, tails  # noqa: E402
+from sc_jax.deploy import edge, frame, infer, models, tails  # noqa: E402
 from sc_jax.deploy.protocol import SERVICE, Client, EdgeError  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 
-
-def mutated(good, payload_bytes, rng):
-    """One damaged frame: bits, cuts, header, payload, growth; half with a good sum."""
-    data, kind = bytearray(good), rng.integers(5)
-    start = len(good) - 4 - payload_bytes
-    if kind == 0:
-        for at in rng.integers(0, 8 * len(data), rng.integers(1, 5)):
-            data[at // 8] ^= 1 << at % 8
-    elif kind == 1:
-        del data[rng.integers(len(data)) :]
-    elif kind == 2:  # version, codec, split, rank, shape and length
-        at = rng.integers(4, start)
-        data[at : min(at + 4, start)] = rng.bytes(min(4, start - at))
-    elif kind == 3:
-        data[start:-4] = rng.bytes(payload_bytes)
-    else:
-        data += rng.bytes(rng.integers(1, 40))
-    if rng.integers(2) and len(data) > 4:
-        return resealed(data[:-4])
-    return bytes(data)
+COUNT = 10_000
 
 
-def test_2000_damaged_frames_are_refused_or_answered(trained, start):
-    rng = np.random.default_rng(11)
+def test_100000_damaged_frames_decode_or_are_refused_by_name(trained):
+    rng, own = np.random.default_rng(5), trained.tails
+    found = Counter()
+    for i in range(100_000):
+        data = damaged(trained.sent[i % len(trained.sent)], rng)[1]
+        try:
+            split, z = infer.latent(data, own, 4 << 20)
+            assert split == 0 and z.shape == own[0].codec.shape
+            found["answer"] += 1
+        except infer.Refused as error:
+            assert "\n" not in error.args[1]
+            found[error.args[0]] += 1
+    assert set(found) == {"answer", "frame", "version", "mismatch", "stream"}
+    assert min(found.values()) > 100, found
+
+
+def test_10000_damaged_frames_over_a_socket_are_refused_or_answered(trained, start):
+    rng, memory = np.random.default_rng(11), []
     server = start({"first": trained.tails, "still": (still(opened=True),)})
     whole = [("first", data) for data in trained.sent] + [("still", RAW)] * 10
-    sizes = [len(frame.unpack(data).payload) for _, data in whole]
     found = dict.fromkeys(("answer", "INVALID_ARGUMENT", "FAILED_PRECONDITION"), 0)
 
-    def call(i):
+    def call(item):
         try:
-            return len(client.infer(whole[i % len(whole)][0], damaged[i]).logits)
+            return len(client.infer(*item, timeout_s=30).logits)
         except EdgeError as error:
             assert "\n" not in error.line
             return error.code
 
-    damaged = [
-        mutated(whole[i % len(whole)][1], sizes[i % len(whole)], rng)
-        for i in range(2000)
-    ]
-    with Client(server.address) as client:
-        with ThreadPoolExecutor(4) as pool:
-            for answer in pool.map(call, range(2000)):
+    models = [whole[i % len(whole)] for i in range(COUNT)]
+    sent = [(name, damaged(data, rng)[1]) for name, data in models]
+    with Client(server.address) as client, ThreadPoolExecutor(8) as pool:
+        for begin in range(0, COUNT, 1000):
+            for answer in pool.map(call, sent[begin : begin + 1000]):
                 found["answer" if answer in (2, 10) else answer] += 1
-        assert min(found.values()) > 20, found
+            memory.append(resident_bytes())
+        assert min(found.values()) > 100 and sum(found.values()) == COUNT, found
+        assert memory[-1] - memory[1] < 32 << 20, memory
         assert rejects(server, "stream") > 100 and not rejects(server, "internal")
-        assert state(server.address) == SERVING
+        assert held_by(server) == 0 and state(server.address) == SERVING
         assert client.infer("first", trained.sent[0]).batch_size == 1
 
 
