@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.damage import DAMAGE, damaged
+from benchmarks.serving import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax import experiment
@@ -104,8 +105,6 @@ def verdict(report: dict) -> list[str]:
 
 
 def main(_):
-    from benchmarks.serve_load import serving
-
     with tempfile.TemporaryDirectory() as scratch:
         workdir = Path(_WORKDIR.value or untrained(Path(scratch)))
         recipe = experiment.recipe_of(workdir)

@@ -10,19 +10,19 @@ is served: the work is the same.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
+from benchmarks.serving import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax import experiment
@@ -39,22 +39,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "interleaved repetitions", 1)
 _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 EXAMPLES = 40
-
-
-@contextmanager
-def serving(workdir: Path, *options: str):
-    """(address, process id) of a launch.serve of its own, ended by SIGTERM."""
-    command = [sys.executable, "-m", "launch.serve", f"--workdir=model={workdir}"]
-    command += ["--port=0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            words = process.stdout.readline().split()
-            if "at" not in words:
-                raise RuntimeError(f"no server: {' '.join(command)}")
-            yield words[words.index("at") + 1].rstrip(","), process.pid
-        finally:
-            process.terminate()
 
 
 def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> dict:
