@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def write(
     }
     text = json.dumps(manifest, indent=1).encode()
     draft = out.with_name(out.name + ".tmp")
-    draft.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     for name, data in {**parts, MANIFEST: text}.items():
         (draft / name).write_bytes(data)
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
@@ -133,10 +135,15 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
 
 
 def table_bytes(codec: codecs.Codec) -> bytes:
+    """The codec as `array_bytes`."""
+    return array_bytes(codecs.to_arrays(codec))
+
+
+def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """An uncompressed npz whose bytes depend on the arrays alone."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as file:
-        for name, array in codecs.to_arrays(codec).items():
+        for name, array in arrays.items():
             data = io.BytesIO()
             np.lib.format.write_array(data, np.asarray(array), allow_pickle=False)
             file.writestr(zipfile.ZipInfo(name + ".npy"), data.getvalue())

@@ -73,7 +73,7 @@ def write(
         parts[f"tail{split}.bin"] = _program(tail, platforms)
         leaves = jax.tree.leaves(tail.variables)
         arrays = {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        parts[f"weights{split}.npz"] = _arrays_bytes(arrays)
+        parts[f"weights{split}.npz"] = bundle.array_bytes(arrays)
     tables = []
     for number, tails in enumerate(models.values()):
         tables.append([f"codec{number}-{split}.npz" for split in range(len(tails))])
@@ -118,15 +118,13 @@ def _program(tail: Tail, platforms: Sequence[str]) -> bytes:
     (b,) = export.symbolic_shape("b")
     z = jax.ShapeDtypeStruct((b, *tail.codec.shape), tail.dtype)
     specs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return bytes(
-        export.export(jax.jit(program), platforms=platforms)(specs, z).serialize()
-    )
-
-
-def _arrays_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    out = io.BytesIO()
-    np.savez(out, **arrays)  # type: ignore[arg-type]
-    return out.getvalue()
+    limit = jax.config.jax_traceback_in_locations_limit  # type: ignore
+    jax.config.update("jax_traceback_in_locations_limit", 0)  # no paths of this machine
+    try:
+        made = export.export(jax.jit(program), platforms=platforms)(specs, z)
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
+    return bytes(made.serialize())
 
 
 def read(path: Path) -> dict[str, tuple[Tail, ...]]:

@@ -108,7 +108,9 @@ np.save({str(tmp_path / "out.npy")!r}, answers)
     np.testing.assert_allclose(answers, own.logits(z), rtol=1e-5, atol=1e-6)
 
 
-def test_the_manifest_tells_what_is_inside_and_nothing_is_overwritten(run, packed):
+def test_the_manifest_tells_what_is_inside_and_the_bytes_are_the_parts_alone(
+    run, packed
+):
     with zipfile.ZipFile(packed) as file:
         assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
         manifest = json.loads(file.read(bundle.MANIFEST))
@@ -119,6 +121,9 @@ def test_the_manifest_tells_what_is_inside_and_nothing_is_overwritten(run, packe
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     assert manifest["latents"][0]["dtype"] == "float32"
     before = packed.read_bytes()
+    tails.pack(run, packed.with_name("again.tail"), "first")
+    assert packed.with_name("again.tail").read_bytes() == before
+    assert b".py" not in before  # no paths of the machine that wrote it
     with pytest.raises(UsageError, match="exists"):
         tails.pack(run, packed)
     assert packed.read_bytes() == before
