@@ -11,7 +11,7 @@ from typing import Any
 
 from sc_jax.errors import UsageError
 
-NUMBER = r"(-?\d[-+.\de]*)"
+NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
 PREFIX = re.compile(
     r"^(\d\d-\d\d [\d:.]+ .*?: )?((INFO|WARN|WARNING|ERROR|VERBOSE): )?(\[\S+:\d+\] ?)?"
 )

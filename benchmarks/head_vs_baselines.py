@@ -156,6 +156,7 @@ def printed(report: dict[str, Any]) -> None:
 def main(_):
     if not WORKDIRS.value and not SIZE.value:
         raise cli.UsageError("give --workdirs, --image_size or both (--help)")
+    cli.writable(OUT.value, PICTURE.value)
     for dtype in TYPES.value + WHOLE.value:
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)

@@ -40,8 +40,10 @@ def facts_of(folder: Path) -> dict:
 
 
 def anonymous(command: str) -> str:
-    """A command without the folders that its data stood in."""
-    return re.sub(r"(?<=[\s=:,])/[^\s=:,]*/([^/,\s]+)", r"\1", command)
+    """A command without the folders that its data stood in; other lines as they are."""
+    if not command.lstrip().startswith("python "):
+        return command
+    return re.sub(r"(?<![^\s=:,'\"])(?:/|~|\.\.?/)[^\s=:,'\"]*/", "", command)
 
 
 def best_classical(rows: list[Row]) -> Row:
@@ -203,11 +205,10 @@ def throughput(paths: list[str]) -> list[str]:
 
 def merged(old: str, page: list[str]) -> str:
     """`page` in place of the sections of the same titles in `old`; others stay."""
-    start, *kept = re.split(r"^(?=## )", old, flags=re.MULTILINE)
+    _, *kept = re.split(r"^(?=## )", old, flags=re.MULTILINE)
     _, *made = re.split(r"^(?=## )", "\n".join(page) + "\n", flags=re.MULTILINE)
     found = {text.splitlines()[0]: text for text in kept}
     found |= {text.splitlines()[0]: text for text in made}
-    del start  # the introduction is INTRODUCTION
     texts = ["# Results\n\n" + INTRODUCTION + "\n", *found.values()]
     return "\n".join(text.strip() + "\n" for text in texts)
 

@@ -59,7 +59,8 @@ def here(paths: list[str]) -> Report:
         begun = time.perf_counter()
         np.matmul(square, square)
         products.append(time.perf_counter() - begun)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kept = products[WARM_UP.value :]
     gflop = 2e-9 * SIDE**3
     heads = [
@@ -105,6 +106,7 @@ def cpu() -> str:
 
 
 def main(argv):
+    cli.writable(OUT.value)
     if LOG.value is None and len(argv) < 2:
         raise cli.UsageError("name one bundle or more: benchmarks.time_head bundle")
     if LOG.value is None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.deploy_results import where
+from sc_jax.errors import UsageError
 from sc_jax.evaluate.plots import COLOURS
 
 PICTURE = "trade.png"
@@ -100,6 +101,8 @@ def trade(paths: Sequence[str], out: Path) -> list[str]:
     """The section of docs/results.md, and its picture under `out`."""
     reports = [json.loads(Path(path).read_text()) for path in paths]
     found = [p for report in reports for p in points(report["rows"])]
+    if not found:
+        raise UsageError("no heads of --workdirs=SET/PAIR/SEED=FOLDER in the files")
     draw(found, out / PICTURE)
     lines = [
         "| set | pair | seeds | top-1 % | points | framed bytes | more bytes |"
@@ -115,12 +118,20 @@ def trade(paths: Sequence[str], out: Path) -> list[str]:
     return [
         "## What a cheaper head costs",
         "",
-        f"{where(reports[0])}. Trained students, float32 heads as exported, accuracy "
+        "Trained students, float32 heads as exported, accuracy "
         "and bytes over the whole test split, times of one core. Ratios, differences "
         "are to the set's first pair, seed by seed, within one run.",
         "",
-        *(f"    {report['command'].strip()}" for report in reports),
-        "",
+        *(
+            line
+            for report in reports
+            for line in (
+                f"{where(report)}.",
+                "",
+                f"    {report['command'].strip()}",
+                "",
+            )
+        ),
         *lines,
         "",
         f"![accuracy, bytes and milliseconds of heads]({PICTURE})",

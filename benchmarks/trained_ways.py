@@ -21,7 +21,7 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle, export, frame, segments, tails
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.package import package
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.runtime import Runner, latent_of
 from sc_jax.evaluate import report
 from sc_jax.evaluate.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
@@ -96,6 +96,8 @@ def heads(
         codec: Any = found.codec
         proof = found.manifest["facts"]["proof"]
         (tail,) = tails.tails(recipe.net, variables, {split.name: codec})
+        if len(found.segments) != 1:
+            raise cli.UsageError(f"{workdir}: a head of several exits is not timed yet")
         (model,) = found.segments.values()
         steps = {
             "head": on_device(Runner(model)),
@@ -121,7 +123,10 @@ def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
 
 
 def on_device(runner: Runner) -> Callable:
-    return lambda image: {k: v[0] for k, v in runner(image[None]).items()}
+    def run(image):
+        return {k: v[0] for k, v in latent_of(runner(image[None])).items()}
+
+    return run
 
 
 def framed(codec: codecs.Codec, payload: bytes) -> bytes:

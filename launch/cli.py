@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from absl import logging as absl_logging
 
-from sc_jax.errors import Diverged, Stopped, UsageError
+from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
 
 
 def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
@@ -43,7 +43,7 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             main(argv)
         except UsageError as error:
             fail(str(error), 2)
-        except Diverged as error:
+        except (Diverged, ExportError) as error:
             fail(str(error), 1)
         except Stopped as error:
             fail(str(error), 143)
@@ -86,6 +86,13 @@ def literal(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def writable(*files: str | None) -> None:
+    """Before long work: UsageError where a file's folder is missing."""
+    for file in files:
+        if file and not Path(file).absolute().parent.is_dir():
+            raise UsageError(f"{file}: make its folder first")
 
 
 def read(file: str) -> bytes:

@@ -67,7 +67,6 @@ def export_tail(workdir: Path, file: Path):
 
 def export_head(workdir: Path, out: Path):
     from sc_jax.deploy import package
-    from sc_jax.deploy.export import ExportError
 
     thresholds = THRESHOLDS.value
     try:
@@ -83,8 +82,6 @@ def export_head(workdir: Path, out: Path):
             calibration=CALIBRATION.value,
             max_drop_points=DROP.value, max_more_bytes=MORE.value,
         )  # fmt: skip
-    except ExportError as error:
-        cli.fail(str(error), 1)
     except ModuleNotFoundError as error:
         raise cli.UsageError(f"no {error.name}: pip install -e '.[export]'") from None
     facts = made.manifest["facts"]

@@ -12,6 +12,10 @@ class Diverged(RuntimeError):
     """The loss is no longer finite."""
 
 
+class ExportError(RuntimeError):
+    """A program that does not become a segment, by the operation that stopped it."""
+
+
 class Stopped(RuntimeError):
     """SIGTERM came; a checkpoint was written."""
 

@@ -141,7 +141,10 @@ def recipe_of(workdir: Path) -> Recipe:
 
 def teacher_of(workdir: Path) -> Path:
     """The folder of the teacher that `workdir` was trained with."""
-    return workdir / read_json(workdir / "recipe.json")["teacher"]
+    folder = read_json(workdir / "recipe.json")["teacher"]
+    if folder is None:
+        raise UsageError(f"{workdir}/recipe.json names no teacher's folder")
+    return workdir / folder
 
 
 def check_same_classes(recipe: Recipe, examples: Dataset) -> None:

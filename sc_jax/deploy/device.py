@@ -11,7 +11,7 @@ import numpy as np
 from sc_jax.codec import codecs
 from sc_jax.deploy import frame
 from sc_jax.deploy.bundle import Bundle
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.runtime import Runner, latent_of
 from sc_jax.errors import UsageError
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
@@ -57,6 +57,10 @@ class Device:
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
+        exits = sum(len(segment.exits) for segment in self._segments)
+        if exits != len(bundle.manifest["thresholds"]):
+            count = len(bundle.manifest["thresholds"])
+            raise UsageError(f"the bundle has {count} thresholds for {exits} exits")
         self._codec_id = codecs.IDS[codecs.kind(bundle.codec)]
 
     def infer(self, image: np.ndarray) -> Answer:
@@ -75,7 +79,7 @@ class Device:
         for segment in self._segments:
             outputs = segment(x)
             seconds["head"] = time.perf_counter() - begun
-            for name in [k for k in outputs if k.startswith("exit@")]:
+            for name in segment.exits:
                 logits = outputs.pop(name)[0]
                 best = Answer(int(logits.argmax()), name, 0, seconds)
                 if greatest_probability(logits) >= next(wanted):
@@ -108,8 +112,7 @@ class Device:
             outputs = segment(x)
             x = outputs.get("feature", x)
         head_s = time.perf_counter() - begun
-        outputs = {k: v for k, v in outputs.items() if not k.startswith("exit@")}
-        data, code_s = self._code(outputs)
+        data, code_s = self._code(latent_of(outputs))
         return data, {"head": head_s, "code": code_s}
 
     def _check(self, image: np.ndarray) -> None:

@@ -24,15 +24,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from sc_jax.errors import unknown
+from sc_jax.errors import ExportError, unknown
 
 DTYPES = ("float32", "float16", "int8_weights", "dynamic", "int8")
 LEGALISE = "builtin.module(vhlo-legalize-stablehlo,reconcile-unrealized-casts)"
 KEPT = ("tfl.", "arith.", "func.", "builtin.")
-
-
-class ExportError(RuntimeError):
-    """A program that does not become a segment, by the operation that stopped it."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,13 @@ def quantise(
 
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    names = qtyping.TFLOperationName
+    known = {n.value: n for n in names}
+    for op in float_ops:
+        if op not in known:
+            raise unknown("operation", op, sorted(known))
     if dtype == "float32":
         return model
-    names = qtyping.TFLOperationName
     rules = quantizer.Quantizer(bytearray(model))
     every: Any = {"regex": ".*", "operation_name": names.ALL_SUPPORTED}
     if dtype == "float16":
@@ -111,10 +111,7 @@ def quantise(
         rules.add_dynamic_config(**every, num_bits=8)
     else:
         rules.add_static_config(**every, activation_num_bits=8, weight_num_bits=8)
-    known = {n.value: n for n in names}
     for op in float_ops:
-        if op not in known:
-            raise unknown("operation", op, sorted(known))
         rules.update_quantization_recipe(".*", known[op], algorithm_key="no_quantize")
     for scope in float_scopes:
         rules.update_quantization_recipe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from sc_jax.deploy.export import ExportError
 from sc_jax.deploy.refit import refit
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
-from sc_jax.nets.net import FINAL, head, tail
+from sc_jax.nets.net import FINAL, Net, head, tail
 from sc_jax.nets.run import run
 
 BATCH = 64
@@ -44,7 +43,9 @@ class Proof:
 
     @property
     def drop_points(self) -> float:
-        return 100 * (self.top1_jax - self.top1)
+        """The greatest that the answer from the edge or a local exit loses."""
+        pairs = [(self.top1, self.top1_jax), *self.exits.values()]
+        return max(100 * (exact - own) for own, exact in pairs)
 
     @property
     def more_bytes(self) -> float:
@@ -77,6 +78,7 @@ def package(
         raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
     (split,) = recipe.net.splits
     codec = frozen[split.name]
+    thresholds = _checked(thresholds, head(recipe.net, split.after))
     seen = experiment.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
     images = np.asarray(seen.take(np.sort(some)).images)
@@ -84,17 +86,11 @@ def package(
         recipe.net, variables, codec, images,
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
-    exits = tuple(e.name for e in head(recipe.net, split.after).exits)
-    thresholds = (NEVER,) * len(exits) if thresholds is None else thresholds
-    if len(thresholds) != len(exits):
-        raise UsageError(
-            f"{len(thresholds)} thresholds for {len(exits)} exits of the head: "
-            f"{', '.join(exits) or 'none'}"
-        )
     run_all, refitted = runner(made), codec
     if dtype == "int8" and isinstance(codec, FactorizedCodec):
-        symbols = [each["symbols"][:n] for each, _, n in _outputs(run_all, seen)]
-        refitted = refit(codec, np.concatenate(symbols))
+        batches = pipeline.evaluation_batches(seen, BATCH)
+        symbols = (run_all(np.asarray(x))["symbols"][:n] for x, _, n in batches)
+        refitted = refit(codec, symbols)
     test = experiment.dataset_of(recipe, "test")
     proof = prove(recipe, variables, codec, refitted, run_all, test)
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
@@ -182,10 +178,21 @@ def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
     )
 
 
-def _outputs(run_all: Callable, dataset: Dataset):
-    """(outputs of BATCH images, labels, how many are not padding), in order."""
-    for images, labels, count in pipeline.evaluation_batches(dataset, BATCH):
-        yield run_all(np.asarray(images)), labels, count
+def _checked(thresholds: tuple[float, ...] | None, before: Net) -> tuple[float, ...]:
+    """One finite number for each exit of the head; UsageError."""
+    exits = [e.name for e in before.exits]
+    if thresholds is None:
+        return (NEVER,) * len(exits)
+    if len(thresholds) != len(exits):
+        raise UsageError(
+            f"{len(thresholds)} thresholds for {len(exits)} exits of the head: "
+            f"{', '.join(exits) or 'none'}"
+        )
+    if not np.isfinite(thresholds).all():
+        raise UsageError(
+            f"thresholds are numbers in 0..1, or 2 for never: {thresholds}"
+        )
+    return thresholds
 
 
 def model_id(name: str, workdir: Path, codec: codecs.Codec) -> str:

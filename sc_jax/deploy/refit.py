@@ -1,30 +1,37 @@
 """Entropy tables of the symbols that a quantised head really gives."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from sc_jax.codec import tables
 from sc_jax.codec.codecs import FactorizedCodec
 
 KEEP = 0.01  # share of the old table in a refitted one: no symbol becomes an escape
+REACH = 1024  # symbols beyond a row's own that may join it; farther ones escape
 
 
-def refit(codec: FactorizedCodec, symbols: np.ndarray) -> FactorizedCodec:
-    """The codec with tables of the symbols int32[N, ..., C] that a head really gives.
+def refit(codec: FactorizedCodec, symbols: Iterable[np.ndarray]) -> FactorizedCodec:
+    """The codec with tables of what a head really gives, batches of int32[N, ..., C].
 
     Each channel's counts are mixed with a hundredth of its old table, so that what was
     possible stays cheap enough.
     """
-    rows, offsets, tails = [], [], []
-    for channel in range(symbols.shape[-1]):
-        seen, counts = np.unique(symbols[..., channel], return_counts=True)
-        low, old, escape = codec.tables.pmf(channel)
-        first = min(low, int(seen[0]))
-        size = max(low + len(old), int(seen[-1]) + 1) - first
-        p = np.zeros(size)
-        p[low - first : low - first + len(old)] += KEEP * old
-        p[seen - first] += (1 - KEEP) * counts / counts.sum()
-        rows.append(p)
-        offsets.append(first)
-        tails.append(KEEP * escape)
-    made = tables.from_pmf(rows, np.array(offsets), np.array(tails))
+    old = [codec.tables.pmf(row) for row in range(codec.shape[-1])]
+    counts = [np.zeros(len(p) + 2 * REACH + 1) for _, p, _ in old]
+    for batch in symbols:
+        for channel, (low, _, _) in enumerate(old):
+            width = len(counts[channel]) - 1
+            places = batch[..., channel].ravel().astype(np.int64) - (low - REACH)
+            places[(places < 0) | (places >= width)] = width  # the last: escapes
+            counts[channel] += np.bincount(places, minlength=width + 1)
+    rows, tails = [], []
+    for (_, p, escape), seen in zip(old, counts):
+        share = (1 - KEEP) * seen / seen.sum()
+        row = share[:-1]
+        row[REACH : REACH + len(p)] += KEEP * p
+        rows.append(row)
+        tails.append(KEEP * escape + share[-1])
+    offsets = np.array([low - REACH for low, _, _ in old])
+    made = tables.from_pmf(rows, offsets, np.array(tails))
     return FactorizedCodec(codec.shape, made, codec.medians)

@@ -2,12 +2,15 @@
 
 import numpy as np
 
+EXIT = "exit@"  # what names of outputs that are exits begin with
+
 
 class Runner:
     """Calls one segment: array [B, ...] -> outputs by name.
 
-    threads: of the interpreter. Where a quantised segment takes or gives a feature in
-    int8, it is scaled from and to float32 here; symbols are integers and stay so.
+    threads: of the interpreter. `exits`: names of the outputs that are exits. Where a
+    quantised segment takes or gives a feature in int8, it is scaled from and to float32
+    here; symbols are integers and stay so.
     """
 
     def __init__(self, model: bytes, threads: int = 1):
@@ -18,6 +21,8 @@ class Runner:
         (self.name,) = signatures
         (self.input,) = signatures[self.name]["inputs"]
         self._run = self._interpreter.get_signature_runner(self.name)
+        outputs = signatures[self.name]["outputs"]
+        self.exits = tuple(name for name in outputs if name.startswith(EXIT))
         self._taken = self._run.get_input_details()[self.input]
         self._given = {
             name: detail
@@ -40,6 +45,11 @@ class Runner:
         """Parts of the graph that a delegate took over; more than one costs copies."""
         ops = self._interpreter._get_ops_details()
         return sum(op["op_name"] == "DELEGATE" for op in ops)
+
+
+def latent_of(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs that a codec packs: all but those of exits."""
+    return {k: v for k, v in outputs.items() if not k.startswith(EXIT)}
 
 
 def _scaled(detail: dict) -> bool:

@@ -20,6 +20,7 @@ from sc_jax.nets.convolution import plain
 from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
 from sc_jax.nets.run import Variables, run
 
+ANALYSIS = "analysis"  # scope of what makes symbols of a latent
 CLOSE = 1e-4  # of a half: there float32 of two runtimes may round either way
 
 
@@ -87,7 +88,8 @@ def program(
         found = {e.name: out.predictions[e.name] for e in part.exits}
         z = out.features[part.names[-1]]
         if codec is not None:
-            return found | analyse(codec, z)
+            with jax.named_scope(ANALYSIS):
+                return found | analyse(codec, z)
         return found | {end(net, part): z}
 
     return outputs
@@ -136,8 +138,17 @@ def segment(
     operations.check(model)
     calibration = ({signature.inputs[0]: each[None]} for each in examples)
     scopes = _scopes(part, float_stages, signature.outputs)
+    if isinstance(codec, AffineCodec):  # its scale must not be cut at the calibrated
+        scopes = (*scopes, rf"[/;]{ANALYSIS}/", "segment_(scale|zero|symbols)_output")
     model = export.quantise(model, dtype, signature, calibration, float_ops, scopes)
-    found = compare(model, part, variables, codec, examples)
+    try:
+        found = compare(model, part, variables, codec, examples)
+    except (RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
+        raise ExportError(
+            f"LiteRT cannot run the {dtype} segment{kept}: {line}"
+        ) from None
     if dtype == "float32" and found.different > found.ties:
         raise ExportError(
             f"{found.different - found.ties} of {found.symbols} numbers differ from "
@@ -200,9 +211,12 @@ def compare(
 
 def _real(got: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """|difference| where it is more than float32's own, and no ties."""
-    distance = np.abs(got - exact)
-    near = distance <= CLOSE * np.maximum(1, np.abs(exact))
-    return np.where(near, 0, distance), np.zeros(exact.shape, bool)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        distance = np.abs(got - exact)
+        near = np.isfinite(exact) & (distance <= CLOSE * np.maximum(1, np.abs(exact)))
+    near |= got == exact
+    distance = np.where(near, 0, np.nan_to_num(distance, nan=np.inf))
+    return distance, np.zeros(exact.shape, bool)
 
 
 def _distance(
@@ -216,7 +230,13 @@ def _distance(
     if isinstance(codec, FactorizedCodec):
         exact, ours = z - codec.medians, np.moveaxis(codec.symbols(z), 0, -1)
     else:
-        ours, _, scale = codec.quantise(z)
+        ours, zero, scale = codec.quantise(z)
         exact = z / scale
-    tie = np.abs(exact - np.floor(exact) - 0.5) < CLOSE
-    return np.abs(outputs["symbols"].astype(np.int64) - ours), tie
+        beside = np.stack([outputs["zero"].item(), outputs["scale"].item() / scale])
+        beside, _ = _real(beside, np.array([zero, 1.0]).reshape(beside.shape))
+    distance = np.abs(outputs["symbols"].astype(np.int64) - ours)
+    tie = (np.abs(exact - np.floor(exact) - 0.5) < CLOSE) & (distance == 1)
+    if isinstance(codec, AffineCodec):
+        distance = np.append(distance, beside)
+        tie = np.append(tie, np.zeros(beside.size, bool))
+    return distance, tie

@@ -39,17 +39,6 @@ class Term:
         return self.name or type(self.loss).__name__
 
 
-@dataclass(frozen=True)
-class Ramp:
-    """A schedule that rises from 0 to `value` over the first `steps`, then stays."""
-
-    value: float
-    steps: int
-
-    def __call__(self, step: Any) -> jax.Array:
-        return self.value * jnp.minimum(step / max(self.steps, 1), 1.0)
-
-
 def total(
     terms: tuple[Term, ...], context: Context, step: Any, reduction: Reduction
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -24,7 +24,7 @@ def load(backbone: str, net: Net, like: Variables, file: str | Path) -> Variable
     net: classifier_net(backbone, ...); its normalisation must be the checkpoint's.
     UsageError where a tensor is missing or of another shape (another net or K).
     """
-    arrays = torch_file.read(file)
+    arrays, taken = torch_file.read(file), set()
     params = {name: _copy(part) for name, part in like.params.items()}
     state = {name: _copy(part) for name, part in like.state.items()}
     for stage in net.stages:
@@ -38,7 +38,14 @@ def load(backbone: str, net: Net, like: Variables, file: str | Path) -> Variable
                     node = node[key]
                 if leaf in node:
                     node[leaf] = _take(arrays, f"{theirs}.{name}", node[leaf], file)
+                    taken.add(f"{theirs}.{name}")
+    left = sorted(n for n in arrays if n not in taken and not n.endswith(COUNTERS))
+    if left:
+        raise UsageError(f"{file} has {left[0]} too: it is of another network")
     return Variables(params, state)
+
+
+COUNTERS = "num_batches_tracked"  # beside every batch norm; nothing here reads it
 
 
 # Layer kind -> our leaf -> (their leaf, which tree it is in).

@@ -5,6 +5,7 @@ Reads both forms of torch.save: the zip of today and the plain stream of before 
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import zipfile
@@ -66,8 +67,6 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     file = Path(path).expanduser()
     try:
         found, data = _zipped(file) if zipfile.is_zipfile(file) else _stream(file)
-        if "state_dict" in found and isinstance(found["state_dict"], dict):
-            found = found["state_dict"]
         tensors = {k: v for k, v in found.items() if isinstance(v, _Tensor)}
         return {name: _array(each, data) for name, each in tensors.items()}
     except FileNotFoundError:
@@ -81,9 +80,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 def _zipped(file: Path) -> tuple[dict, dict[str, bytes]]:
     with zipfile.ZipFile(file) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+        name = next((n for n in archive.namelist() if n.endswith("data.pkl")), None)
+        if name is None:
+            raise ValueError("a zip without data.pkl")
         root = name.removesuffix("data.pkl") + "data/"
-        found = _Unpickler(archive.open(name)).load()
+        found = _state(_Unpickler(archive.open(name)).load())
         stored = [n for n in archive.namelist() if n.startswith(root)]
         return found, {n.removeprefix(root): archive.read(n) for n in stored}
 
@@ -93,7 +94,7 @@ def _stream(file: Path) -> tuple[dict, dict[str, bytes]]:
     with file.open("rb") as source:
         for _ in range(3):
             _Unpickler(source).load()
-        found = _Unpickler(source).load()
+        found = _state(_Unpickler(source).load())
         keys = _Unpickler(source).load()
         kinds = {v.storage[1]: v.storage[0] for v in found.values()
                  if isinstance(v, _Tensor)}  # fmt: skip
@@ -104,15 +105,22 @@ def _stream(file: Path) -> tuple[dict, dict[str, bytes]]:
     return found, data
 
 
+def _state(found: Any) -> dict:
+    """The state dict itself, or the one inside a training checkpoint."""
+    inside = found.get("state_dict", found)
+    return inside if isinstance(inside, dict) else found
+
+
 def _array(tensor: _Tensor, data: dict[str, bytes]) -> np.ndarray:
     """A copy, after checking that the view lies within its storage."""
     kind, key, count = tensor.storage
     stored = np.frombuffer(data[key], TYPES[kind])
     reach = [s * (n - 1) for n, s in zip(tensor.shape, tensor.strides)]
     last = tensor.offset + sum(reach)
-    if min((tensor.offset, *tensor.strides, *tensor.shape)) < 0 or (
-        0 not in tensor.shape and last >= len(stored)
-    ):
+    inside = 0 in tensor.shape or (
+        last < len(stored) and math.prod(tensor.shape) <= len(stored)
+    )
+    if min((tensor.offset, *tensor.strides, *tensor.shape)) < 0 or not inside:
         raise ValueError(f"a tensor reaches past its storage of {count}")
     strides = [s * stored.itemsize for s in tensor.strides]
     view = np.lib.stride_tricks.as_strided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
@@ -10,7 +11,7 @@ import flax.linen as nn
 from sc_jax.config import Recipe
 from sc_jax.data import pipeline, sources
 from sc_jax.data.pipeline import Data
-from sc_jax.errors import unknown
+from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.backbones import backbone, classifier_net
@@ -56,6 +57,8 @@ class Shared(TypedDict, total=False):
 
 def steps(data: Data, epochs: float) -> int:
     """Training steps of `epochs` passes, at least one."""
+    if not 0 <= epochs < math.inf:
+        raise UsageError(f"epochs are 0 or more, not {epochs}")
     return max(1, round(epochs * facts(data).examples / data.batch_size))
 
 

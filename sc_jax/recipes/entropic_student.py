@@ -10,8 +10,7 @@ in BETAS for ResNet-50 on ImageNet, Adam x0.1 at half and four fifths
 (--set=phases.stage1.optimiser.schedule=step), and stage 2 is SGD 1e-3. The defaults are
 for minutes on small images: means over each feature, so that the small late ones count
 as much as the large first one, a beta to that scale, a higher rate, Adam on a cosine in
-both stages, and the pair's small form (nets/fp.py). A stage of 0 epochs is left out;
-beta rises from 0 over the share `beta_ramp` of stage 1, for latents of many symbols.
+both stages, and the pair's small form (nets/fp.py). A stage of 0 epochs is left out.
 Expected: within a point of its teacher at a third of the bytes of WebP
 (docs/results.md).
 """
@@ -23,7 +22,7 @@ from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
-from sc_jax.losses.terms import Ramp, Reduction, Term
+from sc_jax.losses.terms import Reduction, Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -43,20 +42,17 @@ def entropic_student(
     stage1_rate: float = 3e-3,
     stage2_rate: float = 1e-3,
     over: Reduction = "mean",
-    beta_ramp: float = 0.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = common.student(teacher, pair, channels, FactorizedPrior())
-    steps = common.steps(teacher.data, stage1_epochs)
-    weight = Ramp(beta, round(beta_ramp * steps)) if beta_ramp else beta
     stage1 = Phase(
         "stage1",
-        steps,
+        common.steps(teacher.data, stage1_epochs),
         (
             *common.hints(teacher, over=over),
-            Term(Rate(), weight=weight, name="bits"),
+            Term(Rate(), weight=beta, name="bits"),
         ),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", stage1_rate, "cosine"),

@@ -49,3 +49,15 @@ def test_sections_that_were_not_measured_again_stay():
     assert "\n3\n" in made and "\n2\n" not in made and "old words" not in made
     assert make_results.merged(made, page) == made
     assert make_results.INTRODUCTION in make_results.merged("", page)
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("    python -m a --x=/home/u/runs/b,~/me/c --y=l=../../me/d e/f",
+         "    python -m a --x=b,c --y=l=d e/f"),
+        ("see https://example.org/a/b and /home/u/x", None),
+    ],
+)  # fmt: skip
+def test_commands_lose_their_folders_and_other_lines_stay(line, kept):
+    assert make_results.anonymous(line) == (kept or line)

@@ -1,6 +1,7 @@
 """Heads as .tflite: the same symbols as JAX, and refusals that name the operation."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ def test_heads_of_every_latent_codec_hand_over_what_it_packs(
     recipe, variables, cut, _ = student
     net = replace(recipe.net, splits=(SplitPoint(cut, compressor),))
     shape = jax.eval_shape(lambda: run(head(net, cut), variables, images)[0])
-    codec = freeze(compressor, {}, shape.features[cut].shape[1:])
+    codec: Any = freeze(compressor, {}, shape.features[cut].shape[1:])
     found = segments.head_segment(net, variables, cut, codec, images)
     assert found.parity.different <= found.parity.ties
     outputs = Runner(found.model)(images[:4])

@@ -1,6 +1,7 @@
 """Stretches, exits and stages in float: what a device runs beyond one plain head."""
 
 from dataclasses import replace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,17 +11,21 @@ import pytest
 
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
+from ai_edge_litert.interpreter import Interpreter
+
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.simple import Affine, Raw
 from sc_jax.deploy import bundle, export, operations, segments
 from sc_jax.deploy.bundle import NEVER
 from sc_jax.deploy.chain import chain, runner
-from sc_jax.deploy.device import NOWHERE, Device, ServerLost, greatest_probability
+from sc_jax.deploy.device import Device, ServerLost, greatest_probability
 from sc_jax.deploy.export import ExportError
 from sc_jax.deploy.operations import OPERATIONS
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.runtime import Runner, latent_of
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones import classifier_net
 from sc_jax.nets.blocks import Classifier
-from sc_jax.nets.net import INPUT, Exit, Net, Stage, head, tail
+from sc_jax.nets.net import INPUT, Exit, Net, Stage, cut_at, head, tail
 from sc_jax.nets.run import Variables, init, run
 
 
@@ -122,7 +127,6 @@ def test_a_lost_server_leaves_the_best_local_answer(installed, images, tmp_path)
     assert Device(made, lambda *_: 7).infer(images[0]).exit == "edge"
     data, seconds = Device(made).encode(images[0])
     assert len(data) == answer.sent_bytes and set(seconds) == {"head", "code"}
-    assert late.exit != NOWHERE
 
 
 def test_greatest_probability_is_that_of_the_softmax():
@@ -186,8 +190,6 @@ def test_a_stage_kept_in_float_is_in_float(nets, images):
         made = segments.segment(
             net, variables, x, stop="layer2", dtype="int8", float_stages=kept
         )
-        from ai_edge_litert.interpreter import Interpreter
-
         details = Interpreter(model_content=made.model).get_tensor_details()
         return made, {d["name"] for d in details if d["dtype"] == np.int8}
 
@@ -219,6 +221,92 @@ def test_an_int8_feature_goes_in_and_out_as_float(nets, images):
     logits = jax.jit(lambda v, z: run(after, v, z)[0].predictions["final"])
     got, wanted = Runner(rest.model)(feature)["final"], logits(variables, exact)
     assert np.abs(got - wanted).mean() < 0.1 * np.abs(wanted).max()
+
+
+def test_an_exit_that_reads_the_one_before_is_not_cut_silently(nets, images):
+    class Deeper(nn.Module):
+        @nn.compact
+        def __call__(self, x, previous, *, train):
+            own = Classifier(10)(x.mean((1, 2)), train=train)
+            return own if previous is None else own + previous
+
+    net, _, x = nets("cnn", 28, 1, images)
+    exits = (Exit("stem", Deeper()), Exit("layer1", Deeper()))
+    net = cut_at(Net(net.stages, exits), "layer1", Raw())
+    variables = init(net, jax.random.key(0), x[:1])
+    codec = freeze_all(net, variables, x[:1])["split@layer1"]
+    with pytest.raises(ExportError, match="exit@layer1 reads the exit before"):
+        chain(net, variables, codec, x)
+
+
+def test_an_int8_chain_keeps_a_stage_of_one_segment_in_float(nets, images):
+    """Each segment is asked only for the stages that it holds."""
+    net, _, x = nets("cnn", 28, 1, images)
+    exits = (Exit("stem", Pool()), Exit("layer1", Pool()))
+    net = cut_at(Net(net.stages, exits), "layer1", Raw())
+    variables = init(net, jax.random.key(0), x[:1])
+    codec = freeze_all(net, variables, x[:1])["split@layer1"]
+    made = chain(net, variables, codec, x, dtype="int8", float_stages=("normalise",))
+    outputs = runner(made)(x)
+    exact = jax.jit(lambda v, x: run(head(net, "layer1"), v, x)[0])(variables, x)
+    for name in ("exit@stem", "exit@layer1"):
+        value = exact.predictions[name]
+        assert np.abs(outputs[name] - value).mean() < 0.1 * np.abs(value).max()
+    assert len(latent_of(outputs)) == 1
+    with pytest.raises(UsageError, match="unknown part"):
+        chain(net, variables, codec, x, dtype="int8", float_stages=("nothing",))
+
+
+def test_an_int8_affine_head_reckons_its_scale_in_float(nets, images):
+    """Of the latent as it is: not rounded to, nor cut at, a calibrated range."""
+    net, variables, x = nets("cnn", 28, 1, images)
+    net = cut_at(net, "layer1", Affine(8))
+    variables = over(Variables({"split@layer1": {}}, {"split@layer1": {}}), variables)
+    codec: Any = freeze_all(net, variables, x[:1])["split@layer1"]
+    made = segments.segment(net, variables, x, stop="layer1", codec=codec, dtype="int8")
+    details = Interpreter(model_content=made.model).get_signature_runner("segment")
+    types = {k: d["dtype"] for k, d in details.get_output_details().items()}
+    assert types == {"symbols": np.int32, "zero": np.int32, "scale": np.float32}
+    assert "QUANTIZE" in export.operations(made.model)
+    outputs = Runner(made.model)(x)
+    row = {name: value[0] for name, value in outputs.items()}
+    exact = run(head(net, "layer1"), variables, x[:1])[0].features["layer1"][0]
+    decoded = codec.decode(codec.pack(**row))
+    assert np.abs(decoded - exact).mean() < 0.02 * np.abs(exact).max()
+
+
+def test_numbers_that_are_none_and_far_symbols_are_differences(student):
+    nothing = np.array([np.nan, 1.0, np.inf]), np.array([0.5, 1.0, 3.0])
+    for got, exact in (nothing, nothing[::-1]):
+        assert (segments._real(got, exact)[0] > 0).tolist() == [True, False, True]
+    codec = student[3]
+    z = np.full(codec.shape, 0.50001, np.float32) + codec.medians
+    symbols = np.moveaxis(codec.symbols(z), 0, -1) + 1
+    near, far = (
+        segments._distance(codec, z, {"symbols": s}) for s in (symbols, symbols + 300)
+    )
+    assert near[1].any() and not far[1].any() and (far[0] > 0).all()
+
+
+def test_thresholds_are_checked_before_anything_is_converted(branchy):
+    from sc_jax.deploy.package import _checked
+
+    before = head(branchy[0], "encoder")
+    assert _checked(None, before) == (NEVER,) and _checked((0.5,), before) == (0.5,)
+    for wrong in ((), (0.1, 0.2), (float("nan"),), (float("inf"),)):
+        with pytest.raises(UsageError, match="threshold"):
+            _checked(wrong, before)
+
+
+def test_a_bundle_of_too_few_thresholds_is_refused(branchy, images, tmp_path):
+    net, variables, codec = branchy
+    models = {k: s.model for k, s in chain(net, variables, codec, images[:4]).items()}
+    made = bundle.write(
+        tmp_path / "b", models, codec, model="m", split=0, labels=(),
+        facts={"input": [28, 28, 1]},
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="0 thresholds for 1 exits"):
+        Device(made)
 
 
 def test_an_operation_outside_the_list_is_refused_by_name(nets, images):

@@ -9,7 +9,7 @@ from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import Hint, KnowledgeDistillation, Reconstruction
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import CrossEntropy
-from sc_jax.losses.terms import Context, Ramp, Term, total
+from sc_jax.losses.terms import Context, Term, total
 from sc_jax.nets.run import Outputs
 
 RNG = np.random.default_rng(0)
@@ -152,9 +152,3 @@ def test_only_total_reduces():
     mean, values = total(terms, context(), 3, "mean")
     assert float(mean) == pytest.approx(float(loss) / B)
     assert float(values["Rate"]) == pytest.approx(bits / B)
-
-
-def test_a_ramp_rises_to_its_value_and_stays():
-    ramp = Ramp(2.0, 10)
-    values = [float(ramp(step)) for step in (0, 5, 10, 1000)]
-    assert values == [0.0, 1.0, 2.0, 2.0] and float(Ramp(3.0, 0)(1)) == 3.0

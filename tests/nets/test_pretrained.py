@@ -64,18 +64,21 @@ def dumped(value) -> bytes:
     return out.getvalue()
 
 
-def save(path, arrays: dict, form: str) -> None:
+def save(path, arrays: dict, form: str, inside: str | None = None) -> None:
     stored = OrderedDict(
         (k, Stored(v, str(i))) for i, (k, v) in enumerate(arrays.items())
     )
+    whole = {inside: stored} if inside else stored
     if form == "zip":
         with zipfile.ZipFile(path, "w") as file:
-            file.writestr("net/data.pkl", dumped(stored))
+            file.writestr("net/data.pkl", dumped(whole))
             for each in stored.values():
                 file.writestr(f"net/data/{each.key}", each.array.tobytes())
         return
     head = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
-    data = b"".join(pickle.dumps(part, 2) for part in head) + dumped(stored)
+    data = b"".join(pickle.dumps(part, 2) for part in head) + dumped(
+        {inside: stored} if inside else stored
+    )
     data += pickle.dumps([each.key for each in stored.values()], 2)
     for each in stored.values():
         data += struct.pack("<q", each.array.size) + each.array.tobytes()
@@ -84,7 +87,7 @@ def save(path, arrays: dict, form: str) -> None:
 
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
-    "a.bias": np.float32([1, -1]),
+    "a.bias": np.array([1, -1], np.float32),
 }
 
 
@@ -98,6 +101,12 @@ def test_both_forms_of_checkpoint_are_read(torch_like, tmp_path, form):
 
 
 @pytest.mark.parametrize("form", ["zip", "stream"])
+def test_a_training_checkpoint_holds_its_state_dict(torch_like, tmp_path, form):
+    save(tmp_path / "net.pth", ARRAYS, form, inside="state_dict")
+    assert list(torch_file.read(tmp_path / "net.pth")) == list(ARRAYS)
+
+
+@pytest.mark.parametrize("form", ["zip", "stream"])
 def test_a_damaged_checkpoint_is_one_line(torch_like, tmp_path, form):
     save(tmp_path / "net.pth", ARRAYS, form)
     data = (tmp_path / "net.pth").read_bytes()
@@ -106,6 +115,10 @@ def test_a_damaged_checkpoint_is_one_line(torch_like, tmp_path, form):
         with pytest.raises(UsageError) as caught:
             torch_file.read(tmp_path / "cut.pth")
         assert "\n" not in str(caught.value)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
+        file.writestr("a.txt", "a")
+    with pytest.raises(UsageError, match=r"without data\.pkl"):
+        torch_file.read(tmp_path / "photos.zip")
     with pytest.raises(UsageError, match="no checkpoint"):
         torch_file.read(tmp_path / "absent.pth")
 
@@ -122,7 +135,8 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
 
 
 def test_a_view_past_its_storage_is_refused():
-    for shape, strides, offset in (((5,), (1,), 0), ((2,), (3,), 2), ((2,), (-1,), 1)):
+    wrong = (((5,), (1,), 0), ((2,), (3,), 2), ((2,), (-1,), 1), ((9**9,), (0,), 0))
+    for shape, strides, offset in wrong:
         view = torch_file._tensor(("FloatStorage", "0", 4), offset, shape, strides)
         with pytest.raises(ValueError, match="past its storage"):
             torch_file._array(view, {"0": bytes(16)})
@@ -195,6 +209,10 @@ def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
     arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     with pytest.raises(UsageError, match=r"classifier\.1\.weight"):
+        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+    net, arrays["more"] = classifier_net("mobilenetv2", 1000), np.zeros(1, np.float32)
+    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
+    with pytest.raises(UsageError, match="has more too"):
         pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
     del arrays["features.0.0.weight"]
     with pytest.raises(UsageError, match="another network"):
