@@ -1,0 +1,199 @@
+"""What every exit answered on a recorded set: each policy is then judged offline."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One run of a net with all its exits over one split of a data set.
+
+    The last exit is the whole network. cost: what an answer at exit e takes in all,
+    heads asked on the way included; MACs of one example, or the unit in which budgets
+    will be given.
+    """
+
+    predictions: np.ndarray  # f32[E, N, K], logits
+    labels: np.ndarray  # i32[N]
+    cost: np.ndarray  # f64[E], never falling
+    net: str  # whose it is: recipe, setting, seed and step, as the caller names it
+    exits: tuple[str, ...]  # [E], as Outputs.predictions names them; the last "final"
+    split: str  # "train", "validation", "test": solvers refuse the last
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "predictions", _as(self.predictions, np.float32))
+        object.__setattr__(self, "labels", _as(self.labels, np.int32))
+        object.__setattr__(self, "cost", _as(self.cost, np.float64))
+        object.__setattr__(self, "exits", tuple(self.exits))
+        shape, problem = self.predictions.shape, ""
+        if len(shape) != 3 or 0 in shape or shape[2] < 2:
+            problem = f"predictions of exits, examples, 2 or more classes, not {shape}"
+        elif self.labels.shape != shape[1:2]:
+            problem = f"{self.labels.size} labels for {shape[1]} examples"
+        elif self.cost.shape != shape[:1] or len(self.exits) != shape[0]:
+            given = f"{self.cost.size} costs and {len(self.exits)} names"
+            problem = f"{given} for {shape[0]} exits"
+        elif len(set(self.exits)) != len(self.exits):
+            problem = f"two exits have one name: {', '.join(self.exits)}"
+        elif not (self.labels.min() >= 0 and self.labels.max() < shape[2]):
+            problem = f"labels are 0..{shape[2] - 1}, one is not"
+        elif not np.isfinite(self.cost).all() or (np.diff(self.cost) < 0).any():
+            problem = f"costs never fall from exit to exit: {self.cost.tolist()}"
+        elif not (self.cost[0] >= 0 and self.cost[-1] > 0):
+            problem = f"costs are 0 or more, the last above: {self.cost.tolist()}"
+        elif not np.isfinite(self.predictions).all():
+            e, n, _ = np.argwhere(~np.isfinite(self.predictions))[0]
+            problem = f"exit {self.exits[e]!r}, example {n}: logits NaN or infinite"
+        elif not self.split:
+            problem = "the split has no name"
+        if problem:
+            raise UsageError(f"trace: {problem}")
+
+
+def save(trace: Trace, path: str | Path) -> None:
+    """Writes the trace as .npz, in one step."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    fields = {f.name: getattr(trace, f.name) for f in dataclasses.fields(trace)}
+    try:
+        with draft.open("wb") as file:
+            np.savez_compressed(file, **fields)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: str | Path, net: str | None = None) -> Trace:
+    """The trace of a file; refused where it is of another net than the `net` given."""
+    if not Path(path).is_file():
+        raise UsageError(f"no trace at {str(path)!r}")
+    names = {f.name for f in dataclasses.fields(Trace)}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            fields = {name: file[name] for name in names}
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{str(path)!r} holds no trace: {error}") from None
+    fields |= {"net": str(fields["net"]), "split": str(fields["split"])}
+    trace = Trace(**{**fields, "exits": tuple(map(str, fields["exits"]))})
+    if net is not None:
+        of_net(trace, net)
+    return trace
+
+
+def of_net(trace: Trace, net: str, exits: Sequence[str] | None = None) -> Trace:
+    """The trace itself; UsageError where it was recorded from another net."""
+    if trace.net != net:
+        raise UsageError(f"the trace is of net {trace.net!r}, not of {net!r}")
+    if exits is not None and tuple(exits) != trace.exits:
+        known, asked = ", ".join(trace.exits), ", ".join(exits)
+        raise UsageError(f"the trace is of a net with exits {known}, not {asked}")
+    return trace
+
+
+def for_fitting(trace: Trace) -> Trace:
+    """The trace itself; UsageError where it is of the test split."""
+    if trace.split == "test":
+        raise UsageError(
+            "nothing is fitted on the test split: record a trace of a validation split"
+        )
+    return trace
+
+
+def subset(trace: Trace, index: np.ndarray) -> Trace:
+    """The examples of `index` (whole numbers or a mask), same split."""
+    predictions, labels = trace.predictions[:, index], trace.labels[index]
+    return dataclasses.replace(trace, predictions=predictions, labels=labels)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy gives on a split, heads asked on the way counted in the cost."""
+
+    split: str
+    examples: int
+    accuracy: float  # share in 0..1
+    mean_cost: float  # in the trace's unit
+    cost_share: float  # of the whole network's
+    exit_shares: tuple[float, ...]  # [E], sum 1
+    recalls: tuple[float | None, ...]  # [K]; None: the split has no such class
+
+
+def outcome(trace: Trace, taken: np.ndarray) -> Outcome:
+    """Accuracy, mean cost, use of the exits and recalls when `taken` i32[N] answer."""
+    exits, examples, classes = trace.predictions.shape
+    if taken.shape != (examples,) or not ((taken >= 0) & (taken < exits)).all():
+        raise UsageError(f"exits taken are {examples} numbers in 0..{exits - 1}")
+    answers = trace.predictions[taken, np.arange(examples)].argmax(-1)
+    right = answers == trace.labels
+    of_class = np.bincount(trace.labels, minlength=classes)
+    found = np.bincount(trace.labels[right], minlength=classes)
+    mean_cost = float(trace.cost[taken].mean())
+    return Outcome(
+        split=trace.split,
+        examples=examples,
+        accuracy=float(right.mean()),
+        mean_cost=mean_cost,
+        cost_share=mean_cost / float(trace.cost[-1]),
+        exit_shares=tuple((np.bincount(taken, minlength=exits) / examples).tolist()),
+        recalls=tuple(f / n if n else None for f, n in zip(found.tolist(), of_class)),
+    )
+
+
+def temperatures(
+    trace: Trace, low: float = 0.01, high: float = 100.0
+) -> tuple[float, ...]:
+    """The temperature of each exit that is likeliest on the trace, within low..high.
+
+    Guo et al. (2017): minimises mean log(sum_k exp(z_k / T)) - z_y / T. Convex in
+    1 / T: Newton, by bisection where a step leaves the bracket. An exit that is always
+    right goes to `low`, one that is no better than chance to `high`.
+    """
+    for_fitting(trace)
+    return tuple(_temperature(z, trace.labels, low, high) for z in trace.predictions)
+
+
+def _temperature(z: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
+    z = z.astype(np.float64)
+    z -= z.max(-1, keepdims=True)
+    own = z[np.arange(len(z)), labels]
+
+    def slopes(beta: float) -> tuple[float, float]:
+        p = np.exp(beta * z)
+        p /= p.sum(-1, keepdims=True)
+        mean = (p * z).sum(-1)
+        curves = (p * z * z).sum(-1) - mean**2
+        return float((mean - own).mean()), float(curves.mean())
+
+    left, right = 1 / high, 1 / low
+    if slopes(left)[0] >= 0:
+        return high
+    if slopes(right)[0] <= 0:
+        return low
+    beta = (left * right) ** 0.5
+    for _ in range(60):
+        slope, curve = slopes(beta)
+        left, right = (beta, right) if slope < 0 else (left, beta)
+        step = beta - slope / curve if curve > 0 else left
+        new = step if left < step < right else (left * right) ** 0.5
+        if abs(new - beta) <= 1e-10 * beta:
+            break
+        beta = new
+    return 1 / beta
+
+
+def _as(value: object, dtype: type) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"trace: {error}") from None
