@@ -13,6 +13,7 @@ ROOT = Path(sc_jax.__file__).parent
 LAYERS = {
     "errors": 0,
     "codec": 1,
+    "exits": 1,
     "plan": 1,
     "deploy": 2,
     "nets": 3,
@@ -24,6 +25,10 @@ LAYERS = {
     "evaluate": 7,
     "train": 8,
     "recipes": 8,
+    "exits/failure": 8,  # of traces: the rest of exits knows arrays only
+    "exits/gaps": 8,
+    "exits/thresholds": 8,
+    "exits/risk": 8,
     "experiment": 9,
     "deploy/tails": 10,  # of runs: the rest of deploy knows files only
     "deploy/models": 10,
@@ -55,6 +60,13 @@ def test_the_binaries_of_device_and_server_load_no_training():
     assert not loaded_by("launch.device") & (heavy | {"jax", "jaxlib"})
     served = loaded_by("launch.serve", "sc_jax.deploy.edge", "sc_jax.deploy.models")
     assert "jax" in served and not served & heavy
+
+
+def test_exits_load_no_framework():
+    names = loaded_by("sc_jax.exits.policies", "sc_jax.exits.failure")
+    names |= loaded_by("sc_jax.exits.risk", "sc_jax.evaluate.trace")
+    assert "numpy" in names
+    assert not names & {"jax", "jaxlib", "flax", "optax", "scipy", "matplotlib"}
 
 
 def test_planning_loads_no_framework():
