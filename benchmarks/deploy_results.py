@@ -13,9 +13,9 @@ def where(report: dict) -> str:
 def bundles(folders: list[str]) -> list[str]:
     """Manifests of launch.export: what each head keeps of accuracy and bytes."""
     lines = [
-        "| student | dtype | kB | other symbols than JAX | top-1 % (JAX) |"
+        "| input | student | dtype | kB | other symbols than JAX | top-1 % (JAX) |"
         " bytes (JAX) | before refitting |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     versions: dict = {}
     for folder in folders:
@@ -27,14 +27,15 @@ def bundles(folders: list[str]) -> list[str]:
         share = sum(p["different"] for p in parities)
         share *= 100 / sum(p["symbols"] for p in parities)
         lines.append(
-            f"| {facts['setting']} | {facts['dtype']} | {size / 1e3:.0f} | "
+            f"| {' x '.join(map(str, facts['input']))} | {facts['setting']} "
+            f"| {facts['dtype']} | {size / 1e3:.0f} | "
             f"{share:.2f} % | {100 * proof['top1']:.2f} "
             f"({100 * proof['top1_jax']:.2f}) | {proof['payload_bytes']:.2f} "
             f"({proof['payload_bytes_jax']:.2f}) | "
             f"{proof['payload_bytes_before_refit']:.2f} |"
         )
     return [
-        "## Heads as .tflite, embedded set",
+        "## Heads as .tflite",
         "",
         "Test images through the exported head, its tables, the decoder and the tail; "
         f"calibration and refitting saw training images only. {versions}.",

@@ -80,21 +80,31 @@ def draw(found: Sequence[Point], path: str | Path) -> None:
         axes = figure.add_subplot(1, len(sets), number)
         own = [p for p in found if p.dataset == name]
         slowest = max(p.device_ms for p in own)
-        for p in own:
+        for i, p in enumerate(own):
+            side = -1 if i % 2 else 1  # labels above and below in turn
             colour = COLOURS[pairs.index(p.pair) % len(COLOURS)]
             area = 900 * p.device_ms / slowest
             axes.scatter(p.framed_bytes, 100 * p.top1, area, colour, alpha=0.75)
             axes.annotate(
                 f"{p.pair}\n{p.device_ms:.3g} ms", (p.framed_bytes, 100 * p.top1),
-                (0, -18), textcoords="offset points", ha="center", va="top", fontsize=9,
+                (0, 18 * side), textcoords="offset points", ha="center",
+                va="top" if side < 0 else "bottom", fontsize=9,
             )  # fmt: skip
-        axes.margins(0.35, 0.45)
+        axes.set_xlim(_spread([p.framed_bytes for p in own], 0.1))
+        axes.set_ylim(_spread([100 * p.top1 for p in own], 0.02))
         axes.set_title(name)
         axes.set_xlabel("framed bytes an image")
         axes.set_ylabel("top-1 %" if number == 1 else "")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.savefig(path)
+
+
+def _spread(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Limits around the values, at least this share of them wide: noise stays small."""
+    middle = (min(values) + max(values)) / 2
+    half = max((max(values) - min(values)), least * middle)
+    return middle - half, middle + half
 
 
 def trade(paths: Sequence[str], out: Path) -> list[str]:
