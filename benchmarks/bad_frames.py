@@ -9,7 +9,6 @@ made to fit again, over a payload that still decodes) is rightly answered.
 """
 
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.damage import DAMAGE, damaged
+from benchmarks.memory import resident_bytes
 from benchmarks.serving import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
@@ -37,12 +37,6 @@ _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 TYPED = {"answer", "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
 GROWTH_BYTES = 64 << 20
-
-
-def resident_bytes(pid: int | str = "self") -> int:
-    """Memory of a process on Linux."""
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def send(client: Client, data: bytes) -> str:

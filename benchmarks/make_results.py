@@ -9,7 +9,6 @@ Sections whose files are not given stay as they are.
 """
 
 import json
-import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import baseline_results, deploy_results, trade_results
+from benchmarks.results_page import anonymous, merged
 from launch import cli
 from sc_jax.evaluate import plots, report
 from sc_jax.evaluate.report import Row
@@ -37,13 +37,6 @@ WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
 
 def facts_of(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())["facts"]
-
-
-def anonymous(command: str) -> str:
-    """A command without the folders that its data stood in; other lines as they are."""
-    if not command.lstrip().startswith("python "):
-        return command
-    return re.sub(r"(?<![^\s=:,'\"])(?:/|~|\.\.?/)[^\s=:,'\"]*/", "", command)
 
 
 def best_classical(rows: list[Row]) -> Row:
@@ -203,16 +196,6 @@ def throughput(paths: list[str]) -> list[str]:
     ]
 
 
-def merged(old: str, page: list[str]) -> str:
-    """`page` in place of the sections of the same titles in `old`; others stay."""
-    _, *kept = re.split(r"^(?=## )", old, flags=re.MULTILINE)
-    _, *made = re.split(r"^(?=## )", "\n".join(page) + "\n", flags=re.MULTILINE)
-    found = {text.splitlines()[0]: text for text in kept}
-    found |= {text.splitlines()[0]: text for text in made}
-    texts = ["# Results\n\n" + INTRODUCTION + "\n", *found.values()]
-    return "\n".join(text.strip() + "\n" for text in texts)
-
-
 def main(_):
     out, page = Path(OUT.value), []
     folders = [Path(folder) for folder in EMBEDDED.value]
@@ -260,14 +243,5 @@ def main(_):
 CPU_ONLY = """\
 No accelerator was at hand: the teacher is the small `cnn`, not a ResNet, and the
 schedules are the short ones of the command, batches of 64."""
-INTRODUCTION = """\
-Made by `benchmarks/make_results.py` from the files that real runs left; each section
-has its own date and machine, and compares only what one run measured. Bytes are
-measured: each test image through the frozen tables and the coder, and accuracy is that
-of the decoded latent. The default's bottleneck, batch, beta and rates were chosen on
-20,000 images of the whole Fashion-MNIST training set that are in neither split of the
-embedded cut, with the teachers of seeds 0 and 2; test tables of earlier defaults had
-been seen by then."""
-
 if __name__ == "__main__":
     cli.start(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -14,6 +13,7 @@ from PIL import Image
 
 from benchmarks import energy, op_profile, tflite_operations
 from benchmarks.head_report import Head
+from benchmarks.memory import resident_bytes
 from sc_jax.codec.codecs import ImageCodec
 from sc_jax.data import sources
 from sc_jax.deploy import bundle
@@ -164,12 +164,3 @@ def summary(values: list[float]) -> dict[str, float | None]:
         "min": float(kept.min()),
         "mean": float(kept.mean()),
     }
-
-
-def resident_bytes() -> int:
-    """Of this process; 0 where Linux's /proc is not."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * resource.getpagesize()

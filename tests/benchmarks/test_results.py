@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
 
-from benchmarks import make_results, trade_results
+from benchmarks import results_page, trade_results
 
 
 def row(group: str, top1: float, sent: float, device_s: float, dtype="float32"):
@@ -43,12 +43,12 @@ def test_a_trade_is_drawn(tmp_path):
 def test_sections_that_were_not_measured_again_stay():
     old = "# Results\n\nold words\n\n## A\n\n1\n\n## B\n\n2\n"
     page = ["## B", "", "3", "", "## C", "", "4"]
-    made = make_results.merged(old, page)
+    made = results_page.merged(old, page)
     heads = [line for line in made.splitlines() if line.startswith("#")]
     assert heads == ["# Results", "## A", "## B", "## C"]
     assert "\n3\n" in made and "\n2\n" not in made and "old words" not in made
-    assert make_results.merged(made, page) == made
-    assert make_results.INTRODUCTION in make_results.merged("", page)
+    assert results_page.merged(made, page) == made
+    assert results_page.INTRODUCTION in results_page.merged("", page)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_sections_that_were_not_measured_again_stay():
     ],
 )  # fmt: skip
 def test_commands_lose_their_folders_and_other_lines_stay(line, kept):
-    assert make_results.anonymous(line) == (kept or line)
+    assert results_page.anonymous(line) == (kept or line)

@@ -139,3 +139,17 @@ def test_only_the_server_and_its_client_import_grpc():
                 assert not any(a.name.startswith("grpc") for a in node.names), path
             elif isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("grpc"), path
+
+
+def test_tests_import_no_benchmark_that_defines_flags():
+    """Two files that define --out cannot be imported into one process."""
+    tests = Path(__file__).resolve().parents[1]
+    folder = tests.parent / "benchmarks"
+    flagged = {f.stem for f in folder.glob("*.py") if "flags.DEFINE" in f.read_text()}
+    assert "time_head" in flagged
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "benchmarks":
+                assert not flagged & {alias.name for alias in node.names}, path
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                assert node.module.removeprefix("benchmarks.") not in flagged, path
