@@ -75,6 +75,7 @@ def run(
     key: jax.Array | None = None,
     dtype: Any = None,
     exact: bool = True,
+    previous: jax.Array | None = None,
 ) -> tuple[Outputs, State]:
     """Runs the stages after `start` up to and including `stop` (default: all).
 
@@ -85,6 +86,7 @@ def run(
     exits, compressors and predictions stay float32. `key` is needed when `train` is
     not empty. `exact=False` lets a compiler fuse across stages: a cut may then change
     last bits, but the program holds no operation that only keeps them (for export).
+    `previous` are the logits of the last exit before `start`, for exits that read them.
     """
     unknown_parts = train - set(net.parts)
     if unknown_parts:
@@ -100,7 +102,6 @@ def run(
         names = names[: names.index(last) + 1]
     out = Outputs({}, {}, {})
     state = dict(variables.state)
-    previous = None
     wall = _wall(variables) if exact and not train else None
 
     def call(name, module, *inputs, cast=None):
