@@ -126,8 +126,8 @@ def run(
             continue
         exit_, split = net.exit_at(name), net.split_at(name)
         if exit_ is not None:
-            previous = call(exit_.name, exit_.module, _float(x), previous)
-            out.predictions[exit_.name] = previous
+            logits = call(exit_.name, exit_.module, _float(x), previous)
+            out.predictions[exit_.name] = previous = logits
         if split is not None:
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
