@@ -8,6 +8,7 @@ import pytest
 
 from sc_jax import experiment, recipes
 from sc_jax.compressors.freeze import freeze_all
+from sc_jax.nets.backbones import classifier_net
 from sc_jax.nets.run import init
 
 
@@ -28,6 +29,19 @@ def student():
 def images(student):
     test = experiment.dataset_of(student[0], "test")
     return np.asarray(test.images[:96])
+
+
+@pytest.fixture(scope="package")
+def nets():
+    """name -> (net, variables, images): random photographs' sizes, real pixels."""
+
+    def make(name, side, colours, images):
+        net = classifier_net(name, 10)
+        x = np.repeat(np.resize(images[:4], (4, 28, 28, 1)), colours, -1)
+        x = np.asarray(jax.image.resize(x, (4, side, side, colours), "nearest"))
+        return net, init(net, jax.random.key(0), x[:1]), x
+
+    return make
 
 
 @pytest.fixture(scope="module")
