@@ -17,7 +17,7 @@ from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.terms import Context, Reduction, Term, total
 from sc_jax.nets.net import Net, match
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import GRADIENTS, init, run
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Phase:
     """One stage of training: `trainable` parts (groups, "*") under weighted terms.
 
     Parts not named keep every bit and run in evaluation mode. Gradients of the batch
-    are summed or averaged by `reduction`.
+    are summed or averaged by `reduction`; `gradients` is how those of several exits
+    meet in the trunk (nets.run.GRADIENTS).
     """
 
     name: str
@@ -74,6 +75,7 @@ class Phase:
     trainable: tuple[str, ...]
     optimiser: Optimiser = Optimiser()
     reduction: Reduction = "mean"
+    gradients: str = "sum"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def validate(recipe: Recipe, example: Any) -> None:
             raise UsageError(
                 f"phase {phase.name!r} has {phase.steps} steps; at least 1"
             )
+        if phase.gradients not in GRADIENTS:
+            raise unknown("gradients", phase.gradients, GRADIENTS)
         phase.optimiser.build(phase.steps)
     key = jax.random.key(0)
 

@@ -1,4 +1,4 @@
-"""The backbones by name, and where a bottleneck goes in each."""
+"""The backbones by name, where a bottleneck goes in each, and where exits do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sc_jax.errors import unknown
+from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.cnn import cnn
 from sc_jax.nets.mobilenetv2 import mobilenetv2
@@ -21,20 +21,25 @@ class Backbone:
     `build(classes=K)` gives the stages after normalisation. The bottleneck's decoder
     restores the output of group `cut` (`target` channels), the encoder's strides are
     `strides`; `hints` are the later groups that distillation compares. `linear`: the
-    output of `cut` is no ReLU's.
+    output of `cut` is no ReLU's. Without a `cut` it takes no bottleneck. `exits` are
+    the stages (or groups) that its exits usually stand after.
     """
 
     build: Callable[..., tuple[Stage, ...]]
-    cut: str
-    target: int
-    hints: tuple[str, ...]
+    cut: str = ""
+    target: int = 0
+    hints: tuple[str, ...] = ()
     strides: tuple[int, int] = (2, 2)
     small: bool = True
     linear: bool = False
+    exits: tuple[str, ...] = ()
 
     @property
     def replaced(self) -> tuple[str, ...]:
         """Groups from the stem to `cut`."""
+        if not self.cut:
+            able = ", ".join(name for name, b in BACKBONES.items() if b.cut)
+            raise UsageError(f"this backbone takes no bottleneck; these do: {able}")
         groups = list(
             dict.fromkeys(s.name.split(".")[0] for s in self.build(classes=2))
         )
@@ -44,7 +49,8 @@ class Backbone:
 def _cifar(depth: int) -> Backbone:
     """Replaces stem..layer2: 32 -> 15x15 latent -> 16x16x32."""
     build = partial(resnet, depth=depth)
-    return Backbone(build, "layer2", 32, ("layer3",), strides=(2, 1))
+    exits = ("layer1", "layer2")
+    return Backbone(build, "layer2", 32, ("layer3",), strides=(2, 1), exits=exits)
 
 
 def _imagenet(depth: int) -> Backbone:
@@ -52,7 +58,8 @@ def _imagenet(depth: int) -> Backbone:
     build = partial(resnet, depth=depth)
     target = 256 if depth >= 50 else 64
     hints = ("layer2", "layer3", "layer4")
-    return Backbone(build, "layer1", target, hints, small=False)
+    exits = ("layer1", "layer2", "layer3")
+    return Backbone(build, "layer1", target, hints, small=False, exits=exits)
 
 
 # Replaces stem..layer2: 224 -> 55x55 latent -> 56x56x24. Its checkpoint is public, its
@@ -61,7 +68,9 @@ MOBILENETV2 = Backbone(
     mobilenetv2, "layer2", 24, ("layer3", "layer4", "layer5", "layer7"), linear=True
 )
 BACKBONES: dict[str, Backbone] = {
-    "cnn": Backbone(cnn, "layer1", 64, ("layer2", "layer3")),
+    "cnn": Backbone(
+        cnn, "layer1", 64, ("layer2", "layer3"), exits=("stem", "layer1", "layer2")
+    ),
     **{f"resnet{d}": _cifar(d) for d in (20, 32, 56, 110)},
     "mobilenetv2": MOBILENETV2,
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},

@@ -1,7 +1,8 @@
 """Exit classifiers: module(x, previous, *, train) -> logits f32[B, K].
 
-x is the feature of the stage that the exit stands after; `previous` are the logits of
-the exit before it, or None at the first.
+x is the feature of the stage that the exit stands after, of a tuple of scales the last
+and coarsest; `previous` is what the exit before hands on, mostly its logits; None at
+the first. What a head may tell beside logits: nets.net.Exit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class PooledLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
-        return nn.Dense(self.classes)(_pooled(x))
+        return nn.Dense(self.classes)(_pooled(coarsest(x)))
 
 
 class ConvHead(nn.Module):
@@ -35,6 +36,7 @@ class ConvHead(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        x = coarsest(x)
         for width in self.features:
             x = nn.relu(nn.Conv(width, (3, 3))(x))
         window = tuple(min(2, side) for side in x.shape[1:3])
@@ -56,6 +58,7 @@ class MixedPool(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        x = coarsest(x)
         if x.ndim > 2:
             mix = self.param("mix", nn.initializers.constant(0.5), ())
             window = tuple(-(-n // self.side) for n in x.shape[1:3])
@@ -85,6 +88,7 @@ class MSDNetHead(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        x = coarsest(x)
         for _ in range(2):
             x = ConvNorm(self.features, 3, 2, padding=1)(x, train=train)
         window = tuple(min(2, side) for side in x.shape[1:3])
@@ -112,6 +116,11 @@ class Boosted(nn.Module):
         if previous is None:
             return own
         return own + self.scale * jax.lax.stop_gradient(previous)
+
+
+def coarsest(x):
+    """The feature that heads read: x itself, or the last of a tuple of scales."""
+    return x[-1] if isinstance(x, tuple | list) else x
 
 
 def _pooled(x):

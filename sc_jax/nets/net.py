@@ -31,7 +31,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Exit:
-    """A classifier after a stage: module(x, previous, *, train) -> f32[B, K]."""
+    """A classifier after a stage: module(x, previous, *, train) -> logits f32[B, K].
+
+    Or (logits, extras), a dict of what else it tells: "confidence" f32[B], the logit of
+    its own score; "own" f32[B, K], its logits before they were joined with others'.
+    `previous` is extras["carry"] of the exit before, or its logits; None at the first.
+    One after the last stage makes the final prediction.
+    """
 
     after: str
     module: nn.Module
@@ -84,6 +90,12 @@ class Net:
         """Every name that owns parameters: stages, exits and splits."""
         owned = tuple(s.name for s in self.stages if s.owner is None)
         return owned + tuple(p.name for p in (*self.exits, *self.splits))
+
+    @property
+    def exit_names(self) -> tuple[str, ...]:
+        """Who answers, in order: exits before the last stage, and "final"."""
+        at = {e.after: e.name for e in self.exits}
+        return (*(at[n] for n in self.names[:-1] if n in at), FINAL)
 
     def split_at(self, name: str) -> SplitPoint | None:
         return next((s for s in self.splits if s.after == name), None)

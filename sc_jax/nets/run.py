@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ class Outputs(NamedTuple):
     features: dict[str, Any]  # stage name -> its output, before the split's compressor
     predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
     bits: dict[str, jax.Array]  # split name -> f32[B], estimated
+    extras: dict[str, dict[str, Any]]  # exit name -> what else it tells (see Exit)
 
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
@@ -52,9 +54,8 @@ def init(net: Net, key: jax.Array, example: Any) -> Variables:
             exit_, split = net.exit_at(name), net.split_at(name)
             if exit_ is not None:
                 start(exit_.name, exit_.module, x, previous)
-                previous = _apply(
-                    exit_.module, params[exit_.name], state[exit_.name], x, previous
-                )
+                own = params[exit_.name], state[exit_.name]
+                previous = _told(_apply(exit_.module, *own, x, previous))[2]
             if split is not None:
                 start(split.name, split.compressor, x)
                 own = params[split.name], state[split.name]
@@ -75,7 +76,8 @@ def run(
     key: jax.Array | None = None,
     dtype: Any = None,
     exact: bool = True,
-    previous: jax.Array | None = None,
+    previous: Any = None,
+    gradients: str = "sum",
 ) -> tuple[Outputs, State]:
     """Runs the stages after `start` up to and including `stop` (default: all).
 
@@ -86,7 +88,8 @@ def run(
     exits, compressors and predictions stay float32. `key` is needed when `train` is
     not empty. `exact=False` lets a compiler fuse across stages: a cut may then change
     last bits, but the program holds no operation that only keeps them (for export).
-    `previous` are the logits of the last exit before `start`, for exits that read them.
+    `previous` is what the last exit before `start` hands on, for exits that read it.
+    `gradients`, one of GRADIENTS, is how those of the exits meet in the trunk.
     """
     unknown_parts = train - set(net.parts)
     if unknown_parts:
@@ -100,7 +103,10 @@ def run(
         if last not in names:
             raise UsageError(f"stop {stop!r} lies before start {start!r}")
         names = names[: names.index(last) + 1]
-    out = Outputs({}, {}, {})
+    if gradients not in GRADIENTS:
+        raise unknown("gradients", gradients, GRADIENTS)
+    out = Outputs({}, {}, {}, {})
+    ahead = len({names[-1], *(n for n in names if net.exit_at(n))})
     state = dict(variables.state)
     wall = _wall(variables) if exact and not train else None
 
@@ -126,14 +132,18 @@ def run(
             continue
         exit_, split = net.exit_at(name), net.split_at(name)
         if exit_ is not None:
-            logits = call(exit_.name, exit_.module, _float(x), previous)
-            out.predictions[exit_.name] = previous = logits
+            seen, x = GRADIENTS[gradients](x, ahead)
+            told = call(exit_.name, exit_.module, _float(seen), previous)
+            out.predictions[exit_.name], out.extras[exit_.name], previous = _told(told)
+            ahead -= 1
         if split is not None:
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
             x = _apart(x, wall) if exact else x
     if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
-        out.predictions[FINAL] = _float(x)
+        at = net.exit_at(names[-1])
+        final = out.predictions.get(at.name) if at else None
+        out.predictions[FINAL] = _float(x) if final is None else final
     return out, state
 
 
@@ -148,6 +158,47 @@ def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Vari
     if shapes[0] != shapes[1]:
         raise UsageError("donor parts have other shapes than the net's own")
     return Variables(params, state)
+
+
+def _equilibrium(x, ahead: int):
+    """Gradient equilibrium: every trunk parameter gets the mean of the later exits'.
+
+    Li et al. 2019: scaled by 1 / ahead for this head, by (ahead - 1) / ahead for the
+    rest, whose gradient is the mean of its own ahead - 1 exits.
+    """
+    return _scaled(x, 1 / ahead), _scaled(x, (ahead - 1) / ahead)
+
+
+def _detached(x, ahead: int):
+    """Heads before the last learn from the trunk and leave it as it is."""
+    return (jax.lax.stop_gradient(x) if ahead > 1 else x), x
+
+
+# (feature, answers still ahead, this one included) -> (for this head, for the rest).
+GRADIENTS = {
+    "sum": lambda x, ahead: (x, x),
+    "equilibrium": _equilibrium,
+    "detached": _detached,
+}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _scaled(x, factor: float):
+    """x, bit for bit; its gradient times `factor`."""
+    return x
+
+
+_scaled.defvjp(
+    lambda x, factor: (x, None),
+    lambda factor, _, gradient: (jax.tree.map(lambda g: factor * g, gradient),),
+)
+
+
+def _told(told: Any) -> tuple[jax.Array, dict[str, Any], Any]:
+    """(logits, extras, what the next exit reads) of what an exit gave."""
+    logits, extras = told if isinstance(told, tuple) else (told, {})
+    kept = {key: value for key, value in extras.items() if key != "carry"}
+    return logits, kept, extras.get("carry", logits)
 
 
 def _apply(module, params, state, *inputs, rng=None, with_state=False):

@@ -57,7 +57,13 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
             teacher = jax.lax.stop_gradient(teacher)
         variables = Variables({**cold, **hot}, state)
         out, state = run(
-            recipe.net, variables, images, train=training, key=key, dtype=dtype
+            recipe.net,
+            variables,
+            images,
+            train=training,
+            key=key,
+            dtype=dtype,
+            gradients=phase.gradients,
         )
         context = Context(out, teacher, batch)
         loss, values = total(phase.terms, context, step, phase.reduction)

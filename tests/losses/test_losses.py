@@ -22,8 +22,10 @@ BITS = {"split@a": np.arange(B, dtype=np.float32), "split@b": np.full(B, 7, np.f
 
 
 def context(student=STUDENT, teacher=TEACHER, mine=MAP[0], theirs=MAP[1]) -> Context:
-    taught = Outputs({"stage": theirs}, {"final": teacher}, {})
-    own = Outputs({"decoder": mine}, {"final": student, "exit@a": 2 * student}, BITS)
+    taught = Outputs({"stage": theirs}, {"final": teacher}, {}, {})
+    own = Outputs(
+        {"decoder": mine}, {"final": student, "exit@a": 2 * student}, BITS, {}
+    )
     own = jax.tree.map(jnp.asarray, own)
     return Context(own, jax.tree.map(jnp.asarray, taught), {"label": jnp.array(LABELS)})
 
