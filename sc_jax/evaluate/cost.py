@@ -1,6 +1,6 @@
 """What a device must compute and hold: multiply-accumulates and parameters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -30,15 +30,27 @@ def macs(fn: Callable, *args: Any) -> int:
 
     args: pytrees of arrays or `jax.ShapeDtypeStruct`; nothing is computed.
     """
+    return macs_of(lambda *a: {"": fn(*a)}, *args)("")
+
+
+def macs_of(fn: Callable[..., Mapping[str, Any]], *args: Any) -> Callable[..., int]:
+    """Counts parts of what `fn` returns, a dict: count(*names) -> MACs of those alone.
+
+    As `macs`; traced once, however many parts are counted.
+    """
     # Late: evaluate must import without the nets, and nets may import cost.
     from sc_jax.nets import convolution
 
     # The CPU fast path would hide the convolutions.
     with _counting(True), convolution.plain():
-        closed = jax.make_jaxpr(fn)(*args)
-    used = [True] * len(closed.jaxpr.outvars)
-    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, used)
-    return _count(jaxpr)
+        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+
+    def count(*names: str) -> int:
+        leaves = [(n, len(jax.tree.leaves(shapes[n]))) for n in sorted(shapes)]
+        read = [n in names for n, length in leaves for _ in range(length)]
+        return _count(partial_eval.dce_jaxpr(closed.jaxpr, read)[0])
+
+    return count
 
 
 def parameters(tree: Any) -> int:
