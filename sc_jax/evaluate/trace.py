@@ -13,6 +13,8 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 
+OPTIONAL = {"confidence"}  # fields that a file may lack
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -29,12 +31,15 @@ class Trace:
     net: str  # whose it is: recipe, setting, seed and step, as the caller names it
     exits: tuple[str, ...]  # [E], as Outputs.predictions names them; the last "final"
     split: str  # "train", "validation", "test": solvers refuse the last
+    confidence: np.ndarray | None = None  # f32[E, N] in 0..1, what exits learnt to tell
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "predictions", _as(self.predictions, np.float32))
         object.__setattr__(self, "labels", _as(self.labels, np.int32))
         object.__setattr__(self, "cost", _as(self.cost, np.float64))
         object.__setattr__(self, "exits", tuple(self.exits))
+        if self.confidence is not None:
+            object.__setattr__(self, "confidence", _as(self.confidence, np.float32))
         shape, problem = self.predictions.shape, ""
         if len(shape) != 3 or 0 in shape or shape[2] < 2:
             problem = f"predictions of exits, examples, 2 or more classes, not {shape}"
@@ -56,8 +61,19 @@ class Trace:
             problem = f"exit {self.exits[e]!r}, example {n}: logits NaN or infinite"
         elif not self.split:
             problem = "the split has no name"
+        elif self.confidence is not None:
+            problem = _confidence(self.confidence, shape[:2])
         if problem:
             raise UsageError(f"trace: {problem}")
+
+
+def _confidence(given: np.ndarray, shape: tuple[int, ...]) -> str:
+    """What is wrong with confidences of exits and examples; "" for nothing."""
+    if given.shape != shape:
+        return f"confidences are {list(shape)}, exits and examples: {list(given.shape)}"
+    if not ((given >= 0) & (given <= 1)).all():
+        return "confidences are probabilities in 0..1, one is not"
+    return ""
 
 
 def save(trace: Trace, path: str | Path) -> None:
@@ -66,6 +82,8 @@ def save(trace: Trace, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     fields = {f.name: getattr(trace, f.name) for f in dataclasses.fields(trace)}
+    if trace.confidence is None:
+        del fields["confidence"]
     try:
         with draft.open("wb") as file:
             np.savez_compressed(file, **fields)
@@ -81,7 +99,8 @@ def load(path: str | Path, net: str | None = None) -> Trace:
     names = {f.name for f in dataclasses.fields(Trace)}
     try:
         with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in names}
+            told = OPTIONAL & set(file.files)
+            fields = {name: file[name] for name in names - OPTIONAL | told}
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{str(path)!r} holds no trace: {error}") from None
     fields |= {"net": str(fields["net"]), "split": str(fields["split"])}
@@ -112,8 +131,13 @@ def for_fitting(trace: Trace) -> Trace:
 
 def subset(trace: Trace, index: np.ndarray) -> Trace:
     """The examples of `index` (whole numbers or a mask), same split."""
-    predictions, labels = trace.predictions[:, index], trace.labels[index]
-    return dataclasses.replace(trace, predictions=predictions, labels=labels)
+    told = trace.confidence
+    return dataclasses.replace(
+        trace,
+        predictions=trace.predictions[:, index],
+        labels=trace.labels[index],
+        confidence=None if told is None else told[:, index],
+    )
 
 
 @dataclass(frozen=True)
@@ -148,48 +172,6 @@ def outcome(trace: Trace, taken: np.ndarray) -> Outcome:
         exit_shares=tuple((np.bincount(taken, minlength=exits) / examples).tolist()),
         recalls=tuple(f / n if n else None for f, n in zip(found.tolist(), of_class)),
     )
-
-
-def temperatures(
-    trace: Trace, low: float = 0.01, high: float = 100.0
-) -> tuple[float, ...]:
-    """The temperature of each exit that is likeliest on the trace, within low..high.
-
-    Guo et al. (2017): minimises mean log(sum_k exp(z_k / T)) - z_y / T. Convex in
-    1 / T: Newton, by bisection where a step leaves the bracket. An exit that is always
-    right goes to `low`, one that is no better than chance to `high`.
-    """
-    for_fitting(trace)
-    return tuple(_temperature(z, trace.labels, low, high) for z in trace.predictions)
-
-
-def _temperature(z: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
-    z = z.astype(np.float64)
-    z -= z.max(-1, keepdims=True)
-    own = z[np.arange(len(z)), labels]
-
-    def slopes(beta: float) -> tuple[float, float]:
-        p = np.exp(beta * z)
-        p /= p.sum(-1, keepdims=True)
-        mean = (p * z).sum(-1)
-        curves = (p * z * z).sum(-1) - mean**2
-        return float((mean - own).mean()), float(curves.mean())
-
-    left, right = 1 / high, 1 / low
-    if slopes(left)[0] >= 0:
-        return high
-    if slopes(right)[0] <= 0:
-        return low
-    beta = (left * right) ** 0.5
-    for _ in range(60):
-        slope, curve = slopes(beta)
-        left, right = (beta, right) if slope < 0 else (left, beta)
-        step = beta - slope / curve if curve > 0 else left
-        new = step if left < step < right else (left * right) ** 0.5
-        if abs(new - beta) <= 1e-10 * beta:
-            break
-        beta = new
-    return 1 / beta
 
 
 def _as(value: object, dtype: type) -> np.ndarray:

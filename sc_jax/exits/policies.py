@@ -1,7 +1,9 @@
 """Which exit answers: rules over scores, as frozen data that a device can carry.
 
-A policy is called with logits f32[E, N, K] and cost f64[E] and gives i32[N], the exit
-taken. E counts the last exit, the whole network, which answers whoever comes to it.
+A policy is called with logits f32[E, N, K] and cost f64[E], and with what the exits say
+of themselves, confidence f32[E, N] in 0..1, where its score reads that. It gives the
+exit taken, i32[N]. E counts the last exit, the whole network, which answers whoever
+comes to it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from sc_jax.exits.rules import anytime, counts, decide, top_fraction
 from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
 from sc_jax.exits.scores import patience as agreements
 
+Told = np.ndarray | None
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -30,8 +34,10 @@ class Threshold:
     def __post_init__(self) -> None:
         _finite("thresholds", self.thresholds, 1)
 
-    def __call__(self, logits: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        return decide(_score(self.scoring, logits), self.thresholds)
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
+        return decide(_score(self.scoring, logits, confidence), self.thresholds)
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,10 @@ class PerClass:
     def __post_init__(self) -> None:
         _finite("thresholds", self.thresholds, 2)
 
-    def __call__(self, logits: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        score = _score(self.scoring, logits)
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
+        score = _score(self.scoring, logits, confidence)
         return decide(score, self.thresholds, np.argmax(logits, -1))
 
 
@@ -64,8 +72,10 @@ class TopFraction:
         _finite("shares", self.shares, 1)
         counts(self.shares, 1)
 
-    def __call__(self, logits: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        return top_fraction(_score(self.scoring, logits), self.shares)
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
+        return top_fraction(_score(self.scoring, logits, confidence), self.shares)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,9 @@ class Patience:
         if not (isinstance(self.patience, int) and self.patience >= 1):
             raise UsageError(f"patience is a count from 1 on, not {self.patience!r}")
 
-    def __call__(self, logits: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
         early = len(logits) - 1
         if early < 2:
             raise UsageError(
@@ -100,7 +112,9 @@ class Anytime:
         if not 0 <= self.deadline_macs < math.inf:
             raise UsageError(f"deadline_macs is 0 or more, not {self.deadline_macs}")
 
-    def __call__(self, logits: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
         return anytime(cost, np.full(np.shape(logits)[1], self.deadline_macs))
 
 
@@ -141,11 +155,11 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _score(scoring: Scoring, logits: np.ndarray) -> np.ndarray:
+def _score(scoring: Scoring, logits: np.ndarray, confidence: Told) -> np.ndarray:
     given = len(scoring.temperatures)
     if given not in (0, len(logits)):
         raise UsageError(f"{given} temperatures for {len(logits)} exits")
-    return scoring(logits)
+    return scoring(logits, confidence)
 
 
 def _finite(name: str, values: tuple, axes: int) -> None:

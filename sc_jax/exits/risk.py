@@ -155,9 +155,9 @@ def control(
     if path is None:
         if not half:
             raise UsageError("one example cannot be halved: give a path or record more")
-        design = scoring(subset(trace, order[:half]).predictions)
+        design = scoring.of(subset(trace, order[:half]))
         path = geometric(design, trace.cost, points)
-    score = scoring(tested.predictions)
+    score = scoring.of(tested)
     table, own = function(tested), np.arange(len(tested.labels))
     path = np.asarray(path, np.float32)
     losses = np.stack([table[decide(score, row), own] for row in path])

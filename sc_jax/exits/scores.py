@@ -7,21 +7,22 @@ scores of all, so a device that has run e exits computes the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.exits.softmax import (
-    by_exit,
-    entropy_of,
-    log_probabilities,
-    margin_of,
-    normalise,
+from sc_jax.exits.learned import FEATURES as FEATURES
+from sc_jax.exits.learned import (
+    confidence,
+    cumulative_confidence,
+    eenet,
+    failure_prediction,
 )
-
-FEATURES = 4  # of `features`
+from sc_jax.exits.learned import features as features
+from sc_jax.exits.softmax import by_exit, entropy_of, log_probabilities, margin_of
 
 
 def max_probability(logits: np.ndarray) -> np.ndarray:
@@ -91,25 +92,6 @@ def ensembled(logits: np.ndarray) -> np.ndarray:
     return np.stack(rows).astype(np.float32)
 
 
-def failure_prediction(logits: np.ndarray, weights: Sequence) -> np.ndarray:
-    """Probability that stopping is no mistake: 0 to 1, logistic in `features`.
-
-    weights: [E][1 + FEATURES], bias first; `exits.failure.fit` finds them on a trace.
-    After "Rethinking Calibration" (EEFP, 2026): what is predicted is whether going on
-    would mend the answer. The logistic model is this library's choice.
-    """
-    w = np.asarray(weights, np.float64)
-    x = features(logits)
-    if w.ndim != 2 or w.shape[1] != 1 + FEATURES or len(w) < len(x):
-        raise UsageError(
-            f"failure_prediction of {len(x)} exits takes weights "
-            f"[{len(x)}, {1 + FEATURES}], not {list(w.shape)}"
-        )
-    w = w[: len(x), None]
-    odds = w[..., 0] + (x * w[..., 1:]).sum(-1)
-    return (0.5 * (1 + np.tanh(0.5 * odds))).astype(np.float32)
-
-
 def oracle(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 where exit e is right, and where no exit is; else 0. Reads labels i32[N].
 
@@ -120,40 +102,36 @@ def oracle(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (right | ~right.any(0)).astype(np.float32)
 
 
-def features(logits: np.ndarray) -> np.ndarray:
-    """Four uncertainties of each exit, f64[E, N, 4] in 0..1; causal like a score.
-
-    Largest probability, margin, entropy / ln K, and that of the softmax squared and
-    renormalised: what a gate of JEI-DNN reads (Chataoui et al. 2024); the power is this
-    library's choice.
-    """
-    rows = []
-    for log_p in log_probabilities(logits):
-        scale = math.log(log_p.shape[-1])
-        sharp = normalise(2 * log_p)
-        columns = (np.exp(log_p.max(-1)), margin_of(log_p), entropy_of(log_p) / scale)
-        rows.append(np.stack([*columns, entropy_of(sharp) / scale], -1))
-    return np.stack(rows)
-
-
 @dataclass(frozen=True)
 class Score:
-    """A score and its range: bounds(E, K) -> (no idea at all, as sure as can be)."""
+    """A score and its range: bounds(E, K) -> (no idea at all, as sure as can be).
+
+    function(logits f32[E, N, K]), (logits, weights) if fitted, (confidence f[E, N]) if
+    told.
+    """
 
     function: Callable[..., np.ndarray]
     bounds: Callable[[int, int], tuple[float, float]]
     fitted: bool = False  # takes weights, found on a trace
+    told: bool = False  # reads what the exits say of themselves, and no logits
+
+
+def _unit(exits: int, classes: int) -> tuple[float, float]:
+    return 0.0, 1.0
 
 
 SCORES = {
     "max_probability": Score(max_probability, lambda e, k: (1 / k, 1.0)),
-    "margin": Score(margin, lambda e, k: (0.0, 1.0)),
+    "margin": Score(margin, _unit),
     "entropy": Score(entropy, lambda e, k: (-math.log(k), 0.0)),
-    "normalised_entropy": Score(normalised_entropy, lambda e, k: (0.0, 1.0)),
+    "normalised_entropy": Score(normalised_entropy, _unit),
     "patience": Score(patience, lambda e, k: (0.0, e - 1.0)),
-    "cumulative": Score(cumulative, lambda e, k: (0.0, 1.0)),
+    "cumulative": Score(cumulative, _unit),
     "ensembled": Score(ensembled, lambda e, k: (1 / k, 1.0)),
-    "failure_prediction": Score(failure_prediction, lambda e, k: (0.0, 1.0), True),
+    "failure_prediction": Score(failure_prediction, _unit, fitted=True),
+    "eenet": Score(eenet, _unit, fitted=True),
+    "confidence": Score(confidence, _unit, told=True),
+    "cumulative_confidence": Score(cumulative_confidence, _unit, told=True),
 }
 
 
@@ -162,7 +140,7 @@ class Scoring:
     """A score by name with what was fitted for it, as data; called like a score.
 
     temperatures: [E], logits are divided by them (Guo et al. 2017); () for none.
-    weights: [E][1 + FEATURES] of `failure_prediction`; () for every other score.
+    weights: a row for each exit, as the score reads them; () for a score of none.
     """
 
     score: str = "max_probability"
@@ -177,10 +155,22 @@ class Scoring:
             raise UsageError(f"score {self.score!r} {verb} weights")
         if not all(0 < t < math.inf for t in self.temperatures):
             raise UsageError(f"temperatures are above 0, not {self.temperatures}")
+        if self.temperatures and SCORES[self.score].told:
+            raise UsageError(f"score {self.score!r} reads no logits: no temperatures")
 
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, logits: np.ndarray, confidence: np.ndarray | None = None
+    ) -> np.ndarray:
+        """f32[E, N] of logits f32[E, N, K] and the exits' confidences f[E, N]."""
+        score = SCORES[self.score]
+        if score.told:
+            return score.function(self._told(logits, confidence))
         extra = (self.weights,) if self.weights else ()
-        return SCORES[self.score].function(self.scale(logits), *extra)
+        return score.function(self.scale(logits), *extra)
+
+    def of(self, trace: Any) -> np.ndarray:
+        """f32[E, N] of an evaluate.trace.Trace."""
+        return self(trace.predictions, trace.confidence)
 
     def scale(self, logits: np.ndarray) -> np.ndarray:
         """The logits at the temperatures; of fewer exits than those too."""
@@ -191,6 +181,18 @@ class Scoring:
             raise UsageError(f"{given} temperatures for {len(logits)} exits")
         t = np.asarray(self.temperatures[: len(logits)], np.float64)
         return logits / t[:, None, None]
+
+    def _told(self, logits: np.ndarray, confidence: np.ndarray | None) -> np.ndarray:
+        if confidence is None:
+            others = ", ".join(name for name, s in SCORES.items() if not s.told)
+            raise UsageError(
+                f"score {self.score!r} reads confidences that the exits of this net "
+                f"never learnt (those of recipe pomponi do). Others: {others}"
+            )
+        if np.shape(confidence) != np.shape(logits)[:2]:
+            given, needed = list(np.shape(confidence)), list(np.shape(logits)[:2])
+            raise UsageError(f"confidences are {needed} like the logits, not {given}")
+        return confidence
 
 
 MAX_PROBABILITY = Scoring()

@@ -58,7 +58,7 @@ def solve(
         raise unknown("family", family, FAMILIES)
     if points < 2:
         raise UsageError(f"a family has 2 points or more, not {points}")
-    score = scoring(for_fitting(trace).predictions)
+    score = scoring.of(for_fitting(trace))
     if budget is not None:
         within(budget, trace.cost)
         if family == "geometric":
@@ -119,7 +119,7 @@ def minimum_recall(
         )
     if not 0 <= recall <= 1:
         raise UsageError(f"recall is a share in 0..1, not {recall}")
-    score, stops = scoring(trace.predictions)[0], trace.predictions[0].argmax(-1)
+    score, stops = scoring.of(trace)[0], trace.predictions[0].argmax(-1)
     missed = np.sort(score[matters & (stops == negative)])[::-1]
     allowed = int(np.floor((1 - recall) * matters.sum() + 1e-9))
     marks = np.full((1, classes), never(scoring, trace))
@@ -138,7 +138,7 @@ def class_quantiles(
     """
     if not 0 <= quantile <= 1:
         raise UsageError(f"quantile is a share in 0..1, not {quantile}")
-    score = scoring(for_fitting(trace).predictions)
+    score = scoring.of(for_fitting(trace))
     exits, _, classes = trace.predictions.shape
     answers = trace.predictions.argmax(-1)
     marks = np.full((exits - 1, classes), never(scoring, trace))
@@ -168,5 +168,5 @@ def _per_class(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
 
 
 def _judge(trace: Trace, policy: Policy) -> Solved:
-    taken = policy(trace.predictions, trace.cost)
+    taken = policy(trace.predictions, trace.cost, trace.confidence)
     return Solved(policy, trace.split, outcome(trace, taken))

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from exit_traces import COST, trace
+from exit_traces import COST, WEIGHTS, scoring, trace
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.trace import outcome
@@ -26,7 +26,6 @@ from sc_jax.exits.scores import SCORES, Scoring, oracle
 
 RECORDED = trace(257)
 LOGITS = RECORDED.predictions
-WEIGHTS = {"failure_prediction": ((-1.0, 2.0, 1.0, -1.0, -0.5),) * 4}
 SAMPLES = {
     "threshold": Threshold((0.9, 0.1 + 0.2, -1e300), Scoring("entropy")),
     "per_class": PerClass(((0.9,) * 5, (0.8,) * 5, (1 / 3,) * 5)),
@@ -38,8 +37,12 @@ SAMPLES = {
 }
 
 
+def taken_by(policy) -> np.ndarray:
+    return policy(LOGITS, RECORDED.cost, RECORDED.confidence)
+
+
 def cost_of(policy) -> float:
-    return outcome(RECORDED, policy(LOGITS, RECORDED.cost)).mean_cost
+    return outcome(RECORDED, taken_by(policy)).mean_cost
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -50,25 +53,24 @@ def test_every_policy_gives_an_exit_and_returns_from_json(name):
     assert taken.min() >= 0 and taken.max() <= 3
     assert from_json(to_json(policy)) == policy
     assert hash(from_json(to_json(policy))) == hash(policy)
-    weighted = Scoring("failure_prediction", weights=WEIGHTS["failure_prediction"])
-    if hasattr(policy, "scoring"):
-        fitted = type(policy)(*tuple(vars(policy).values())[:1], weighted)
-        assert from_json(to_json(fitted)) == fitted
+    for fitted in WEIGHTS if hasattr(policy, "scoring") else ():
+        weighted = type(policy)(*tuple(vars(policy).values())[:1], scoring(fitted))
+        assert from_json(to_json(weighted)) == weighted
 
 
 @pytest.mark.parametrize("name", sorted(SCORES))
 def test_cost_is_monotone_in_every_threshold(name):
-    scoring = Scoring(name, weights=WEIGHTS.get(name, ()))
+    given = scoring(name)
     low, high = SCORES[name].bounds(4, 5)
     steps = np.linspace(low, high + 0.01, 9).tolist()
     for e in range(3):
         marks = [[(low + high) / 2] * 3 for _ in steps]
         for row, step in zip(marks, steps):
             row[e] = step
-        costs = [cost_of(Threshold(tuple(row), scoring)) for row in marks]
+        costs = [cost_of(Threshold(tuple(row), given)) for row in marks]
         assert costs == sorted(costs)
-    all_first = Threshold((low - 1e-6,) * 3, scoring)(LOGITS, RECORDED.cost)
-    none_early = Threshold((high + 1,) * 3, scoring)(LOGITS, RECORDED.cost)
+    all_first = taken_by(Threshold((low - 1e-6,) * 3, given))
+    none_early = taken_by(Threshold((high + 1,) * 3, given))
     assert (all_first == 0).all() and (none_early == 3).all()
 
 

@@ -5,37 +5,37 @@ import math
 
 import numpy as np
 import pytest
-from exit_traces import trace
+from exit_traces import scoring, trace
 
 from sc_jax.errors import UsageError
 from sc_jax.exits import failure
 from sc_jax.exits.scores import SCORES, Scoring, features, oracle
 
-LOGITS = trace(64).predictions
-WEIGHTS = {"failure_prediction": ((-1.0, 2.0, 1.0, -1.0, -0.5),) * 4}
+LOGITS, TOLD = trace(64).predictions, trace(64).confidence
 NAMES = sorted(SCORES)
-
-
-def scoring(name: str, **more) -> Scoring:
-    return Scoring(name, weights=WEIGHTS.get(name, ()), **more)
+OF_LOGITS = [name for name in NAMES if not SCORES[name].told]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_read_no_later_exit(name):
-    score = scoring(name, temperatures=(0.5, 1.0, 2.0, 3.0))
-    whole = score(LOGITS)
+    heat = () if SCORES[name].told else (0.5, 1.0, 2.0, 3.0)
+    score = scoring(name, temperatures=heat)
+    whole = score(LOGITS, TOLD)
     assert whole.dtype == np.float32 and whole.shape == LOGITS.shape[:2]
     for e in range(1, len(LOGITS)):
-        changed = LOGITS.copy()
-        changed[e:] = np.random.default_rng(e).normal(size=changed[e:].shape) * 9
-        np.testing.assert_array_equal(score(changed)[:e], whole[:e])
-        np.testing.assert_array_equal(score(LOGITS[:e]), whole[:e])
+        rng = np.random.default_rng(e)
+        changed, told = LOGITS.copy(), TOLD.copy()
+        changed[e:] = rng.normal(size=changed[e:].shape) * 9
+        told[e:] = rng.uniform(size=told[e:].shape)
+        np.testing.assert_array_equal(score(changed, told)[:e], whole[:e])
+        np.testing.assert_array_equal(score(LOGITS[:e], TOLD[:e]), whole[:e])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_alone_scores_as_in_a_batch(name):
-    one = scoring(name)(LOGITS[:, 7:8])
-    np.testing.assert_allclose(one[:, 0], scoring(name)(LOGITS)[:, 7], rtol=1e-6)
+    one = scoring(name)(LOGITS[:, 7:8], TOLD[:, 7:8])
+    whole = scoring(name)(LOGITS, TOLD)
+    np.testing.assert_allclose(one[:, 0], whole[:, 7], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,18 +43,18 @@ def test_scores_keep_their_range(name):
     low, high = SCORES[name].bounds(*LOGITS.shape[::2])
     hard = [LOGITS, LOGITS * 1e4, LOGITS * 0, np.float32(3e38) * np.sign(LOGITS)]
     for logits in hard:
-        score = scoring(name)(logits)
+        score = scoring(name)(logits, TOLD)
         assert low - 1e-6 <= score.min() and score.max() <= high + 1e-6
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"patience"}))
+@pytest.mark.parametrize("name", sorted(set(OF_LOGITS) - {"patience"}))
 def test_sharper_logits_are_surer(name):
     logits = np.ones((4, 1, 5), np.float32) * [4.0, 1.0, 0.0, 0.0, -1.0]
     steps = [scoring(name)(logits * scale) for scale in (0.1, 0.5, 1.0, 2.0)]
     assert all((b > a).all() for a, b in itertools.pairwise(steps))
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"failure_prediction"}))
+@pytest.mark.parametrize("name", [n for n in OF_LOGITS if not SCORES[n].fitted])
 def test_the_range_is_reached(name):
     low, high = SCORES[name].bounds(4, 5)
     sure = scoring(name)(np.ones((4, 1, 5), np.float32) * [900.0, 0, 0, 0, 0])
@@ -83,6 +83,36 @@ def test_scores_by_hand():
     assert features(logits)[0, 0, 3] == pytest.approx(last)
 
 
+def test_confidences_by_hand():
+    told = np.float32([[0.5, 0.0], [0.2, 0.3], [1.0, 0.5]])
+    logits = np.zeros((3, 2, 4))
+    own = Scoring("confidence")(logits, told)
+    np.testing.assert_array_equal(own, told)
+    both = Scoring("cumulative_confidence")(logits, told)
+    np.testing.assert_allclose(both[:, 0], [0.5, 0.5 + 0.2 * 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(both[:, 1], [0.0, 0.3, 0.3 + 0.5 * 0.7], rtol=1e-6)
+    assert (np.diff(Scoring("cumulative_confidence")(LOGITS, TOLD), axis=0) >= 0).all()
+
+
+def test_the_scheduler_by_hand():
+    """Exit 1 of two classes: its answer has one vote of two, and it reads exit 0."""
+    p = np.array([[0.9, 0.1], [0.4, 0.6]])
+    w = ((0.1, 1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    found = Scoring("eenet", weights=w)(np.log(p)[:, None])[:, 0]
+    sure = 1 + (p * np.log(p)).sum(1) / math.log(2)
+    first = 0.1 + 0.9 + 2 * 0.1 + 3 * 0.9 + 4 * sure[0] + 5 * 1.0
+    q = 1 / (1 + math.exp(-first))
+    second = 0.1 + 0.4 + 2 * 0.6 + 3 * 0.6 + 4 * sure[1] + 5 * 0.5 + 6 * q
+    expect = [q, 1 / (1 + math.exp(-second))]
+    np.testing.assert_allclose(found, expect, rtol=1e-6)
+
+
+def test_a_scoring_reads_a_trace():
+    for name in NAMES:
+        found = scoring(name).of(trace(64))
+        np.testing.assert_array_equal(found, scoring(name)(LOGITS, TOLD))
+
+
 def test_temperatures_divide_the_logits():
     cool = scoring("margin", temperatures=(2.0,) * 4)
     np.testing.assert_array_equal(cool(LOGITS), scoring("margin")(LOGITS / 2))
@@ -109,7 +139,7 @@ def test_failure_prediction_ranks_mistakes_and_is_calibrated():
     assert score[3].min() > 0.99  # stopping at the last exit is never a mistake
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_name_exit_and_example(name, value):
     bad = LOGITS.copy()
@@ -130,8 +160,18 @@ def test_logits_that_are_no_numbers_name_exit_and_example(name, value):
         (lambda: Scoring()(LOGITS[..., :1]), "2 or more classes"),
         (
             lambda: Scoring("failure_prediction", weights=((0.0,) * 5,))(LOGITS),
-            r"weights \[4, 5\], not \[1, 5\]",
+            "exit 1 takes 5 weights of its score, not 0",
         ),
+        (
+            lambda: scoring("eenet")(LOGITS[..., :4]),
+            "exit 0 takes 8 weights of its score, not 9",
+        ),
+        (lambda: scoring("eenet")(trace(9, exits=4).predictions[0]), "logits are"),
+        (lambda: Scoring("confidence")(LOGITS), "never learnt .* Others: max_prob"),
+        (lambda: Scoring("cumulative_confidence")(LOGITS), "never learnt"),
+        (lambda: Scoring("confidence")(LOGITS, TOLD[:2]), r"are \[4, 64\] like"),
+        (lambda: Scoring("confidence")(LOGITS, TOLD + 1), "probabilities in 0..1"),
+        (lambda: Scoring("confidence", temperatures=(1.0,)), "reads no logits"),
     ],
 )
 def test_bad_input_is_one_line(make, line):

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from exit_traces import COST, trace
+from exit_traces import COST, scoring, trace
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.trace import Trace, outcome
@@ -22,8 +22,7 @@ from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.exits.thresholds import class_quantiles, minimum_recall, never, solve
 
 RECORDED = trace(500)
-WEIGHTS = {"failure_prediction": ((-1.0, 2.0, 1.0, -1.0, -0.5),) * 4}
-SCORINGS = [Scoring(name, weights=WEIGHTS.get(name, ())) for name in sorted(SCORES)]
+SCORINGS = [scoring(name) for name in sorted(SCORES)]
 
 
 def name_of(scoring):
@@ -85,7 +84,7 @@ def test_a_budget_is_met_and_the_policy_returns_from_json(scoring, family):
         assert found.expected.mean_cost <= budget
         assert found.split == found.expected.split == "validation"
         again = from_json(to_json(found.policy))
-        taken = again(RECORDED.predictions, RECORDED.cost)
+        taken = again(RECORDED.predictions, RECORDED.cost, RECORDED.confidence)
         assert outcome(RECORDED, taken) == found.expected
 
 
@@ -188,9 +187,9 @@ def test_class_quantiles_hold_back_the_wrong():
 
 
 def test_never_is_over_every_score():
-    for scoring in SCORINGS:
-        huge = RECORDED.predictions * np.float32(1e6)
-        assert (scoring(huge) < never(scoring, RECORDED)).all()
+    huge = RECORDED.predictions * np.float32(1e6)
+    for given in SCORINGS:
+        assert (given(huge, RECORDED.confidence) < never(given, RECORDED)).all()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from sc_jax.evaluate.trace import (
     outcome,
     save,
     subset,
-    temperatures,
 )
+from sc_jax.exits.calibration import temperatures
 
 RECORDED = trace(300)
 
@@ -32,6 +32,15 @@ def test_a_saved_trace_comes_back_whole(tmp_path):
         np.testing.assert_array_equal(a, b)
     assert back.cost.dtype == np.float64 and back.predictions.dtype == np.float32
     assert [p.name for p in path.parent.iterdir()] == ["validation.npz"]
+
+
+def test_a_file_without_confidences_loads_and_they_stay_away(tmp_path):
+    plain = dataclasses.replace(RECORDED, confidence=None)
+    save(plain, tmp_path / "old.npz")
+    with np.load(tmp_path / "old.npz") as file:
+        assert "confidence" not in file.files
+    assert load(tmp_path / "old.npz").confidence is None
+    assert subset(plain, np.arange(5)).confidence is None
 
 
 def test_a_trace_of_another_net_is_refused(tmp_path):
@@ -107,6 +116,8 @@ def test_the_test_split_is_not_fitted_on():
 def test_a_subset_keeps_everything_else():
     part = subset(RECORDED, np.arange(10, 20))
     np.testing.assert_array_equal(part.predictions, RECORDED.predictions[:, 10:20])
+    np.testing.assert_array_equal(part.confidence, RECORDED.confidence[:, 10:20])
+    assert RECORDED.confidence.dtype == np.float32
     assert (part.net, part.split, len(part.labels)) == ("toy-0", "validation", 10)
 
 
@@ -132,6 +143,12 @@ def nan_logits():
         ({"cost": (10, 20, 30, np.nan)}, "costs never fall"),
         ({"cost": (-1, 5, 20, 30)}, "costs are 0 or more"),
         ({"split": ""}, "no name"),
+        (
+            {"confidence": RECORDED.confidence[1:]},
+            r"confidences are \[4, 300\], .*\[3,",
+        ),
+        ({"confidence": RECORDED.confidence * 2}, "probabilities in 0..1"),
+        ({"confidence": RECORDED.confidence * np.nan}, "probabilities in 0..1"),
     ],
 )
 def test_wrong_traces_are_refused_in_one_line(fields, line):

@@ -25,11 +25,17 @@ LAYERS = {
     "evaluate": 7,
     "train": 8,
     "recipes": 8,
-    "exits/failure": 8,  # of traces: the rest of exits knows arrays only
+    "exits/asked": 8,  # of traces: the rest of exits knows arrays only
+    "exits/calibration": 8,
+    "exits/eenet": 8,
+    "exits/failure": 8,
     "exits/gaps": 8,
     "exits/thresholds": 8,
     "exits/risk": 8,
+    "evaluate/judged": 9,  # of policies solved on traces
+    "evaluate/exit_report": 9,
     "experiment": 9,
+    "exit_runs": 10,
     "deploy/tails": 10,  # of runs: the rest of deploy knows files only
     "deploy/models": 10,
     "deploy/segments": 10,
