@@ -29,6 +29,7 @@ LAYERS = {
     "exits/calibration": 8,
     "exits/eenet": 8,
     "exits/failure": 8,
+    "exits/placing": 8,
     "exits/gaps": 8,
     "exits/thresholds": 8,
     "exits/risk": 8,
@@ -77,6 +78,8 @@ def test_exits_load_no_framework():
 
 def test_planning_loads_no_framework():
     assert not loaded_by("sc_jax.plan.link") & {"jax", "jaxlib", "flax", "numpy"}
+    names = loaded_by("sc_jax.plan.placement", "sc_jax.exits.placing")
+    assert "numpy" in names and not names & {"jax", "jaxlib", "flax", "scipy"}
 
 
 def test_recipes_and_training_load_no_tensorflow():
