@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sc_jax.errors import UsageError
 from sc_jax.evaluate.trace import Trace, for_fitting
 from sc_jax.exits.scores import FEATURES, Scoring, features
 
@@ -15,6 +16,8 @@ def fit(trace: Trace, ridge: float = 1.0) -> Scoring:
     mistake that going on would mend; else 1 (after EEFP, 2026). ridge: penalty on the
     squared weights of standardised features, in examples; the bias goes free.
     """
+    if not 0 < ridge < np.inf:
+        raise UsageError(f"ridge is above 0, not {ridge}")
     right = for_fitting(trace).predictions.argmax(-1) == trace.labels
     x = features(trace.predictions)
     fine = (right | ~right[-1]).astype(np.float64)

@@ -40,19 +40,24 @@ def shares_to_thresholds(score: np.ndarray, shares: Numbers) -> np.ndarray:
     return marks
 
 
-def geometric_shares(cost: np.ndarray, budget: float) -> np.ndarray:
+def geometric_shares(
+    cost: np.ndarray, budget: float, base: np.ndarray | None = None
+) -> np.ndarray:
     """f64[E], p_e proportional to z^e with mean cost `budget` (Huang et al. 2018).
 
     z is solved for; a budget of the whole network's cost or more sends all to the end.
+    base: f64[E], above 0, shares that z^e tilts instead of even ones.
     """
     cost = np.asarray(cost, np.float64)
+    tilted = np.zeros(len(cost)) if base is None else np.log(base)
     within(budget, cost)
     steps = np.arange(len(cost))
     if budget >= cost[-1]:
         return (steps == steps[-1]).astype(np.float64)
 
     def shares(log_z: float) -> np.ndarray:
-        weights = np.exp(steps * log_z - max(0.0, steps[-1] * log_z))
+        powers = steps * log_z + tilted
+        weights = np.exp(powers - powers.max())
         return weights / weights.sum()
 
     low, high = -700.0, 700.0

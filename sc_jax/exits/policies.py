@@ -97,7 +97,8 @@ class Patience:
         early = len(logits) - 1
         if early < 2:
             raise UsageError(
-                f"patience compares 2 exits before the last; this net has {early}"
+                f"patience compares 2 exits before the last; this net has {early}: "
+                "a threshold serves one"
             )
         return decide(agreements(logits), (self.patience,) * early)
 
@@ -167,7 +168,7 @@ def _finite(name: str, values: tuple, axes: int) -> None:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         array = np.array(np.nan)
-    fits = array.ndim == axes or not len(values)
-    if not isinstance(values, tuple) or not fits or not np.isfinite(array).all():
+    fits = isinstance(values, tuple) and (array.ndim == axes or not values)
+    if not fits or not np.isfinite(array).all():
         shape = "a tuple" if axes == 1 else "a tuple of equally long tuples"
         raise UsageError(f"{name} are {shape} of finite numbers, not {values!r}")

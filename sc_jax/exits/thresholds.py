@@ -160,13 +160,14 @@ def never(scoring: Scoring, trace: Trace) -> float:
 
 def solved(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
     """The threshold policy of `marks` f32[E - 1], with what it gives on the trace."""
-    return _judge(trace, Threshold(tuple(marks.tolist()), scoring))
+    return judge(trace, Threshold(tuple(marks.tolist()), scoring))
 
 
 def _per_class(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
-    return _judge(trace, PerClass(tuple(map(tuple, marks.tolist())), scoring))
+    return judge(trace, PerClass(tuple(map(tuple, marks.tolist())), scoring))
 
 
-def _judge(trace: Trace, policy: Policy) -> Solved:
+def judge(trace: Trace, policy: Policy) -> Solved:
+    """A policy with what it gives on the trace."""
     taken = policy(trace.predictions, trace.cost, trace.confidence)
     return Solved(policy, trace.split, outcome(trace, taken))

@@ -27,12 +27,18 @@ LAYERS = {
     "recipes": 8,
     "exits/asked": 8,  # of traces: the rest of exits knows arrays only
     "exits/calibration": 8,
+    "exits/compact": 8,  # of nets
     "exits/eenet": 8,
+    "exits/executors": 8,
     "exits/failure": 8,
+    "exits/fitted_ways": 8,
     "exits/placing": 8,
     "exits/gaps": 8,
+    "exits/goals": 8,
     "exits/thresholds": 8,
     "exits/risk": 8,
+    "exits/ways": 8,
+    "exits/walk": 8,
     "evaluate/judged": 9,  # of policies solved on traces
     "evaluate/exit_report": 9,
     "experiment": 9,

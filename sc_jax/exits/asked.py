@@ -1,0 +1,101 @@
+"""A policy asked for in one word or line: NAME or NAME:knob=value,knob=value."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+from sc_jax.config import literal
+from sc_jax.errors import UsageError, unknown
+from sc_jax.evaluate.trace import Trace
+from sc_jax.exits import fitted_ways, ways
+from sc_jax.exits.thresholds import Solved
+
+WAYS = {
+    "threshold": ways.threshold,
+    "per_class": ways.per_class,
+    "top_fraction": ways.top_fraction,
+    "patience": ways.patience,
+    "anytime": ways.anytime,
+    "fixed": ways.fixed,
+    "filter": ways.filtered,
+    "failure_prediction": fitted_ways.failure_prediction,
+    "eenet": fitted_ways.scheduled,
+    "risk": fitted_ways.controlled,
+}
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "float": ((int, float), "a number"),
+    "int": ((int,), "a whole number from 0 on"),
+    "str": ((str,), "a word"),
+    "bool": ((bool,), "True or False"),
+    "tuple": ((tuple, int, float), "numbers in brackets"),
+}
+
+
+def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> Solved:
+    """The policy that `text` asks for, solved on the trace where it needs solving.
+
+    As "threshold:score=entropy", "patience:patience=2", "eenet"; the policies and their
+    knobs are those of WAYS. budget, or a knob of that name, which comes first: up
+    to 1 a share of the whole network's cost, above 1 in the unit of trace.cost (MACs).
+    """
+    name, knobs = parse(text)
+    if name not in WAYS:
+        raise unknown("policy", name, WAYS)
+    known = knobs_of(name)
+    if budget is not None:
+        knobs = {"budget": budget} | knobs
+    for knob, value in knobs.items():
+        if knob == "budget" and knob not in known:
+            able = ", ".join(n for n in WAYS if "budget" in knobs_of(n))
+            raise UsageError(f"policy {name!r} takes no budget; these do: {able}")
+        if knob not in known:
+            raise unknown(f"knob of policy {name!r}", knob, known or ("none",))
+        _typed(name, knob, value, known[knob])
+    if "budget" in knobs:
+        knobs["budget"] = in_cost(knobs["budget"], trace)
+    return WAYS[name](trace, **knobs)
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """ "name:knob=value,knob=value" -> (name, knobs); values are literals or words."""
+    name, colon, rest = text.partition(":")
+    knobs: dict[str, str] = {}
+    last = ""
+    for piece in rest.split(",") if colon else ():
+        word, equals, value = (part.strip() for part in piece.partition("="))
+        if equals and word.isidentifier() and word not in knobs:
+            last, knobs[word] = word, value
+        elif last and not equals:  # a comma inside a value, as in (0.9,0.8)
+            knobs[last] += "," + piece
+        else:
+            raise UsageError(
+                f"a policy is NAME:knob=value,..., each once, not {text!r}"
+            )
+    return name.strip(), {knob: literal(value) for knob, value in knobs.items()}
+
+
+def knobs_of(name: str) -> dict[str, str]:
+    """The knobs of a policy and the kind of each, one of KINDS."""
+    parameters = list(inspect.signature(WAYS[name]).parameters.values())[1:]
+    return {p.name: str(p.annotation).removesuffix(" | None") for p in parameters}
+
+
+def in_cost(budget: float, trace: Trace) -> float:
+    """A budget in the unit of trace.cost; up to 1 it is a share of the last cost."""
+    if not 0 < budget < math.inf:
+        raise UsageError(
+            "a budget is a share of the whole network's cost in 0..1, or a cost above "
+            f"1, not {budget}"
+        )
+    return float(budget * trace.cost[-1] if budget <= 1 else budget)
+
+
+def _typed(name: str, knob: str, value: Any, kind: str) -> None:
+    types, words = KINDS[kind]
+    good = isinstance(value, types) and (kind == "bool") == isinstance(value, bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        good = False
+    if not good or (kind == "int" and value < 0):
+        raise UsageError(f"policy {name!r}: {knob} is {words}, not {value!r}")

@@ -1,0 +1,257 @@
+"""Policies in one line of text: every way that is known, and every mistake in one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from exit_traces import COST, trace
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.trace import Trace, outcome
+from sc_jax.exits.asked import KINDS, WAYS, knobs_of, parse, policy_from_text
+from sc_jax.exits.calibration import temperatures
+from sc_jax.exits.policies import (
+    Anytime,
+    Patience,
+    PerClass,
+    Threshold,
+    TopFraction,
+    from_json,
+    to_json,
+)
+from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.thresholds import class_quantiles, minimum_recall, solve
+
+RECORDED = trace(500)
+TWO = trace(500, classes=2, exits=2)
+WHOLE = float((RECORDED.predictions[-1].argmax(-1) == RECORDED.labels).mean())
+QUICK = "width=4,steps=100"
+
+
+def asked(text: str, budget: float | None = None, of: Trace = RECORDED):
+    """The policy; what is said of it on the trace is true, and JSON brings it back."""
+    found = policy_from_text(text, of, budget)
+    again = from_json(to_json(found.policy))
+    assert again == found.policy
+    if found.expected.examples == len(of.labels):
+        taken = again(of.predictions, of.cost, of.confidence)
+        assert outcome(of, taken) == found.expected
+    return found
+
+
+def test_what_is_given_in_numbers_is_the_policy_itself():
+    nested = ((0.9,) * 5, (0.8,) * 5, (0.7,) * 5)
+    expect = {
+        "threshold:thresholds=(0.9,0.8,0.7)": Threshold((0.9, 0.8, 0.7)),
+        "threshold:thresholds=0.9": Threshold((0.9, 0.9, 0.9)),
+        "threshold:score=margin,thresholds=(1, 0.8, 0.7)": Threshold(
+            (1, 0.8, 0.7), Scoring("margin")
+        ),
+        f"per_class:thresholds={nested}": PerClass(nested),
+        "top_fraction:shares=(0.5,0.25,0.25,0)": TopFraction((0.5, 0.25, 0.25, 0)),
+        "patience:patience=2": Patience(2),
+        "anytime:deadline_macs=46.5": Anytime(46.5),
+    }
+    for text, policy in expect.items():
+        assert asked(text).policy == policy, text
+
+
+def test_goals_reach_the_solvers():
+    margin = Scoring("margin")
+    expect = {
+        "threshold:score=margin,budget=0.5": solve(RECORDED, margin, budget=50.0),
+        "threshold:budget=30": solve(RECORDED, budget=30.0),
+        "threshold:accuracy=0.8,family=shared,points=9": solve(
+            RECORDED, accuracy=0.8, family="shared", points=9
+        ),
+        "threshold:recall=0.6": solve(RECORDED, recall=0.6),
+        "threshold:shares=(0.4,0.3,0.2,0.1)": solve(
+            RECORDED, shares=(0.4, 0.3, 0.2, 0.1)
+        ),
+        "per_class:quantile=0.9": class_quantiles(RECORDED, quantile=0.9),
+        "threshold:calibrated=True,budget=0.5": solve(
+            RECORDED, Scoring(temperatures=temperatures(RECORDED)), budget=50.0
+        ),
+    }
+    for text, found in expect.items():
+        assert asked(text) == found, text
+    found = asked("filter:recall=0.95,negative=1", of=TWO)
+    assert found == minimum_recall(TWO, recall=0.95, negative=1)
+
+
+@pytest.mark.parametrize("name", [n for n in WAYS if "budget" in knobs_of(n)])
+def test_a_budget_is_a_share_or_a_cost_and_is_met(name):
+    text = f"{name}:{QUICK}" if name == "eenet" else name
+    share, cost = asked(text, 0.6), asked(text, 60.0)
+    assert share == cost and share.expected.mean_cost <= 60.0
+    knob = f"{text}{',' if ':' in text else ':'}budget=0.6"
+    assert asked(knob) == asked(knob, 0.3) == share
+
+
+@pytest.mark.parametrize("name", [n for n in WAYS if "lost" in knobs_of(n)])
+def test_without_a_goal_the_cheapest_that_loses_a_point_is_found(name):
+    text = f"{name}:{QUICK}," if name == "eenet" else f"{name}:"
+    usual, more = asked(text.rstrip(",:")), asked(f"{text}lost=0.05")
+    assert usual.expected.accuracy >= WHOLE - 0.01
+    assert more.expected.accuracy >= WHOLE - 0.05
+    costs = more.expected.mean_cost, usual.expected.mean_cost
+    assert costs[0] <= costs[1] < 100
+    assert costs[0] < costs[1] or name == "patience"  # of which there are two
+    if name != "eenet":
+        assert asked(f"{text}lost=0.01") == usual
+
+
+def test_fixed_exits_answer_all():
+    for e, name in enumerate(RECORDED.exits):
+        for word in {name, name.removeprefix("exit@")}:
+            found = asked(f"fixed:exit={word}").expected
+            assert found.exit_shares[e] == 1 and found.mean_cost == COST[e]
+    assert asked("fixed").expected.cost_share == 1
+
+
+def test_scores_that_exits_learnt_are_asked_for_by_name():
+    for score in ("confidence", "cumulative_confidence"):
+        found = asked(f"threshold:score={score}", 0.5)
+        assert found.policy.scoring == Scoring(score)
+    fitted = asked("threshold:score=failure_prediction", 0.5)
+    assert fitted == asked("failure_prediction", 0.5)
+    assert asked("failure_prediction:ridge=100", 0.5) != fitted
+
+
+def test_risk_is_controlled_on_what_nothing_was_fitted_on():
+    whole = trace(4000)
+    found = asked("risk:epsilon=0.05,delta=0.2,loss=harm", of=whole)
+    assert found.expected.examples == 4000 and found.expected.cost_share < 1
+    half = asked("risk:epsilon=0.05,loss=harm,score=failure_prediction", of=whole)
+    assert half.expected.examples == 2000 and half.policy.scoring.weights
+    warm = asked("risk:epsilon=0.05,loss=harm,calibrated=True", of=whole)
+    assert warm.expected.examples == 2000 and warm.policy.scoring.temperatures
+
+
+def test_policies_in_numbers_are_judged_on_the_test_split_too():
+    tested = dataclasses.replace(RECORDED, split="test")
+    for text in ("threshold:thresholds=0.9", "patience:patience=1", "fixed:exit=a"):
+        assert asked(text, of=tested).split == "test"
+    for name in set(WAYS) - {"fixed", "anytime", "filter"}:
+        with pytest.raises(UsageError, match="test split"):
+            policy_from_text(name, tested)
+    with pytest.raises(UsageError, match="test split"):
+        policy_from_text("filter", dataclasses.replace(TWO, split="test"))
+
+
+def test_every_knob_has_a_kind():
+    for name in WAYS:
+        assert set(knobs_of(name).values()) <= set(KINDS), name
+
+
+def test_text_is_read_as_recipes_are():
+    assert parse("threshold") == ("threshold", {})
+    text = "a:x=(1, 2),word=plain, y=((0.5,),), z=True"
+    expect = {"x": (1, 2), "word": "plain", "y": ((0.5,),), "z": True}
+    assert parse(text) == ("a", expect)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "unknown policy ''.*Known: threshold, per_class"),
+        ("treshold", "did you mean 'threshold'"),
+        ("threshold:", "NAME:knob=value"),
+        ("threshold:0.9", "NAME:knob=value"),
+        ("threshold:points=3,points=4", "each once"),
+        ("threshold:scores=margin", "did you mean 'score'.*Known: score, calibrated"),
+        ("threshold:score=margins", "did you mean 'margin'"),
+        ("threshold:score=3", "score is a word, not 3"),
+        ("threshold:score=eenet", "policy 'eenet'"),
+        ("threshold:score=failure_prediction,calibrated=True", "no calibrated"),
+        ("threshold:score=confidence,calibrated=True", "reads no logits"),
+        ("threshold:calibrated=1", "calibrated is True or False, not 1"),
+        ("threshold:thresholds=(0.9,0.8)", "2 given, 3 needed"),
+        ("threshold:thresholds=(0.9,0.8,0.7,0.6)", "4 given, 3 needed"),
+        ("threshold:thresholds=(0.9,nan,0.7)", "thresholds is numbers in brackets"),
+        ("threshold:thresholds=(0.9,1e999,0.7)", "finite numbers"),
+        ("threshold:thresholds=('a','b','c')", "finite numbers"),
+        ("threshold:thresholds=((0.9,),(0.8,),(0.7,))", "finite numbers"),
+        ("threshold:thresholds=0.9,budget=0.5", "nothing to solve: no budget"),
+        ("threshold:budget=0.5,accuracy=0.8", "not budget and accuracy"),
+        ("threshold:accuracy=0.8,lost=0.1", "not accuracy and lost"),
+        ("threshold:accuracy=1.1", r"from 0\.\d+ to 0\."),
+        ("threshold:lost=-1", r"from 0\.\d+ to 0\."),
+        ("threshold:budget=0.09", "the first costs 10, the last 100"),
+        ("threshold:budget=9", "the first costs 10, the last 100"),
+        ("threshold:budget=0", r"a share of .* in 0\.\.1"),
+        ("threshold:budget=-3", r"a share of .* in 0\.\.1"),
+        ("threshold:budget=nan", "budget is a number, not 'nan'"),
+        ("threshold:budget=1e999", "budget is a number, not inf"),
+        ("threshold:budget=half", "budget is a number, not 'half'"),
+        ("threshold:budget=True", "budget is a number, not True"),
+        ("threshold:points=1", "2 points or more"),
+        ("threshold:points=2.5", "points is a whole number from 0 on, not 2.5"),
+        ("threshold:family=geo", "unknown family 'geo'.* Known: geometric"),
+        ("threshold:shares=(0.5,0.5)", "2 shares for 4 exits"),
+        ("per_class:thresholds=0.9", "equally long"),
+        ("per_class:thresholds=((0.9,0.8),(0.9,0.8),(0.9,0.8))", "of 2 classes, 5"),
+        ("per_class:thresholds=((0.9,),)", "1 given, 3 needed"),
+        ("per_class:quantile=1.5", "share in 0..1"),
+        ("per_class:quantile=0.9,budget=0.5", "no budget"),
+        ("per_class:budget=0.5,lost=0.1", "one goal of budget, lost"),
+        ("top_fraction:shares=(0.5,0.6,0,0)", "sum to 1"),
+        ("top_fraction:shares=1", "1 given, 4 needed"),
+        ("top_fraction:budget=0.05", "the first costs 10"),
+        ("patience:patience=0", "from 1 on"),
+        ("patience:patience=-1", "patience is a whole number from 0 on"),
+        ("patience:patience=2,budget=0.5", "no budget"),
+        ("patience:lost=-1", r"no setting reaches accuracy 1\.\d+ on split"),
+        ("patience:budget=0.2", "no setting meets a mean cost of 20 .* take"),
+        ("patience:budget=0.05", "the first costs 10"),
+        ("anytime", "deadline_macs or a budget"),
+        ("anytime:deadline_macs=50,budget=0.5", "one of them"),
+        ("anytime:budget=0.05", "the first takes 10, the last 100"),
+        ("anytime:deadline_macs=-1", "0 or more"),
+        ("fixed:exit=d", "unknown exit 'd'.* Known: a, b, c, final"),
+        ("filter", "2 exits"),
+        ("filter:budget=0.5", "takes no budget; these do: threshold, per_class"),
+        ("filter:recall=2", "2 exits"),
+        ("risk:epsilon=0", "epsilon of 'error_gap' is in"),
+        ("risk:delta=1", "delta is in"),
+        ("risk:method=ltt", "unknown method 'ltt'"),
+        ("risk:budget=0.5", "takes no budget"),
+        ("risk:score=eenet", "policy 'eenet'"),
+        ("eenet:budget=0.05", "the first costs 10"),
+        ("eenet:budget=0.5,lost=0.1", "no lost"),
+        ("eenet:steps=0", "1 or more"),
+        ("failure_prediction:ridge=0", "ridge is above 0"),
+        ("failure_prediction:score=margin", "knob of policy 'failure_prediction'"),
+    ],
+)
+def test_every_mistake_is_one_line(text, line):
+    with pytest.raises(UsageError, match=line) as raised:
+        policy_from_text(text, RECORDED)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("exits", [1, 2])
+def test_patience_needs_exits_to_compare(exits):
+    for text in ("patience", "patience:patience=1"):
+        with pytest.raises(UsageError, match=f"this net has {exits - 1}: a threshold"):
+            policy_from_text(text, trace(50, exits=exits))
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORES) - {"eenet"}))
+def test_only_scores_that_read_confidences_need_them(name):
+    plain = trace(50, confidence=None)
+    text = f"threshold:score={name},budget=0.5"
+    if SCORES[name].told:
+        with pytest.raises(UsageError, match="never learnt"):
+            policy_from_text(text, plain)
+    else:
+        assert policy_from_text(text, plain).expected.mean_cost <= 50
+
+
+def test_a_budget_of_the_caller_is_checked_like_a_knob():
+    for budget in (float("nan"), 0.0, -1.0, 0.05):
+        with pytest.raises(UsageError, match="budget"):
+            policy_from_text("threshold", RECORDED, budget)
+    with pytest.raises(UsageError, match="takes no budget"):
+        policy_from_text("risk", RECORDED, 0.5)
+    assert np.isfinite(asked("threshold", 1.0).policy.thresholds).all()

@@ -1,0 +1,119 @@
+"""EENet's scheduler: fitted within its budget, twice the same, and worth it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from exit_traces import COST, trace
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.trace import outcome, subset
+from sc_jax.exits import eenet
+from sc_jax.exits.families import geometric_shares
+from sc_jax.exits.policies import from_json, to_json
+from sc_jax.exits.thresholds import solve
+
+RECORDED = trace(500)
+SMALL = {"width": 4, "steps": 150}
+
+
+def judged(policy, on):
+    return outcome(on, policy(on.predictions, on.cost, on.confidence))
+
+
+def told_by_class(seed: int):
+    """Early exits know classes 0 and 1 and guess among the others, as surely."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(5, size=500)
+    said = np.where(labels < 2, labels, rng.integers(2, 5, (3, 500)))
+    sure = rng.uniform(1.0, 4.0, (3, 500, 1))
+    early = sure * np.eye(5)[said]
+    late = 6 * np.eye(5)[labels][None]
+    return trace(500, predictions=np.concatenate([early, late]), labels=labels)
+
+
+@pytest.mark.parametrize("budget", [10.0, 11.0, 30.0, 60.0, 99.0, 100.0, 1e9])
+def test_the_budget_is_met_and_spent_where_it_is_fitted(budget):
+    found = eenet.fit(RECORDED, budget=budget, **SMALL)
+    assert found.policy.scoring.score == "eenet" and found.split == "validation"
+    aim = min(budget, 100.0)
+    assert aim - 1.0 < found.expected.mean_cost <= budget
+
+
+def test_the_same_seed_gives_the_same_policy_and_json_brings_it_back():
+    once, again = (eenet.fit(RECORDED, budget=40.0, **SMALL) for _ in range(2))
+    assert once == again
+    assert eenet.fit(RECORDED, budget=40.0, seed=1, **SMALL) != once
+    back = from_json(to_json(once.policy))
+    assert back == once.policy
+    assert judged(back, RECORDED) == once.expected
+
+
+def test_the_fitted_score_is_a_probability_and_reads_no_later_exit():
+    score = eenet.fit(RECORDED, budget=40.0, **SMALL).policy.scoring
+    whole = score.of(RECORDED)
+    assert whole.min() >= 0 and whole.max() <= 1
+    right = RECORDED.predictions.argmax(-1) == RECORDED.labels
+    for e in range(1, 4):
+        changed = RECORDED.predictions.copy()
+        changed[e:] = np.random.default_rng(e).normal(size=changed[e:].shape)
+        np.testing.assert_array_equal(score(changed)[:e], whole[:e])
+        assert whole[e, right[e]].mean() > whole[e, ~right[e]].mean() + 0.1
+
+
+def test_it_sees_what_the_largest_probability_does_not():
+    """Which class is said tells all; the sure and the unsure are as often right."""
+    held, fresh = told_by_class(0), told_by_class(1)
+    for budget in (50.0, 64.0, 80.0):
+        usual = judged(solve(held, budget=budget).policy, fresh)
+        found = judged(eenet.fit(held, budget=budget).policy, fresh)
+        assert found.mean_cost == pytest.approx(budget, rel=0.1)
+        assert found.accuracy > usual.accuracy + 0.05
+
+
+def test_it_is_no_worse_where_the_largest_probability_is_all_there_is():
+    fresh = trace(4000, seed=1)
+    for budget in (20.0, 60.0):
+        usual = judged(solve(RECORDED, budget=budget).policy, fresh)
+        found = judged(eenet.fit(RECORDED, budget=budget).policy, fresh)
+        assert found.mean_cost == pytest.approx(usual.mean_cost, rel=0.05)
+        assert found.accuracy > usual.accuracy - 0.01
+
+
+def test_a_net_without_early_exits_has_nothing_to_schedule():
+    alone = trace(40, exits=1)
+    assert eenet.fit(alone, budget=100.0, **SMALL).policy.thresholds == ()
+
+
+def test_shares_are_tilted_to_the_budget_and_keep_their_odds():
+    cost, base = np.array(COST), np.array([0.1, 0.6, 0.1, 0.2])
+    shares = geometric_shares(cost, 30.0, base)
+    assert shares @ cost == pytest.approx(30.0)
+    odds = shares / base
+    np.testing.assert_allclose(odds[1:] / odds[:-1], odds[1] / odds[0])
+    kept = geometric_shares(cost, float(base @ cost), base)
+    np.testing.assert_allclose(kept, base)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"budget": 9.0}, "no exit meets a budget of 9: the first costs 10"),
+        ({"budget": float("nan")}, "no exit meets a budget of nan"),
+        ({"pull": -1.0}, "pull is 0 or more"),
+        ({"price": float("inf")}, "price is 0 or more"),
+        ({"ridge": float("nan")}, "ridge is 0 or more"),
+        ({"width": 0}, "width and steps are 1 or more"),
+        ({"steps": 0}, "width and steps are 1 or more"),
+    ],
+)
+def test_bad_input_is_one_line(change, line):
+    with pytest.raises(UsageError, match=line) as raised:
+        eenet.fit(RECORDED, **{"budget": 40.0, **change})
+    assert "\n" not in str(raised.value)
+
+
+def test_nothing_is_fitted_on_the_test_split():
+    tested = dataclasses.replace(subset(RECORDED, np.arange(9)), split="test")
+    with pytest.raises(UsageError, match="test split"):
+        eenet.fit(tested, budget=40.0)
