@@ -6,6 +6,9 @@
   python -m launch.train --recipe=entropic_student --workdir=runs/curve \\
       --sweep=beta:0.0001,0.0002,0.0008
 
+A net with exits is recorded on its validation and test splits, and gets a report of
+what thresholds solved on the first give on the second (docs/exits.md).
+
 Knobs of a recipe follow its name, or the path of a file mine.py with a function mine
 (docs/adding_a_part.md); --set changes any field of the finished recipe. The
 same command resumes a run that was stopped.
@@ -17,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import experiment, recipes
+from sc_jax import exit_runs, experiment, recipes
 from sc_jax.train import devices
 
 __doc__ = f"{__doc__}\n{recipes.catalogue()}"
@@ -51,13 +54,14 @@ def main(_):
         experiment.Source(name, knobs | ({knob: p} if values else {}), tuple(SET.value))
         for p in points
     ]
-    built = [
-        source.build() for source in sources
-    ]  # every mistake shows before training
+    built = [source.build() for source in sources]
+    for recipe in built:  # every mistake shows before training
+        exit_runs.check(recipe)
     teacher_dir = Path(TEACHER.value) if TEACHER.value else workdir / "teacher"
     options = dict(
         log_every=LOG_EVERY.value, save_every=SAVE_EVERY.value, keep=KEEP.value
     )
+    command = "python -m launch.train " + " ".join(sys.argv[1:])
     rows, first = [], built[0]
     test = experiment.dataset_of(first, "test")
     for point, source, recipe in zip(points, sources, built):
@@ -65,14 +69,18 @@ def main(_):
         variables, taught = experiment.train(
             recipe, folder, source, teacher_dir=teacher_dir, **options
         )
-        if not rows:
-            whole = recipe.teacher or recipe
+        if exit_runs.leaves_early(recipe.net):
+            exit_runs.conclude(recipe, folder, command)
+            if not recipe.net.splits:
+                continue
+        whole = recipe.teacher or recipe
+        if not rows and not whole.net.splits:
             net_variables = variables if taught is None else taught
             rows = experiment.baselines(whole, net_variables, test)
-        if recipe.teacher is not None:
+        if recipe.teacher is not None or recipe.net.splits:
             rows.append(experiment.student_row(recipe, folder, test))
-    command = "python -m launch.train " + " ".join(sys.argv[1:])
-    experiment.conclude(rows, first, workdir, test, command)
+    if rows:
+        experiment.conclude(rows, first, workdir, test, command)
 
 
 if __name__ == "__main__":

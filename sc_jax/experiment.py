@@ -161,19 +161,33 @@ def check_same_classes(recipe: Recipe, examples: Dataset) -> None:
 def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
     """The finished variables and codecs under `workdir`: tables as they were saved."""
     checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.latest()
     try:
-        if step is None or checkpoints.meta(step)["phase"] != len(recipe.phases):
-            raise UsageError(
-                f"{workdir} holds no finished run of {recipe.name} (newest step: "
-                f"{step}); run launch.train with it again to finish it"
-            )
+        step = _finished(recipe, workdir, checkpoints)
         like = first_variables(recipe, None, example_of(recipe))
         variables = Variables(*checkpoints.arrays(step, like))
         saved = checkpoints.tables(step)
     finally:
         checkpoints.close()
     return variables, {name: codecs.from_arrays(a) for name, a in saved.items()}
+
+
+def finished_step(recipe: Recipe, workdir: Path) -> int:
+    """The step at which the run under `workdir` ended; UsageError if it did not."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    try:
+        return _finished(recipe, workdir, checkpoints)
+    finally:
+        checkpoints.close()
+
+
+def _finished(recipe: Recipe, workdir: Path, checkpoints: Checkpoints) -> int:
+    step = checkpoints.latest()
+    if step is None or checkpoints.meta(step)["phase"] != len(recipe.phases):
+        raise UsageError(
+            f"{workdir} holds no finished run of {recipe.name} (newest step: "
+            f"{step}); run launch.train with it again to finish it"
+        )
+    return step
 
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
@@ -240,7 +254,14 @@ def conclude(
     """Writes the report's files and prints its table, in one process of all."""
     if jax.process_index() > 0:
         return
-    facts = {
+    facts = facts_of(recipe, test, command)
+    report.write(rows, workdir, title=f"{recipe.title} on {test.name}", facts=facts)
+    print(report.table(rows))
+
+
+def facts_of(recipe: Recipe, test: Dataset, command: str) -> dict:
+    """What it takes to repeat a measurement."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "seed": recipe.seed,
@@ -249,5 +270,3 @@ def conclude(
         "phases": {phase.name: phase.steps for phase in recipe.phases},
         "machine": report.machine(),
     }
-    report.write(rows, workdir, title=f"{recipe.title} on {test.name}", facts=facts)
-    print(report.table(rows))

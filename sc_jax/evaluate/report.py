@@ -59,13 +59,13 @@ def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) 
         "rows": [{"split": split, **dataclasses.asdict(row)} for row in rows],
         "bd_rates": [{"split": split, **entry} for entry in bd_rate.of_rows(rows)],
     }
-    text = json.dumps(document, indent=2, allow_nan=False, default=_plain) + "\n"
+    text = json.dumps(document, indent=2, allow_nan=False, default=plain) + "\n"
     page = _markdown(rows, title, facts)
-    with _draft(workdir / "report.json") as path:
+    with draft(workdir / "report.json") as path:
         path.write_text(text, "utf-8")
-    with _draft(workdir / "report.md") as path:
+    with draft(workdir / "report.md") as path:
         path.write_text(page, "utf-8")
-    with _draft(workdir / "rate_accuracy.png") as path:
+    with draft(workdir / "rate_accuracy.png") as path:
         plots.rate_accuracy(rows, path, title, split=split)
 
 
@@ -84,7 +84,11 @@ def read(workdir: str | Path) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned plain text for a terminal."""
-    cells = [_HEADINGS, *(_cells(row) for row in rows)]
+    return aligned([_HEADINGS, *(_cells(row) for row in rows)])
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Headings and lines as plain text, the first two columns to the left."""
     widths = [max(map(len, column)) for column in zip(*cells)]
     sides = "<<" + ">" * (len(widths) - 2)
     lines = [
@@ -156,26 +160,26 @@ def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     rules = ["---", "---", *["---:"] * (len(heads) - 2)]
     rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
     timed = [row for row in rows if row.seconds]
-    times = [f"- {row.method} {row.setting}: {_fact(row.seconds)}" for row in timed]
+    times = [f"- {row.method} {row.setting}: {fact(row.seconds)}" for row in timed]
     parts = [
         f"# {title}",
         _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
-        "\n".join(map(_line, [heads, rules, *map(_cells, rows)])),
+        "\n".join(map(markdown_line, [heads, rules, *map(_cells, rows)])),
         "![accuracy against bytes](rate_accuracy.png)",
         f"## Bytes at equal accuracy (BD-rate, {split})",
         "\n".join(rates or ["- no learned curve has two settings"]),
         *([f"## Seconds ({split})", "\n".join(times)] if times else []),
         "## Facts",
-        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items()),
+        "\n".join(f"- {name}: {fact(value)}" for name, value in facts.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _fact(value: object) -> str:
+def fact(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(
             f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
@@ -184,17 +188,17 @@ def _fact(value: object) -> str:
     return f"`{value}`"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """NumPy and JAX numbers and arrays as JSON knows them; the rest as text."""
     return np.asarray(value).tolist() if hasattr(value, "dtype") else str(value)
 
 
 @contextlib.contextmanager
-def _draft(path: Path) -> Iterator[Path]:
+def draft(path: Path) -> Iterator[Path]:
     """A reader sees the old file or the new one, never half of one."""
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    made = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield draft
-        os.replace(draft, path)
+        yield made
+        os.replace(made, path)
     finally:
-        draft.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)

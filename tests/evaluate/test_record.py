@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import exit_nets as tiny
 import jax
 import numpy as np
 import pytest
+import recorded_nets as tiny
 
 from sc_jax.compressors.freeze import freeze_all, settle
 from sc_jax.errors import UsageError
