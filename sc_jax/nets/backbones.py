@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from sc_jax.errors import UsageError, unknown
+from sc_jax.nets.alexnet import alexnet
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.cnn import cnn
+from sc_jax.nets.icnn import icnn
 from sc_jax.nets.mobilenetv2 import mobilenetv2
+from sc_jax.nets.multiview import ddnn
 from sc_jax.nets.net import Net, Stage
+from sc_jax.nets.nin import nin
 from sc_jax.nets.resnet import resnet
+from sc_jax.nets.skipnet import skipnet
+from sc_jax.nets.vgg import vgg
+from sc_jax.nets.wrn import wrn
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,20 @@ def _imagenet(depth: int) -> Backbone:
     return Backbone(build, "layer1", target, hints, small=False, exits=exits)
 
 
+def _vgg(depth: int) -> Backbone:
+    """Replaces conv1 and conv2: 32 -> 7x7 latent -> 8x8x128."""
+    exits = ("conv1", "conv2", "conv3", "conv4")
+    return Backbone(partial(vgg, depth=depth), "conv2", 128, exits[2:], exits=exits)
+
+
+def _wrn(depth: int, widen: int) -> Backbone:
+    """Replaces stem..layer2, as _cifar does."""
+    build = partial(wrn, depth=depth, widen=widen)
+    exits = ("layer1", "layer2")
+    form = {"strides": (2, 1), "linear": True, "exits": exits}
+    return Backbone(build, "layer2", 32 * widen, ("layer3",), **form)
+
+
 # Replaces stem..layer2: 224 -> 55x55 latent -> 56x56x24. Its checkpoint is public, its
 # students are trained for minutes: so the pair's small form.
 MOBILENETV2 = Backbone(
@@ -73,6 +94,19 @@ BACKBONES: dict[str, Backbone] = {
     ),
     **{f"resnet{d}": _cifar(d) for d in (20, 32, 56, 110)},
     "mobilenetv2": MOBILENETV2,
+    "alexnet": Backbone(
+        alexnet, "conv2", 64, ("conv3", "conv4", "conv5"), exits=("conv1", "conv2")
+    ),
+    "nin": Backbone(
+        nin, "block1", 96, ("block2",), strides=(2, 1), exits=("block1", "block2")
+    ),
+    "vgg11": _vgg(11),
+    "vgg16": _vgg(16),
+    "wrn16_2": _wrn(16, 2),
+    "wrn28_10": _wrn(28, 10),
+    "icnn": Backbone(icnn, exits=("step1", "step2", "step3")),
+    "ddnn": Backbone(ddnn, exits=("device", "edge")),
+    "skipnet": Backbone(skipnet, exits=("layer1", "layer2")),
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
 }
 
