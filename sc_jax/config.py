@@ -61,12 +61,26 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
+class LookAhead:
+    """Parameters named `learns` get their gradient from one step ahead, not from now.
+
+    The others take a plain gradient step of `step_size` under the phase's terms on one
+    half of the batch; `terms` judge the outcome on the other half, and that judgement
+    is differentiated through the step (a one-step meta gradient: three passes).
+    """
+
+    learns: str
+    terms: tuple[Term, ...]
+    step_size: float = 0.1
+
+
+@dataclass(frozen=True)
 class Phase:
     """One stage of training: `trainable` parts (groups, "*") under weighted terms.
 
     Parts not named keep every bit and run in evaluation mode. Gradients of the batch
     are summed or averaged by `reduction`; `gradients` is how those of several exits
-    meet in the trunk (nets.run.GRADIENTS).
+    meet in the trunk (nets.run.GRADIENTS). `look_ahead` trains sample weights.
     """
 
     name: str
@@ -76,6 +90,7 @@ class Phase:
     optimiser: Optimiser = Optimiser()
     reduction: Reduction = "mean"
     gradients: str = "sum"
+    look_ahead: LookAhead | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,8 @@ class Recipe:
 
     `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
     member its net was made from, `pretrained` a public checkpoint that its stages start
-    from. Without phases the net is as it starts.
+    from. Without phases the net is as it starts. `policy` tells how the method leaves
+    at exits, as text of exits.asked ("threshold:score=entropy").
     """
 
     name: str
@@ -98,6 +114,7 @@ class Recipe:
     dtype: Literal["float32", "bfloat16"] = "float32"
     pretrained: str | None = None
     seed: int = 0
+    policy: str = ""
 
     @property
     def steps(self) -> int:

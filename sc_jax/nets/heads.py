@@ -21,7 +21,7 @@ class PooledLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
-        return nn.Dense(self.classes)(_pooled(coarsest(x)))
+        return nn.Dense(self.classes)(pooled(coarsest(x)))
 
 
 class ConvHead(nn.Module):
@@ -77,9 +77,9 @@ class MixedPool(nn.Module):
 class MSDNetHead(nn.Module):
     """Two 3x3/2 convolutions, 2x2 average pool, linear (Huang et al. 2018).
 
-    `features` is 128 on CIFAR. `link` > 0 widens the classifier's input by a linear
-    map of that width of the exit before, batch-normalised, ReLU: inline subnetwork
-    collaboration (Li et al. 2019).
+    `features` is 128 on CIFAR, 0 on ImageNet: as many as the feature has. `link` > 0
+    widens the classifier's input by a linear map of that width of the exit before,
+    batch-normalised, ReLU: inline subnetwork collaboration (Li et al. 2019).
     """
 
     classes: int
@@ -89,8 +89,9 @@ class MSDNetHead(nn.Module):
     @nn.compact
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
+        features = self.features or x.shape[-1]
         for _ in range(2):
-            x = ConvNorm(self.features, 3, 2, padding=1)(x, train=train)
+            x = ConvNorm(features, 3, 2, padding=1)(x, train=train)
         window = tuple(min(2, side) for side in x.shape[1:3])
         x = nn.avg_pool(x, window, window)
         x = x.reshape(x.shape[0], -1)
@@ -123,6 +124,6 @@ def coarsest(x):
     return x[-1] if isinstance(x, tuple | list) else x
 
 
-def _pooled(x):
+def pooled(x):
     """[B, ..., C] -> [B, C]: the mean over all places."""
     return x.mean(tuple(range(1, x.ndim - 1)))

@@ -26,12 +26,17 @@ from sc_jax.train.step import TrainState, begin, divide, make_step
 
 
 def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variables:
-    """Fresh variables, with the teacher's own for every stage both nets name."""
+    """Fresh variables, with the teacher's own for every part both nets name.
+
+    An exit that got another head than the teacher's stays fresh.
+    """
     variables = init(recipe.net, jax.random.key(recipe.seed), example)
     if recipe.teacher is None or taught is None:
         return variables
+    theirs = {e.name: e.module for e in recipe.teacher.net.exits}
+    other = {e.name for e in recipe.net.exits if theirs.get(e.name) != e.module}
     shared = frozenset(variables.params) & frozenset(taught.params)
-    return graft(variables, taught, shared)
+    return graft(variables, taught, shared - other)
 
 
 def fit(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sc_jax.config import Phase, Recipe
+from sc_jax.config import LookAhead, Phase, Recipe
 from sc_jax.data.pipeline import augment_on_device
 from sc_jax.losses.terms import Context, total
 from sc_jax.nets.net import FINAL, match
@@ -38,6 +38,35 @@ def begin(recipe: Recipe, phase: Phase, variables: Variables) -> TrainState:
     return TrainState(hot, variables.state, optimiser)
 
 
+def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, rest):
+    """`gradient`, that of what looks ahead replaced: through one step of the others."""
+    cold, state, taught, batch, step, key = rest
+    first = {k: v[: v.shape[0] // 2] for k, v in batch.items()}
+    second = {k: v[v.shape[0] // 2 :] for k, v in batch.items()}
+
+    def looks(path) -> bool:
+        return any(getattr(part, "key", None) == ahead.learns for part in path)
+
+    def after(own):
+        both = jax.tree_util.tree_map_with_path(
+            lambda path, a, b: b if looks(path) else jax.lax.stop_gradient(a), hot, own
+        )
+        slope, _ = jax.grad(loss_of, has_aux=True)(
+            both, cold, state, taught, first, step, key
+        )
+        moved = jax.tree_util.tree_map_with_path(
+            lambda path, a, g: a if looks(path) else a - ahead.step_size * g,
+            both,
+            slope,
+        )
+        return loss_of(moved, cold, state, taught, second, step, key, ahead.terms)[0]
+
+    own = jax.grad(after)(hot)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, now, later: later if looks(path) else now, gradient, own
+    )
+
+
 def make_step(recipe: Recipe, phase: Phase) -> Callable:
     """jitted (train_state, cold, taught, batch, step, key) -> (train_state, metrics).
 
@@ -48,9 +77,12 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
     transform = phase.optimiser.build(phase.steps)
     training = match(recipe.net, phase.trainable)
     dtype = None if recipe.dtype == "float32" else jnp.dtype(recipe.dtype)
-    supervised = any(hasattr(term.loss, "exit") for term in phase.terms)
+    supervised = any(
+        hasattr(term.loss, "exit") or hasattr(term.loss, "exits")
+        for term in phase.terms
+    )
 
-    def loss_of(hot, cold, state, taught, batch, step, key):
+    def loss_of(hot, cold, state, taught, batch, step, key, terms=phase.terms):
         images, teacher = batch["image"], None
         if recipe.teacher is not None:
             teacher, _ = run(recipe.teacher.net, taught, images, dtype=dtype)
@@ -66,7 +98,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
             gradients=phase.gradients,
         )
         context = Context(out, teacher, batch)
-        loss, values = total(phase.terms, context, step, phase.reduction)
+        loss, values = total(terms, context, step, phase.reduction)
         if supervised:
             right = out.predictions[FINAL].argmax(-1) == batch["label"]
             values["accuracy"] = right.mean()
@@ -81,6 +113,9 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         (loss, (state, values)), gradient = gradient_of(
             hot, cold, state, taught, batch, step, noise
         )
+        if phase.look_ahead is not None:
+            rest = (cold, state, taught, batch, step, noise)
+            gradient = look_ahead(phase.look_ahead, loss_of, hot, gradient, rest)
         update, moments = transform.update(gradient, moments, hot)
         hot: Any = optax.apply_updates(hot, update)
         values |= {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}

@@ -1,0 +1,117 @@
+"""Exit heads that tell more than logits: ensembles, confidences, gates, filters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sc_jax.exits.scores import features
+from sc_jax.nets.heads import MixedPool, PooledLinear
+from sc_jax.nets.judging import (
+    Confident,
+    Ensembled,
+    Filter,
+    Gated,
+    Given,
+    uncertainties,
+)
+
+K, B = 4, 3
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(B, 9, 9, 6)).astype(np.float32)
+KEY = jax.random.key(0)
+
+
+def test_the_first_ensemble_is_its_head_and_the_next_joins_both_geometrically():
+    module = Ensembled(MixedPool(K, cascade=True))
+    variables = module.init(KEY, X, None, train=False)
+    _, told = module.apply(variables, X, None, train=False)
+    carry = told["carry"]
+    np.testing.assert_array_equal(told["own"], carry[:, 0])
+    second = module.init(jax.random.key(1), X, carry, train=False)
+    w, b = np.array([0.3, -0.2], np.float32), np.arange(K, dtype=np.float32)
+    second = {"params": second["params"] | {"w": w, "b": b}}
+    joined, told = module.apply(second, X, carry, train=False)
+    assert told["carry"].shape == (B, 2, K)
+    log_p = np.asarray(jax.nn.log_softmax(told["carry"]), np.float64)
+    expected = b + (np.exp(w)[None, :, None] * log_p).mean(1)
+    np.testing.assert_allclose(joined, expected, rtol=1e-5)
+
+
+def test_ensembles_train_their_weights_and_never_a_head():
+    module = Ensembled(PooledLinear(K))
+    carry = jnp.asarray(RNG.normal(size=(B, 1, K)), jnp.float32)
+    params = module.init(KEY, X, carry, train=False)["params"]
+
+    def joined(params, carry, x):
+        logits, _ = module.apply({"params": params}, x, carry, train=False)
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits, jnp.arange(B)
+        ).sum()
+
+    gradient, before, x = jax.grad(joined, (0, 1, 2))(params, carry, X)
+    assert np.abs(gradient["w"]).min() > 0 and np.abs(gradient["b"]).max() > 0
+    assert not any(np.abs(g).any() for g in jax.tree.leaves(gradient["head"]))
+    assert not np.abs(before).any() and not np.abs(x).any()
+    own = jax.grad(
+        lambda p: module.apply({"params": p}, X, carry, train=False)[1]["own"].sum()
+    )
+    assert np.abs(jax.tree.leaves(own(params)["head"])[0]).max() > 0
+
+
+def test_given_logits_are_an_exit_of_their_own():
+    logits = RNG.normal(size=(B, K)).astype(np.float32)
+    assert not Given().init(KEY, logits, None, train=False)
+    np.testing.assert_array_equal(Given().apply({}, logits, None, train=False), logits)
+
+
+def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
+    module = Confident(PooledLinear(K))
+    variables = module.init({"params": KEY, "noise": KEY}, X, None, train=False)
+    logits, told = module.apply(variables, X, None, train=False)
+    assert logits.shape == (B, K) and told["confidence"].shape == (B,)
+    sure = jax.nn.sigmoid(told["confidence"])
+    np.testing.assert_array_equal(told["sample"], sure)
+    draw = jax.vmap(
+        lambda key: module.apply(variables, X, None, train=True, rngs={"noise": key})[1]
+    )
+    samples = draw(jax.random.split(KEY, 4000))["sample"]
+    assert ((samples > 0) & (samples < 1)).all()
+    # P(sample > 1/2) is the confidence itself, whatever the temperature.
+    deviation = np.sqrt(sure * (1 - sure) / 4000)
+    assert (np.abs((samples > 0.5).mean(0) - sure) < 4 * deviation).all()
+
+
+def test_a_gate_reads_the_uncertainties_that_scores_read_and_trains_no_head():
+    module = Gated(PooledLinear(K))
+    variables = module.init(KEY, X, None, train=False)
+    logits, _ = module.apply(variables, X, None, train=False)
+    expected = features(np.asarray(logits)[None])[0]
+    np.testing.assert_allclose(uncertainties(logits), expected, atol=1e-5)
+
+    def confidence(params):
+        told = module.apply({"params": params}, X, None, train=False)[1]
+        return told["confidence"].sum()
+
+    gradient = jax.grad(confidence)(variables["params"])
+    assert not any(np.abs(g).any() for g in jax.tree.leaves(gradient["head"]))
+    assert np.abs(gradient["Dense_0"]["kernel"]).max() > 0
+
+
+def test_a_filters_cross_entropy_is_that_of_its_two_classes_and_a_constant():
+    for side, negative in ((9, 2), (130, 0)):
+        x = RNG.normal(size=(B, side, side, 3)).astype(np.float32)
+        module = Filter(K, negative, width=0.25)
+        variables = module.init(KEY, x, None, train=False)
+        logits = np.asarray(module.apply(variables, x, None, train=False))
+        others = np.arange(K) != negative
+        assert np.ptp(logits[:, others], axis=1).max() == 0
+        two = np.stack(
+            [logits[:, negative], logits[:, others][:, 0] + np.log(K - 1)], 1
+        )
+        ce = optax.softmax_cross_entropy_with_integer_labels
+        for label in range(K):
+            many = ce(logits, np.full(B, label))
+            binary = ce(two, np.full(B, int(label != negative)))
+            constant = 0.0 if label == negative else np.log(K - 1)
+            np.testing.assert_allclose(many, binary + constant, rtol=1e-4, atol=1e-5)
