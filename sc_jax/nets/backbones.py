@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import flax.linen as nn
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.alexnet import alexnet
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.cnn import cnn
+from sc_jax.nets.heads import MSDNetHead, PooledLinear
 from sc_jax.nets.icnn import icnn
 from sc_jax.nets.mobilenetv2 import mobilenetv2
-from sc_jax.nets.multiview import ddnn
-from sc_jax.nets.net import Net, Stage
+from sc_jax.nets.msdnet import IMAGENET as MSDNET_IMAGENET
+from sc_jax.nets.msdnet import msdnet
+from sc_jax.nets.multiview import DevicesHead, ddnn
+from sc_jax.nets.net import Exit, Net, Stage, resolve
 from sc_jax.nets.nin import nin
+from sc_jax.nets.ranet import IMAGENET as RANET_IMAGENET
+from sc_jax.nets.ranet import ranet
 from sc_jax.nets.resnet import resnet
 from sc_jax.nets.skipnet import skipnet
 from sc_jax.nets.vgg import vgg
@@ -29,7 +36,8 @@ class Backbone:
     restores the output of group `cut` (`target` channels), the encoder's strides are
     `strides`; `hints` are the later groups that distillation compares. `linear`: the
     output of `cut` is no ReLU's. Without a `cut` it takes no bottleneck. `exits` are
-    the stages (or groups) that its exits usually stand after.
+    the stages (or groups) that its exits usually stand after, `head(K)` is one of them.
+    `headless`: its stages end in features, and a last exit makes the logits.
     """
 
     build: Callable[..., tuple[Stage, ...]]
@@ -40,6 +48,8 @@ class Backbone:
     small: bool = True
     linear: bool = False
     exits: tuple[str, ...] = ()
+    head: Callable[[int], nn.Module] = PooledLinear
+    headless: bool = False
 
     @property
     def replaced(self) -> tuple[str, ...]:
@@ -83,6 +93,29 @@ def _wrn(depth: int, widen: int) -> Backbone:
     return Backbone(build, "layer2", 32 * widen, ("layer3",), **form)
 
 
+def _msdnet(blocks: int = 5, features: int = 128, **knobs) -> Backbone:
+    """Exits after every block; `features` are its heads'."""
+    build = partial(msdnet, blocks=blocks, **knobs)
+    exits = tuple(f"block{i}" for i in range(1, blocks))
+    head = partial(MSDNetHead, features=features)
+    return Backbone(build, exits=exits, head=head, headless=True)
+
+
+def _ranet(
+    subnets: int, features: int = 128, blocks: int = 2, more: int = 2, **knobs
+) -> Backbone:
+    """Exits after the blocks that a sub-network has and the one below lacks."""
+    build = partial(ranet, blocks=blocks, more=more, **knobs)
+    counts = [0, *(blocks + more * i for i in range(subnets))]
+    exits = [
+        f"subnet{i + 1}.{j}"
+        for i in range(subnets)
+        for j in range(counts[i], counts[i + 1])
+    ]
+    head = partial(MSDNetHead, features=features)
+    return Backbone(build, exits=tuple(exits[:-1]), head=head, headless=True)
+
+
 # Replaces stem..layer2: 224 -> 55x55 latent -> 56x56x24. Its checkpoint is public, its
 # students are trained for minutes: so the pair's small form.
 MOBILENETV2 = Backbone(
@@ -105,8 +138,15 @@ BACKBONES: dict[str, Backbone] = {
     "wrn16_2": _wrn(16, 2),
     "wrn28_10": _wrn(28, 10),
     "icnn": Backbone(icnn, exits=("step1", "step2", "step3")),
-    "ddnn": Backbone(ddnn, exits=("device", "edge")),
+    "ddnn": Backbone(ddnn, exits=("device", "edge"), head=DevicesHead),
     "skipnet": Backbone(skipnet, exits=("layer1", "layer2")),
+    "skipnet14": Backbone(partial(skipnet, depth=14), exits=("layer1", "layer2")),
+    "msdnet": _msdnet(),
+    "msdnet_tiny": _msdnet(4, 32, base=2, step_mode="even", channels=8),
+    "msdnet_imagenet": _msdnet(features=0, **MSDNET_IMAGENET),
+    "ranet": _ranet(3),
+    "ranet_tiny": _ranet(3, 32, blocks=1, more=1, channels=8),
+    "ranet_imagenet": _ranet(4, 0, **RANET_IMAGENET),
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
 }
 
@@ -123,6 +163,35 @@ def classifier_net(
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.25,),
 ) -> Net:
-    """The whole classifier: normalisation of uint8 images, then the backbone."""
-    stages = backbone(name).build(classes=classes)
-    return Net((Stage("normalise", Normalise(mean, std)), *stages))
+    """The whole classifier: normalisation of uint8 images, then the backbone.
+
+    Of a headless backbone with its final exit and no other.
+    """
+    return exit_net(name, classes, mean, std, places=())
+
+
+def exit_net(
+    name: str,
+    classes: int,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.25,),
+    places: Sequence[str] | None = None,
+    head: Callable[[int, int, bool], nn.Module] | None = None,
+) -> Net:
+    """`classifier_net` with an exit after each of `places` (default: the usual ones).
+
+    Of a headless backbone also after the last stage. head(classes, index, last) makes
+    an exit's classifier (default: the backbone's own kind), `index` counted from the
+    input, `last` where it is the final one.
+    """
+    family = backbone(name)
+    stages = family.build(classes=classes)
+    net = Net((Stage("normalise", Normalise(mean, std)), *stages))
+    end = net.names[-1]
+    after = {resolve(net, p) for p in (family.exits if places is None else places)}
+    after |= {end} if family.headless else set()
+    exits = []
+    for index, stage in enumerate(sorted(after, key=net.names.index)):
+        made = head(classes, index, stage == end) if head else family.head(classes)
+        exits.append(Exit(stage, made))
+    return Net(net.stages, tuple(exits))
