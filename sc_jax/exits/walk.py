@@ -1,0 +1,116 @@
+"""A net as the segments between its exits, to be run one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from sc_jax.nets.net import FINAL, INPUT, Exit, Net, Stage
+from sc_jax.nets.run import Variables, run
+
+HANDED = "handed"
+
+
+class Reached(NamedTuple):
+    """What a segment gives; every leaf has leading axis B."""
+
+    logits: jax.Array  # f32[B, K], of the exit at its end
+    told: jax.Array | None  # f32[B], its confidence as a logit, where it learnt one
+    onward: tuple[Any, Any]  # what the next segment takes: (feature, previous)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Segment e of E runs the stages behind exit e - 1 up to exit e, and that exit."""
+
+    net: Net
+    starts: tuple[str, ...]  # [E], stage (or "input") before each segment
+    stops: tuple[str, ...]  # [E], its last stage
+
+    @property
+    def exits(self) -> int:
+        return len(self.stops)
+
+    def parts(self, e: int, variables: Variables) -> Variables:
+        """The variables that segment e reads."""
+        names = (INPUT, *self.net.names)
+        first, last = names.index(self.starts[e]), names.index(self.stops[e])
+        own = [s.owner or s.name for s in self.net.stages[first:last]]
+        own += [
+            x.name for x in self.net.exits if x.after in names[first + 1 : last + 1]
+        ]
+        trees = ({n: tree[n] for n in own} for tree in variables)
+        return Variables(*trees)
+
+    def advance(self, e: int, variables: Variables, x: Any, previous: Any) -> Reached:
+        """Runs segment e, with the bits that the whole net gives at this batch size."""
+        out, _ = run(
+            self.net, variables, x,
+            start=self.starts[e], stop=self.stops[e], previous=previous,
+        )  # fmt: skip
+        stop = self.stops[e]
+        own = self.net.exit_at(stop)
+        told = out.extras[own.name] if own else {}
+        last = e == self.exits - 1
+        logits = out.predictions[FINAL if own is None or last else own.name]
+        onward = (out.features[stop], told.get(HANDED))
+        return Reached(logits, told.get("confidence"), onward)
+
+
+def walk(net: Net) -> Walk:
+    """The segments of a net, one for each of `net.exit_names`.
+
+    A split's compressor is a stage here, the first of what follows: whoever leaves at
+    an exit before it is not coded.
+    """
+    at = {e.after for e in net.exits}
+    stops = (*(name for name in net.names[:-1] if name in at), net.names[-1])
+    stages = []
+    for name in (INPUT, *net.names):
+        stages += [stage for stage in net.stages if stage.name == name]
+        split = net.split_at(name)
+        if split is not None and name != net.names[-1]:
+            stages.append(Stage(split.name, _Decoded(split.compressor)))
+    exits = tuple(Exit(e.after, _Handing(e.module)) for e in net.exits)
+    flat = replace(net, stages=tuple(stages), exits=exits, splits=())
+    return Walk(flat, (INPUT, *stops[:-1]), stops)
+
+
+def rows(tree: Any) -> int:
+    """B, the leading axis of every leaf."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
+def take(tree: Any, index: jax.Array) -> Any:
+    """Rows of every leaf; the index must be within them."""
+    pick = lambda a: a.at[index].get(mode="promise_in_bounds")  # noqa: E731
+    return jax.tree.map(pick, tree)
+
+
+class _Handing(nn.Module):
+    """An exit that tells what it hands on under a key that `run` passes through."""
+
+    module: nn.Module
+
+    def setup(self):
+        nn.share_scope(self, self.module)  # the exit's own parameters, by their names
+
+    def __call__(self, x, previous, *, train):
+        told = self.module(x, previous, train=train)
+        logits, extras = told if isinstance(told, tuple) else (told, {})
+        return logits, {**extras, HANDED: extras.get("carry", logits)}
+
+
+class _Decoded(nn.Module):
+    """A compressor as a stage: what the next stage sees."""
+
+    module: nn.Module
+
+    def setup(self):
+        nn.share_scope(self, self.module)
+
+    def __call__(self, x, *, train):
+        return self.module(x, train=train)[0]

@@ -1,0 +1,300 @@
+"""Executors: one policy, the same answers and exits from each, and real savings."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from exit_nets import K, cascade, dense, inputs, made, recorded, telling
+
+import sc_jax
+from sc_jax.errors import UsageError
+from sc_jax.exits.compact import compact, ladder
+from sc_jax.exits.executors import all_exits, capacity, cond
+from sc_jax.exits.policies import (
+    Anytime,
+    Patience,
+    PerClass,
+    Policy,
+    Threshold,
+    TopFraction,
+)
+from sc_jax.exits.scores import Scoring
+from sc_jax.nets.run import Variables
+
+COST = (1.0, 2.0, 3.0, 4.0)
+SHARES = (0.4, 0.25, 0.2, 0.15)
+BATCHES = (1, 2, 7, 64, 257)
+NETS = {"dense": dense, "cascade": cascade, "telling": telling}
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """By name: the net, its variables, 257 inputs, all logits and confidences."""
+    found = {}
+    for name, build in NETS.items():
+        net = build()
+        variables, x = made(net), inputs(net, 257)
+        found[name] = (net, variables, x, *recorded(net, variables, x))
+    return found
+
+
+def clear_marks(score: np.ndarray, shares: tuple[float, ...] = SHARES) -> list[float]:
+    """Thresholds near those shares, in gaps of 2e-4 or more of the scores f32[E, N].
+
+    Roundings that differ between programs then change no exit.
+    """
+    marks, left = [], np.arange(score.shape[1])
+    for e, gone in enumerate(np.cumsum(shares)[:-1]):
+        ranked = np.sort(score[e, left])[::-1]
+        gaps = -np.diff(ranked)
+        aim = len(left) - round((1 - gone) * score.shape[1])
+        wide = np.flatnonzero(gaps > 2e-4)
+        at = wide[np.abs(wide - aim).argmin()]
+        marks.append(float(ranked[at] - gaps[at] / 2))
+        left = left[score[e, left] < marks[-1]]
+    return marks
+
+
+def policies(logits: np.ndarray, told: np.ndarray, name: str) -> dict[str, Policy]:
+    """One of each kind that is clear on these recorded logits."""
+    scoring = Scoring("confidence" if name == "telling" else "margin")
+    score = scoring(logits, told)
+    marks = clear_marks(score)
+    by_class = [[mark + 0.03 * (k % 2) for k in range(K)] for mark in marks]
+    return {
+        "threshold": Threshold(tuple(marks), scoring),
+        "cumulative": Threshold(
+            tuple(clear_marks(Scoring("cumulative")(logits))), Scoring("cumulative")
+        ),
+        "per_class": PerClass(tuple(map(tuple, by_class)), scoring),
+        "patience": Patience(1),
+        "anytime": Anytime(2.5),
+        "top_fraction": TopFraction(SHARES, Scoring("entropy", (1.0, 2.0, 0.5, 1.0))),
+    }
+
+
+def same(decision, logits: np.ndarray, exits: np.ndarray) -> None:
+    """The decision is of these exits, exactly; to 1e-5 of the logits f32[E, B, K]."""
+    np.testing.assert_array_equal(decision.exits, exits)
+    assert decision.exits.dtype == np.int32 and decision.rows.dtype == np.int32
+    expected = logits[exits, np.arange(len(exits))]
+    np.testing.assert_allclose(decision.logits, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(decision.answers, decision.logits.argmax(-1))
+
+
+KINDS = ("threshold", "cumulative", "per_class", "patience", "anytime", "top_fraction")
+CASES = {
+    **{("dense", kind): (64,) for kind in KINDS},
+    ("dense", "threshold"): BATCHES,
+    ("dense", "top_fraction"): BATCHES,
+    ("cascade", "threshold"): (64,),
+    ("cascade", "patience"): (64,),
+    ("telling", "threshold"): (257,),
+    ("telling", "top_fraction"): (64,),
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_every_executor_decides_as_the_policy_does(nets, name, kind):
+    """The policy on recorded logits is the reference."""
+    net, variables, x, logits, told = nets[name]
+    policy = policies(logits, told, name)[kind]
+    makers = {"all_exits": all_exits, "compact": compact}
+    if kind in ("top_fraction", "anytime"):
+        makers["capacity"] = capacity
+    run = [make(net, variables, policy, cost=COST) for make in makers.values()]
+    exits = np.zeros(0, np.int32)
+    for batch in CASES[name, kind]:
+        exits = policy(logits[:, :batch], np.array(COST), told[:, :batch])
+        for each in run:
+            same(each(x[:batch]), logits[:, :batch], exits)
+    assert len(set(exits.tolist())) > (kind != "anytime")
+    if kind != "top_fraction":
+        alone = cond(net, variables, policy, cost=COST)
+        for i in range(7):
+            same(alone(x[i : i + 1]), logits[:, i : i + 1], exits[i : i + 1])
+
+
+def test_all_exits_gives_the_bits_of_the_net(nets):
+    net, variables, x, logits, _ = nets["dense"]
+    decision = all_exits(net, variables, Threshold((2.0,) * 3))(x)
+    np.testing.assert_array_equal(decision.logits, logits[-1])
+
+
+def ended(net, variables, x, early: bool):
+    """Decisions when all leave first, or none does before the last."""
+    mark, share = (-1.0, (1.0, 0, 0, 0)) if early else (2.0, (0, 0, 0, 1.0))
+    threshold, top = Threshold((mark,) * 3), TopFraction(share)
+    return {
+        "all_exits": all_exits(net, variables, threshold)(x),
+        "compact": compact(net, variables, threshold)(x),
+        "compact_top": compact(net, variables, top)(x),
+        "capacity": capacity(net, variables, top)(x),
+    }
+
+
+@pytest.mark.parametrize("batch", [1, 257])
+def test_all_leave_first_or_none_leaves(nets, batch):
+    net, variables, x, logits, _ = nets["dense"]
+    x, logits = x[:batch], logits[:, :batch]
+    for name, decision in ended(net, variables, x, early=True).items():
+        same(decision, logits, np.zeros(batch, np.int32))
+        rest = batch if name == "all_exits" else 0
+        assert decision.rows.tolist() == [batch, rest, rest, rest]
+    for decision in ended(net, variables, x, early=False).values():
+        same(decision, logits, np.full(batch, 3, np.int32))
+        assert decision.rows.tolist() == [batch] * 4
+
+
+def test_ties_leave_in_order(nets):
+    """Scores behind the first exit are alike: there the first of the batch leave."""
+    net, variables, x, logits, _ = nets["dense"]
+    params = dict(variables.params)
+    for name in ("exit@b", "exit@c"):
+        params[name] = jax.tree.map(np.zeros_like, params[name])
+    tied = logits.copy()
+    tied[1:3] = 0.0
+    expected = TopFraction(SHARES)(tied, np.array(COST))
+    assert (np.diff(expected[expected > 0]) >= 0).all()
+    for make in (all_exits, capacity, compact):
+        executor = make(net, Variables(params, variables.state), TopFraction(SHARES))
+        np.testing.assert_array_equal(executor(x).exits, expected)
+
+
+def test_what_is_saved_is_not_run():
+    """Rows that stages computed, counted as they ran, are those that are reported."""
+    ran = Counter()
+    net = dense(ran=lambda width, rows: ran.update({int(width): int(rows)}))
+    variables, x = made(net), inputs(net, 40)
+    logits, _ = recorded(net, variables, x)
+    marks = clear_marks(Scoring()(logits))
+    threshold, top = Threshold(tuple(marks)), TopFraction(SHARES)
+
+    def rows_of(executor, x):
+        executor(x)
+        jax.effects_barrier()
+        ran.clear()
+        decision = jax.block_until_ready(executor(x))
+        jax.effects_barrier()
+        counted = [ran[width] for width in (8, 9, 10, 11)]
+        assert counted == decision.rows.tolist()
+        return decision
+
+    assert rows_of(all_exits(net, variables, threshold), x).rows.tolist() == [40] * 4
+    exact = rows_of(capacity(net, variables, top), x)
+    assert exact.rows.tolist() == [40, 24, 14, 6]  # 16, 10, 8 and 6 leave
+    assert np.bincount(exact.exits, minlength=4).tolist() == [16, 10, 8, 6]
+    exits = rows_of(compact(net, variables, threshold), x).exits
+    assert len(set(exits.tolist())) == 4
+    alone = cond(net, variables, threshold)
+    for e in range(4):
+        i = exits.tolist().index(e)
+        one = rows_of(alone, x[i : i + 1])
+        assert one.rows.tolist() == [1] * (e + 1) + [0] * (3 - e)
+
+
+@pytest.mark.parametrize("batch", [3, 40])
+def test_compact_keeps_to_its_buckets(batch):
+    """Programs and rows are bounded, whatever leaves when."""
+    traced: list[tuple[int, int]] = []
+    net = dense(traced=lambda width, rows: traced.append((width, rows)))
+    variables, x = made(net), inputs(net, batch)
+    logits, _ = recorded(net, variables, x)
+    marks = np.quantile(Scoring()(logits)[:3], (0.7, 0.6, 0.5))
+    executor = compact(net, variables, Threshold(tuple(marks.tolist())))
+    traced.clear()
+    sizes = ladder(batch, 8)
+    step = -(-batch // 8)
+    for seed in range(20):
+        x = inputs(net, batch, seed)
+        decision = executor(x)
+        reach = [int((decision.exits >= e).sum()) for e in range(4)]
+        for rows, left in zip(decision.rows.tolist(), reach):
+            assert rows == (min(s for s in sizes if s >= left) if left else 0)
+            assert left <= rows < left + step
+    assert {rows for _, rows in traced} <= set(sizes)
+    assert len(traced) == len(set(traced)) <= 1 + 3 * len(sizes)
+    before = len(traced)
+    executor(x)
+    assert len(traced) == before
+
+
+@pytest.mark.parametrize(
+    ("examples", "buckets", "sizes"),
+    [(1, 8, (1,)), (7, 8, tuple(range(1, 8))), (257, 2, (129, 257)), (16, 1, (16,))],
+)
+def test_ladder(examples, buckets, sizes):
+    assert ladder(examples, buckets) == sizes
+
+
+def test_a_nan_answers_last(nets):
+    net, variables, x, _, _ = nets["dense"]
+    x = x[:8].copy()
+    x[3] = np.nan
+    marks = Threshold((0.0,) * 3)
+    for make in (all_exits, compact):
+        exits = make(net, variables, marks)(x).exits
+        assert exits.tolist() == [0, 0, 0, 3, 0, 0, 0, 0]
+    assert cond(net, variables, marks)(x[3:4]).exits.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("make", "policy", "line"),
+    [
+        (cond, TopFraction(SHARES), "cond takes one example.*capacity or compact"),
+        (capacity, Threshold((0.5,) * 3), "fixed shares.*compact"),
+        (capacity, Patience(1), "fixed shares.*compact"),
+        (all_exits, Threshold((0.5,) * 2), "thresholds: 2 given, 3 needed"),
+        (compact, TopFraction((0.5, 0.5)), "shares: 2 given, 4 needed"),
+        (cond, Anytime(2.0), "needs the cost of each of the 4 exits"),
+        (all_exits, Threshold((0.5,) * 3, Scoring(temperatures=(1.0,))), "1 given, 4"),
+    ],
+)
+def test_what_cannot_be_done_names_what_can(nets, make, policy, line):
+    net, variables, *_ = nets["dense"]
+    with pytest.raises(UsageError, match=line) as told:
+        make(net, variables, policy)
+    assert "\n" not in str(told.value)
+
+
+def test_what_cannot_be_done_with_these_inputs(nets):
+    net, variables, x, *_ = nets["dense"]
+    with pytest.raises(UsageError, match="batch of 1, not 2: executor compact"):
+        cond(net, variables, Threshold((0.5,) * 3))(x[:2])
+    with pytest.raises(UsageError, match="never learnt a confidence"):
+        confident = Threshold((0.5,) * 3, Scoring("confidence"))
+        all_exits(net, variables, confident)(x)
+    with pytest.raises(UsageError, match="thresholds of 2 classes, the net has 5"):
+        compact(net, variables, PerClass(((0.5, 0.5),) * 3))(x)
+    with pytest.raises(UsageError, match="buckets are 1 or more"):
+        compact(net, variables, Threshold((0.5,) * 3), buckets=0)
+
+
+def mapped(tree: ast.AST) -> list[ast.AST]:
+    """What a file hands to vmap: lambdas, or all its own functions of that name."""
+    nodes, found = list(ast.walk(tree)), []
+    for call in nodes:
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("vmap"):
+            name = ast.unparse(call.args[0])
+            own = [
+                n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == name
+            ]
+            found += own or call.args[:1]
+    return found
+
+
+def test_nothing_maps_over_a_cond():
+    """vmap makes a select of a cond: both sides run, and slowly."""
+    seen = 0
+    for path in Path(sc_jax.__file__).parent.rglob("*.py"):
+        for function in mapped(ast.parse(path.read_text())):
+            seen += 1
+            own = isinstance(function, ast.FunctionDef | ast.Lambda)
+            assert own, f"{path}: what {ast.unparse(function)} calls cannot be seen"
+            calls = (n.func for n in ast.walk(function) if isinstance(n, ast.Call))
+            called = {ast.unparse(call).split(".")[-1] for call in calls}
+            assert not called & {"cond", "switch", "run", "advance"}, path
+    assert seen
