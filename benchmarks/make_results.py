@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks import baseline_results, deploy_results, trade_results
+from benchmarks import baseline_results, deploy_results, exit_results, trade_results
 from benchmarks.results_page import anonymous, merged
 from launch import cli
 from sc_jax.evaluate import plots, report
@@ -31,6 +31,7 @@ DESIGNS = flags.DEFINE_string("designs", None, "JSON of benchmarks.head_designs"
 TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pairs")
 BASELINES = flags.DEFINE_list("baselines", [], "JSONs of benchmarks.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of benchmarks.serve_load")
+EXITS = flags.DEFINE_list("exits", [], "JSONs of benchmarks.exit_methods")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
 WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
 
@@ -235,6 +236,8 @@ def main(_):
         page += baseline_results.head_vs_baselines(BASELINES.value, out)
     if SERVING.value:
         page += deploy_results.serving(SERVING.value)
+    for made in EXITS.value:
+        page += exit_results.section(made, out)
     file = out / "results.md"
     old = file.read_text() if file.exists() else ""
     file.write_text(merged(old, [anonymous(line) for line in page]))

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sc_jax.nets.blocks import ConvNorm
+from sc_jax.nets.blocks import Conv, ConvNorm
 
 
 class PooledLinear(nn.Module):
@@ -38,7 +38,7 @@ class ConvHead(nn.Module):
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
         for width in self.features:
-            x = nn.relu(nn.Conv(width, (3, 3))(x))
+            x = nn.relu(Conv(width, bias=True)(x))
         window = tuple(min(2, side) for side in x.shape[1:3])
         x = nn.max_pool(x, window, window)
         return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))

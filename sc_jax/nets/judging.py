@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sc_jax.nets.blocks import ConvNorm
 from sc_jax.nets.heads import coarsest, pooled
 
 
@@ -135,8 +136,7 @@ class Filter(nn.Module):
         x = nn.avg_pool(x, window, window)
         for features, side, stride in ((64, 4, 2), (32, 3, 2), (16, 2, 1)):
             features = max(1, round(self.width * features))
-            x = nn.Conv(features, (side, side), (stride, stride), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+            x = ConvNorm(features, side, stride)(x, train=train)
         two = nn.Dense(2)(pooled(x))
         others = jnp.ones((1, self.classes), bool).at[0, self.negative].set(False)
         share = two[:, 1:] - math.log(self.classes - 1)

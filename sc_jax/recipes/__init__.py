@@ -10,15 +10,36 @@ from typing import Literal, get_args, get_origin
 
 from sc_jax.config import Recipe
 from sc_jax.errors import UsageError, unknown
+from sc_jax.recipes.boostnet import boostnet
 from sc_jax.recipes.bottlefit import bottlefit
+from sc_jax.recipes.branchynet import branchynet
+from sc_jax.recipes.chiang import chiang
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
 from sc_jax.recipes.cross_entropy import cross_entropy
+from sc_jax.recipes.ddi import ddi
+from sc_jax.recipes.ddnn import ddnn
+from sc_jax.recipes.dynexit import dynexit
+from sc_jax.recipes.eenet import eenet
+from sc_jax.recipes.entropic_exits import entropic_exits
 from sc_jax.recipes.entropic_student import entropic_student
 from sc_jax.recipes.ghnd import ghnd
 from sc_jax.recipes.hnd import hnd
+from sc_jax.recipes.icnn import icnn
+from sc_jax.recipes.imta import imta
+from sc_jax.recipes.jei_dnn import jei_dnn
 from sc_jax.recipes.knowledge_distillation import knowledge_distillation
+from sc_jax.recipes.l2w_den import l2w_den
+from sc_jax.recipes.lo import lo
+from sc_jax.recipes.msdnet import msdnet
+from sc_jax.recipes.neural_filter import neural_filter
+from sc_jax.recipes.phuong import phuong
+from sc_jax.recipes.pomponi import pomponi
+from sc_jax.recipes.ranet import ranet
 from sc_jax.recipes.reconstruction import reconstruction
+from sc_jax.recipes.shallow_deep import shallow_deep
+from sc_jax.recipes.spinn import spinn
+from sc_jax.recipes.zero_time_waste import zero_time_waste
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "classifier": classifier,
@@ -29,6 +50,27 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "ghnd": ghnd,
     "bottlefit": bottlefit,
     "entropic_student": entropic_student,
+    "branchynet": branchynet,
+    "ddnn": ddnn,
+    "lo": lo,
+    "icnn": icnn,
+    "dynexit": dynexit,
+    "msdnet": msdnet,
+    "imta": imta,
+    "phuong": phuong,
+    "ddi": ddi,
+    "ranet": ranet,
+    "spinn": spinn,
+    "shallow_deep": shallow_deep,
+    "zero_time_waste": zero_time_waste,
+    "chiang": chiang,
+    "pomponi": pomponi,
+    "neural_filter": neural_filter,
+    "boostnet": boostnet,
+    "l2w_den": l2w_den,
+    "jei_dnn": jei_dnn,
+    "eenet": eenet,
+    "entropic_exits": entropic_exits,
 }
 
 
@@ -62,7 +104,7 @@ def knobs_of(name: str) -> dict[str, inspect.Parameter]:
     known = dict(inspect.signature(find(name), eval_str=True).parameters)
     if known.pop("shared", None) is not None:
         above = inspect.signature(classifier, eval_str=True).parameters
-        known |= {knob: above[knob] for knob in Shared.__annotations__}
+        known |= {k: above[k] for k in Shared.__annotations__ if k not in known}
     return known
 
 

@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     examples: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    shape: tuple[int, int, int]
 
 
 @lru_cache
@@ -39,13 +40,13 @@ def facts(data: Data) -> Facts:
         data.name, "train", data_dir=data.data_dir, image_size=data.image_size
     )
     mean, std = pipeline.mean_std(dataset)
-    return Facts(len(dataset.classes), len(dataset), tuple(mean), tuple(std))
+    counts = len(dataset.classes), len(dataset)
+    return Facts(*counts, tuple(mean), tuple(std), dataset.shape)
 
 
-class Shared(TypedDict, total=False):
-    """Knobs that every recipe hands on to its teacher; their defaults stand there."""
+class OfOneBackbone(TypedDict, total=False):
+    """Knobs that recipes hand on to the classifier; their defaults stand there."""
 
-    backbone: str
     data: str
     batch_size: int
     augment: str
@@ -53,6 +54,12 @@ class Shared(TypedDict, total=False):
     data_dir: str | None
     pretrained: str | None
     seed: int
+
+
+class Shared(OfOneBackbone, total=False):
+    """The same for methods that do not choose their backbone's default."""
+
+    backbone: str
 
 
 def steps(data: Data, epochs: float) -> int:

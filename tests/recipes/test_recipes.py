@@ -16,6 +16,7 @@ from sc_jax.config import agrees, describe, override, validate
 from sc_jax.data import sources
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
+from sc_jax.evaluate.record import record
 from sc_jax.nets.net import match
 from sc_jax.recipes import RECIPES, build, tiny
 from sc_jax.train import loop
@@ -26,7 +27,10 @@ EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)
 
 def small(name: str):
     """The tiny preset, two steps a phase, batches of 16."""
-    recipe = build(name, tiny(name))
+    return cut_short(build(name, tiny(name)))
+
+
+def cut_short(recipe):
     for i in range(len(recipe.phases)):
         recipe = override(recipe, f"phases.{i}.steps=2")
     return override(recipe, "data.batch_size=16")
@@ -66,6 +70,11 @@ def test_the_recipe_in_the_documentation_runs_from_a_file(tmp_path):
     assert recipe.net.names[:3] == ("normalise", "encoder", "decoder")
     assert match(recipe.net, recipe.phases[0].trainable) < set(recipe.net.parts)
     assert "beta" in recipe.setting and recipe.phases[0].terms[-1].weight == 0.5
+    file = tmp_path / "sooner.py"
+    file.write_text(text.split("```python\n")[2].split("```")[0])
+    recipe = build(str(file), {"epochs": 0.1})
+    validate(recipe, EXAMPLE)
+    assert len(recipe.net.exit_names) == len(recipe.phases[0].terms) == 4
 
 
 @pytest.mark.parametrize(
@@ -138,14 +147,23 @@ def test_a_phase_that_trains_the_encoder_gives_it_a_true_gradient(name):
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
-    """A teacher of two steps, shared by all recipes."""
-    return loop.fit(small("classifier"), tmp_path_factory.mktemp("teacher"))
+    """Teachers of two steps, each shared by all recipes that have it."""
+    made = {}
+
+    def of(recipe):
+        name = recipe.teacher.name
+        if name not in made:
+            short = cut_short(recipe.teacher)
+            made[name] = loop.fit(short, tmp_path_factory.mktemp("teacher"))
+        return made[name]
+
+    return of
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
     recipe = small(name)
-    teacher = None if recipe.teacher is None else taught
+    teacher = None if recipe.teacher is None else taught(recipe)
     variables = loop.fit(recipe, tmp_path, teacher)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
     records = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -154,17 +172,25 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
     assert all(np.isfinite(r["loss"]) for r in records)
     frozen = freeze_all(recipe.net, variables, EXAMPLE)
     test = sources.load("fashion_mnist_12k", "test").take(np.arange(20))
-    measured = measure(recipe.net, variables, frozen, test, batch_size=20)
-    assert measured.disagreements == 0
-    assert len(measured.correct) == 20
+    if recipe.net.exits:
+        made = record(
+            recipe.net, variables, test, net_name=name, frozen=frozen, batch_size=20
+        ).trace
+        assert made.predictions.shape == (len(recipe.net.exit_names), 20, 10)
+        assert (np.diff(made.cost) > 0).all()
+        assert np.ptp(made.predictions, axis=2).min() > 0
+    if recipe.net.splits or not recipe.net.exits:
+        measured = measure(recipe.net, variables, frozen, test, batch_size=20)
+        assert measured.disagreements == 0
+        assert len(measured.correct) == 20
     if recipe.net.splits:
         assert (measured.payload_bytes > 0).all()
         assert (measured.framed_bytes > measured.payload_bytes).all()
     if teacher is not None:  # what no phase trains is the teacher's own, bit for bit
         hot = {p for ph in recipe.phases for p in match(recipe.net, ph.trainable)}
-        for part in set(recipe.net.parts) & set(taught.params) - hot:
+        for part in set(recipe.net.parts) & set(teacher.params) - hot:
             same = jax.tree.map(
-                np.array_equal, variables.params[part], taught.params[part]
+                np.array_equal, variables.params[part], teacher.params[part]
             )
             assert all(jax.tree.leaves(same)), part
 

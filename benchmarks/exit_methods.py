@@ -1,0 +1,128 @@
+"""Early-exit recipes side by side: trained, recorded, judged at equal shares of cost.
+
+  python -m benchmarks.exit_methods --workdir=runs/exits --seeds=0,1,2
+  python -m benchmarks.exit_methods --workdir=runs/cifar \\
+      --knobs=data=folder:TRAIN.zip,TEST.zip --knobs=augment=crop_flip \\
+      --recipes=msdnet,imta,phuong
+
+Each recipe trains as launch.train would, with `--knobs` where it has them; recipes with
+the same teacher share it. Thresholds are solved on the validation split and judged on
+the test split. Writes exit_methods.json after every run; the same command resumes, and
+finished runs are only read.
+"""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks import exit_risk
+from launch import cli
+from sc_jax import exit_runs, experiment, recipes
+from sc_jax.config import Recipe
+from sc_jax.evaluate import exit_report, judged, report
+from sc_jax.train import devices
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs")
+RECIPES = flags.DEFINE_multi_string(
+    "recipes", [], "names, or NAME:knob=value,... (default: all that have exits)"
+)
+KNOBS = flags.DEFINE_multi_string("knobs", [], "knob=value for every recipe")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "one run of each recipe a seed")
+RESPLITS = flags.DEFINE_integer("resplits", 100, "of the risk control, 0 for none", 0)
+
+
+def asked() -> list[str]:
+    """The recipes as texts: one flag may hold several plain names."""
+    given: list[str] = []
+    for text in RECIPES.value:
+        given += [text] if ":" in text else text.split(",")
+    if given:
+        return given
+    built = (
+        (name, recipes.build(name, recipes.tiny(name))) for name in recipes.RECIPES
+    )
+    return [name for name, recipe in built if exit_runs.leaves_early(recipe.net)]
+
+
+def source(text: str, seed: int) -> experiment.Source:
+    """A recipe as asked for, with the common knobs that it has."""
+    name, knobs = cli.parse_recipe(text)
+    common: dict = {"seed": seed}
+    for pair in KNOBS.value:
+        knob, equals, value = pair.partition("=")
+        if not equals:
+            raise cli.UsageError(f"--knobs takes knob=value, got {pair!r}")
+        common[knob] = cli.literal(value)
+    known = recipes.knobs_of(name)
+    return experiment.Source(
+        name, {k: v for k, v in common.items() if k in known} | knobs
+    )
+
+
+def teacher_folder(folder: Path, recipe: Recipe) -> Path | None:
+    """One folder for all recipes that learn from the same teacher."""
+    if recipe.teacher is None:
+        return None
+    gradients = {phase.gradients for phase in recipe.teacher.phases}
+    words = [recipe.teacher.name, recipe.teacher.backbone, *sorted(gradients)]
+    return folder / "_".join(["teacher", *words, str(recipe.teacher.steps)])
+
+
+def measured(text: str, seed: int, folder: Path) -> dict:
+    """One run: trained or read, recorded, judged."""
+    asked_for = source(text, seed)
+    recipe = asked_for.build()
+    run = folder / text.replace(":", "_").replace(",", "_")
+    exit_runs.check(recipe)
+    experiment.train(recipe, run, asked_for, teacher_dir=teacher_folder(folder, recipe))
+    fitted, test = (
+        exit_runs.recorded(recipe, run, experiment.dataset_of(recipe, split))
+        for split in exit_runs.SPLITS
+    )
+    ways = judged.judge(fitted, test, policy=recipe.policy)
+    print(f"\n{text}, seed {seed}")
+    print(exit_report.table(exit_report.rows(ways), ways.exits))
+    made = {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "setting": recipe.setting,
+        "backbone": recipe.backbone,
+        "seed": seed,
+        "epochs": {p.name: p.steps for p in recipe.phases},
+        "teacher_steps": recipe.teacher.steps if recipe.teacher else 0,
+        **exit_report.document(ways),
+    }
+    if RESPLITS.value:
+        made["resplits"] = exit_risk.resplit(fitted, test, RESPLITS.value)
+    return made
+
+
+def main(_):
+    if WORKDIR.value is None:
+        raise cli.UsageError("give --workdir, the folder of all runs")
+    devices.start(multihost=False)
+    folder = Path(WORKDIR.value)
+    texts, seeds = asked(), [int(seed) for seed in SEEDS.value]
+    for text in texts:  # every mistake shows before training
+        source(text, seeds[0]).build()
+    first = source(texts[0], seeds[0]).build()
+    document = {
+        "command": "python -m benchmarks.exit_methods " + " ".join(sys.argv[1:]),
+        "date": date.today().isoformat(),
+        "data": first.data.name,
+        "machine": report.machine(),
+        "rows": [],
+    }
+    for seed in seeds:
+        for text in texts:
+            row = measured(text, seed, folder / f"seed={seed}")
+            document["rows"].append(row)
+            with report.draft(folder / "exit_methods.json") as path:
+                path.write_text(json.dumps(document, indent=1, default=report.plain))
+
+
+if __name__ == "__main__":
+    cli.start(main)

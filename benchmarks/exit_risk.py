@@ -1,0 +1,65 @@
+"""Risk control on recorded answers, split again and again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sc_jax.evaluate.judged import taken
+from sc_jax.evaluate.record import Recorded
+from sc_jax.evaluate.trace import outcome, subset
+from sc_jax.exits import risk
+
+EPSILON, DELTA = 0.01, 0.1  # at most a point worse, with probability 0.9
+
+
+def resplit(fitted: Recorded, test: Recorded, times: int) -> dict:
+    """Achieved risk and cost over `times` random halves of all recorded examples.
+
+    One half calibrates, the other is held out. Nothing was trained on either: they are
+    the validation and test splits of the run, pooled.
+    """
+    pooled = _pooled(fitted, test)
+    count = len(pooled.labels)
+    found = {name: ([], []) for name in ("upper_confidence", "learn_then_test")}
+    for seed in range(times):
+        order = np.random.default_rng(seed).permutation(count)
+        first = subset(pooled, np.sort(order[: count // 2]))
+        second = subset(pooled, np.sort(order[count // 2 :]))
+        whole = (second.predictions[-1].argmax(-1) == second.labels).mean()
+        for method, (lost, cost) in found.items():
+            solved = risk.control(
+                first, epsilon=EPSILON, delta=DELTA, method=method, seed=seed
+            )
+            made = outcome(second, taken(solved.policy, second))
+            lost.append(float(whole - made.accuracy))
+            cost.append(made.cost_share)
+    return {
+        "epsilon": EPSILON,
+        "delta": DELTA,
+        "times": times,
+        "calibration": count // 2,
+        "held_out": count - count // 2,
+        "methods": {
+            method: {
+                "violations": float(np.mean(np.array(lost) > EPSILON)),
+                "lost_mean": float(np.mean(lost)),
+                "lost_p90": float(np.percentile(lost, 90)),
+                "cost_share_mean": float(np.mean(cost)),
+            }
+            for method, (lost, cost) in found.items()
+        },
+    }
+
+
+def _pooled(fitted: Recorded, test: Recorded):
+    """Both traces as one, named for what it is."""
+    a, b = fitted.trace, test.trace
+    return replace(
+        a,
+        predictions=np.concatenate([a.predictions, b.predictions], 1),
+        labels=np.concatenate([a.labels, b.labels]),
+        confidence=None,
+        split="validation+test, halved",
+    )

@@ -1,0 +1,124 @@
+"""Losses of exits that learn when to leave, [B] each: what they read is judging.py's.
+
+Exits are named in order, the last "final"; it has no confidence and always answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sc_jax.errors import UsageError, unknown
+from sc_jax.losses.exits import cross_entropy, losses_of, told
+from sc_jax.losses.terms import Context
+from sc_jax.nets.skipnet import executed_share
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Cross-entropy of the mixture of exits by their confidences (Pomponi et al. 2021).
+
+    Weight pi_i = c_i prod_{j<i} (1 - c_j), the last c is 1. over: "logits" mixes them
+    and adds the last exit's own loss; "losses" is sum_i pi_i CE_i.
+    """
+
+    exits: tuple[str, ...]
+    over: Literal["logits", "losses"] = "logits"
+
+    def __post_init__(self):
+        if self.over not in ("logits", "losses"):
+            raise unknown("mixture", self.over, ("logits", "losses"))
+
+    def __call__(self, context: Context):
+        label = context.batch["label"]
+        answers = [context.student.predictions[name] for name in self.exits]
+        weights = shares([told(context, n, "sample") for n in self.exits[:-1]])
+        if self.over == "losses":
+            each = jnp.stack([cross_entropy(z, label) for z in answers])
+            return (weights * each).sum(0)
+        mixed = (weights[..., None] * jnp.stack(answers)).sum(0)
+        return cross_entropy(mixed, label) + cross_entropy(answers[-1], label)
+
+
+@dataclass(frozen=True)
+class ConfidenceTarget:
+    """Class-balanced BCE of an exit's confidence to "its answer is right" (Pomponi)."""
+
+    exit: str
+
+    def __call__(self, context: Context):
+        answer = context.student.predictions[self.exit].argmax(-1)
+        right = answer == context.batch["label"]
+        return _balanced(told(context, self.exit, "confidence"), right)
+
+
+@dataclass(frozen=True)
+class GatedCrossEntropy:
+    """sum_e P(leave at e) CE_e, gates held fixed (JEI-DNN, Chataoui et al. 2024)."""
+
+    exits: tuple[str, ...]
+
+    def __call__(self, context: Context):
+        gates = [told(context, name, "confidence") for name in self.exits[:-1]]
+        leave = jax.lax.stop_gradient(shares([jax.nn.sigmoid(g) for g in gates]))
+        return (leave * losses_of(context, self.exits)).sum(0)
+
+
+@dataclass(frozen=True)
+class GateTarget:
+    """BCE of every gate to "at or after the exit of least CE + price * cost" (JEI-DNN).
+
+    Class-balanced, mean over gates, the heads held fixed. costs: share of the whole
+    network's MACs at each exit; price: nats for the whole network.
+    """
+
+    exits: tuple[str, ...]
+    costs: tuple[float, ...]
+    price: float = 1.0
+
+    def __post_init__(self):
+        if len(self.costs) != len(self.exits):
+            raise UsageError(f"{len(self.costs)} costs for {len(self.exits)} exits")
+
+    def __call__(self, context: Context):
+        paid = self.price * jnp.array(self.costs).reshape(-1, 1)
+        best = (jax.lax.stop_gradient(losses_of(context, self.exits)) + paid).argmin(0)
+        gates = [told(context, name, "confidence") for name in self.exits[:-1]]
+        terms = [_balanced(gate, best <= e) for e, gate in enumerate(gates)]
+        return jnp.stack(terms).mean(0)
+
+
+@dataclass(frozen=True)
+class GateCost:
+    """(mean share of gated blocks that run - target)^2, the same for all [B].
+
+    DDI (Wang et al. 2020) steers expected cost to a target; `stage` is the last gated.
+    """
+
+    stage: str
+    target: float
+
+    def __call__(self, context: Context):
+        share = executed_share(context.student.features[self.stage])
+        return jnp.full(share.shape, (share.mean() - self.target) ** 2)
+
+
+def shares(leaving: list[jax.Array]) -> jax.Array:
+    """f32[E, B], where each leaves: c_e prod_{j<e} (1 - c_j), of c [E - 1][B]."""
+    rows, still = [], jnp.ones_like(leaving[0])
+    for c in leaving:
+        rows.append(c * still)
+        still = still * (1 - c)
+    return jnp.stack([*rows, still])
+
+
+def _balanced(logit: jax.Array, target: jax.Array) -> jax.Array:
+    """BCE in which both targets weigh half of the batch, whatever their number."""
+    positive = target.mean()
+    of_each = jnp.where(target, positive, 1 - positive)
+    plain = optax.sigmoid_binary_cross_entropy(logit, target.astype(jnp.float32))
+    return plain / jnp.maximum(2 * of_each, 1e-6)

@@ -1,0 +1,140 @@
+"""What recipes of early exits share: exits on a classifier, their terms and phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from sc_jax.config import Phase, Recipe
+from sc_jax.evaluate import record
+from sc_jax.exits.placing import candidates
+from sc_jax.losses.task import CrossEntropy
+from sc_jax.losses.terms import Term
+from sc_jax.nets.backbones import backbone, exit_net
+from sc_jax.nets.net import Exit, Net
+from sc_jax.nets.run import init, run
+from sc_jax.plan import placement
+from sc_jax.recipes import common
+
+
+def branch(
+    base: Recipe,
+    head: Callable[[int, int], nn.Module] | None = None,
+    places: Sequence[str] = (),
+    last: nn.Module | None = None,
+) -> Net:
+    """The classifier's net with exits head(K, index) after `places`, and perhaps last.
+
+    places: stages or groups; none given: the backbone's usual ones. Without a `head`
+    they are of the kind that the backbone was published with. `last`: a final exit in
+    place of the net's own end.
+    """
+    family, net = backbone(base.backbone), base.net
+
+    def made(classes: int, index: int, final: bool) -> nn.Module:
+        if final and last is not None:
+            return last
+        return family.head(classes) if final or head is None else head(classes, index)
+
+    known = classes_of(base)
+    exits = exit_net(base.backbone, known, places=places or None, head=made).exits
+    if last is not None and all(e.after != net.names[-1] for e in exits):
+        exits = (*exits, Exit(net.names[-1], last))
+    return Net(net.stages, exits, net.splits)
+
+
+def placed(file: str, budget: float, threshold: float) -> tuple[str, ...]:
+    """The places that the dynamic programme keeps of those recorded in `file`.
+
+    budget: mean cost, share of the network without exits; threshold: of the largest
+    probability.
+    """
+    made = record.load(file)
+    known = candidates(made.trace, threshold, head_cost=made.head_cost)
+    return placement.dynamic_programme(known, budget * known.trunk[-1])
+
+
+def classes_of(base: Recipe) -> int:
+    return common.facts(base.data).classes
+
+
+def example(base: Recipe) -> np.ndarray:
+    """uint8 [1, H, W, C] of the recipe's data."""
+    shape: tuple[int, int, int] = common.facts(base.data).shape
+    return np.zeros((1, *shape), np.uint8)
+
+
+def joint(
+    net: Net, weights: Callable[[int, int], float] = lambda i, n: 1.0
+) -> tuple[Term, ...]:
+    """Cross-entropy of every exit (survey Eq. 8) by weights(index, exits)."""
+    names = net.exit_names
+    return tuple(
+        Term(CrossEntropy(name), weights(i, len(names)), name=name)
+        for i, name in enumerate(names)
+    )
+
+
+def by_depth(index: int, exits: int) -> float:
+    """Weights j / sum j of the exits j = 1..E (Zhou et al. 2020; Kaya et al. 2019)."""
+    return (index + 1) / (exits * (exits + 1) / 2)
+
+
+def heads(net: Net) -> tuple[str, ...]:
+    """Names of the exits' parameters: all that a frozen trunk leaves to train."""
+    return tuple(e.name for e in net.exits)
+
+
+def phase(name: str, base: Recipe, epochs: float, terms, **more: Any) -> Phase:
+    """A phase of `epochs` with the classifier's own optimiser, all parts trained."""
+    known: dict[str, Any] = {"trainable": ("*",), "optimiser": optimiser(base)}
+    steps = common.steps(base.data, epochs)
+    return Phase(name, steps, tuple(terms), **(known | more))
+
+
+def optimiser(base: Recipe):
+    """AdamW on a cosine, as the classifier has it."""
+    return base.phases[0].optimiser
+
+
+def evenly(base: Recipe, count: int) -> tuple[str, ...]:
+    """`count` stages at equal shares of the classifier's MACs (SPINN, ZTW).
+
+    Of those whose feature is an image: a head of convolutions fits there.
+    """
+    net, image = base.net, example(base)
+    shapes = _shapes(net, image)
+    features = jax.eval_shape(lambda v: run(net, v, image)[0].features, shapes)
+    names = [n for n in net.names[1:] if jax.tree.leaves(features[n])[-1].ndim == 4]
+    bare = Net(net.stages, tuple(Exit(n, _Nothing()) for n in names))
+    *costs, whole = record.exit_costs(bare, _shapes(bare, image), image)
+    return placement.equal_macs(names, costs, count, whole)
+
+
+def shares_of(net: Net, base: Recipe) -> tuple[float, ...]:
+    """Each exit's cost as a share of the last one's, heads on the way included."""
+    image = example(base)
+    costs = record.exit_costs(net, _shapes(net, image), image)
+    return tuple(float(c / costs[-1]) for c in costs)
+
+
+def finish(base: Recipe, name: str, title: str, net: Net, phases, **more) -> Recipe:
+    """The recipe of a method made from the classifier `base`."""
+    return replace(base, name=name, title=title, net=net, phases=tuple(phases), **more)
+
+
+def _shapes(net: Net, image: np.ndarray):
+    return jax.eval_shape(lambda: init(net, jax.random.key(0), image))
+
+
+class _Nothing(nn.Module):
+    """An exit without parameters or MACs: to count what the trunk alone takes."""
+
+    @nn.compact
+    def __call__(self, x, previous, *, train):
+        return jax.tree.leaves(x)[-1]

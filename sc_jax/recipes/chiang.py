@@ -1,0 +1,42 @@
+"""Optimal branch placement: a dynamic programme chooses where exits pay.
+
+    python -m launch.train --recipe=chiang --workdir=all
+    python -m launch.train --recipe=chiang:trace=all/trace_validation.npz,budget=0.6
+
+Chiang et al., 2021 (VGG on CIFAR-100). First a branch at every candidate is trained;
+from its recorded validation answers the second command keeps those with which most are
+answered rightly within a mean cost, as a share of the whole network's, and trains with
+them alone. Reconstruction: the recurrence of plan/placement.py, which is optimal where
+who is sure stays sure; the abstract tells that theirs is a pseudo-polynomial programme.
+Expected: at or above evenly spaced exits at the budget.
+"""
+
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.nets.heads import ConvHead
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"epochs": 0.01, "batch_size": 16}
+
+
+def chiang(
+    *,
+    epochs: float = 8.0,
+    width: int = 16,
+    trace: str = "",
+    budget: float = 0.6,
+    threshold: float = 0.9,
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """One phase: the sum of the cross-entropies of all branches that are kept."""
+    base = classifier(**shared)
+    places = branches.placed(trace, budget, threshold) if trace else ()
+    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), places)
+    joint = branches.phase("joint", base, epochs, branches.joint(net))
+    setting = ", ".join(e.after for e in net.exits)
+    return branches.finish(
+        base, "chiang", "Placed branches", net, (joint,), setting=setting
+    )

@@ -1,0 +1,41 @@
+"""DynExit: the weights of the exits' losses adapt while they are trained.
+
+    python -m launch.train --recipe=dynexit
+
+Wang et al., 2019 (ResNets on CIFAR): trained weights in place of hand-set ones, up to
+43.6 % fewer FLOPs and +1.2 % accuracy over fixed weights at like cost (abstract).
+Reconstruction, since the rule could not be read: each exit's cross-entropy is divided
+by its own running size (losses.exits.AdaptiveWeights), so that exits which learn slowly
+do not swamp the others, and `priority` leans on later exits by their share of the cost.
+Expected: at or above equal weights (`branchynet` without its first phase).
+"""
+
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.exits import AdaptiveWeights
+from sc_jax.losses.terms import Term
+from sc_jax.nets.heads import ConvHead
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"epochs": 0.01, "batch_size": 16}
+
+
+def dynexit(
+    *,
+    epochs: float = 8.0,
+    width: int = 16,
+    priority: float = 0.5,
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """One phase: cross-entropies of all exits under adaptive weights."""
+    base = classifier(**shared)
+    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)))
+    costs = branches.shares_of(net, base)
+    leaning = tuple(1 - priority + priority * cost for cost in costs)
+    term = Term(AdaptiveWeights(net.exit_names, leaning), name="adaptive")
+    joint = branches.phase("joint", base, epochs, (term,))
+    setting = f"priority={priority}"
+    return branches.finish(base, "dynexit", "DynExit", net, (joint,), setting=setting)

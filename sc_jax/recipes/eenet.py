@@ -1,0 +1,36 @@
+"""EENet: a scheduler learnt on recorded answers decides who leaves within a budget.
+
+    python -m launch.train --recipe=eenet
+
+Ilhan et al., WACV 2024, beyond the survey. The network is trained jointly; then, on the
+validation split, each exit's score (linear in its probabilities, their maximum and
+entropy, the votes so far and the earlier scores) and the exits' shares are fitted to a
+budget; thresholds follow from the shares in order of score (exits/eenet.py). Expected:
+at or above the largest probability at equal budgets.
+"""
+
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.nets.heads import ConvHead
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"epochs": 0.01, "batch_size": 16}
+
+
+def eenet(*, epochs: float = 8.0, width: int = 16, **shared: Unpack[Shared]) -> Recipe:
+    """One phase: the sum of all exits' cross-entropies; the scheduler comes after."""
+    base = classifier(**shared)
+    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)))
+    joint = branches.phase("joint", base, epochs, branches.joint(net))
+    return branches.finish(
+        base,
+        "eenet",
+        "EENet",
+        net,
+        (joint,),
+        setting=f"{len(net.exits)} exits",
+        policy="eenet",
+    )

@@ -1,0 +1,58 @@
+"""Exits around a learned bottleneck: on the device before it, on the server behind it.
+
+    python -m launch.train --recipe=entropic_exits
+
+Exits and compressors are parts of one network, so they compose: an Entropic Student
+(Matsubara et al. 2022) with an exit on its encoder, whose inputs never travel, and
+exits among the server's stages. Stage 1 is the Entropic Student's own; stage 2 freezes
+encoder and prior and trains the rest and all exits by labels and the teacher's answers.
+Expected: fewer bytes and fewer MACs an input than the Entropic Student at its accuracy.
+"""
+
+from dataclasses import replace
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.distillation import KnowledgeDistillation
+from sc_jax.losses.terms import Term
+from sc_jax.nets.heads import ConvHead
+from sc_jax.nets.net import Exit, resolve
+from sc_jax.recipes import branches
+from sc_jax.recipes.common import Shared
+from sc_jax.recipes.entropic_student import entropic_student
+
+TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
+
+
+def entropic_exits(
+    *,
+    beta: float = 0.00015,
+    stage1_epochs: float = 8.0,
+    stage2_epochs: float = 6.0,
+    teacher_epochs: float = 10.0,
+    width: int = 16,
+    server: str = "layer2",
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """The Entropic Student's two phases, with exits in the second."""
+    student = entropic_student(
+        beta=beta,
+        stage1_epochs=stage1_epochs,
+        stage2_epochs=stage2_epochs,
+        teacher_epochs=teacher_epochs,
+        **shared,
+    )
+    classes = branches.classes_of(student)
+    places = ("encoder", resolve(student.net, server))
+    exits = tuple(Exit(place, ConvHead(classes, (width,))) for place in places)
+    net = replace(student.net, exits=exits)
+    hints, distil = student.phases
+    terms = tuple(
+        Term(KnowledgeDistillation(0.5, 1.0, name), name=name)
+        for name in net.exit_names
+    )
+    trainable = (*distil.trainable, *branches.heads(net))
+    stage2 = replace(distil, terms=terms, trainable=trainable)
+    return branches.finish(
+        student, "entropic_exits", "Entropic exits", net, (hints, stage2)
+    )

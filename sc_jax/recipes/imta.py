@@ -1,0 +1,53 @@
+"""IMTA: MSDNet by gradient equilibrium, then heads that help and teach each other.
+
+    python -m launch.train --recipe=imta
+
+Li et al., ICCV 2019. The teacher is MSDNet trained under gradient equilibrium (every
+trunk parameter gets the mean of the later exits' gradients). Then its trunk is frozen;
+the heads, each reading the logits of the one before (inline subnetwork collaboration),
+learn from labels and from the teacher's last exit (one-for-all distillation): L = CE of
+the last + sum (1 - gamma) CE + gamma T^2 KL, gamma 0.1, T 1 on ImageNet. The divergence
+is summed over classes; the authors' code takes its mean, a K times weaker term.
+Expected: at or above `msdnet` at every exit.
+"""
+
+from dataclasses import replace
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.distillation import KnowledgeDistillation
+from sc_jax.losses.task import CrossEntropy
+from sc_jax.losses.terms import Term
+from sc_jax.nets.net import FINAL
+from sc_jax.recipes import branches
+from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.msdnet import msdnet
+
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
+
+
+def imta(
+    *,
+    backbone: str = "msdnet_tiny",
+    epochs: float = 2.0,
+    gamma: float = 0.1,
+    tau: float = 1.0,
+    link: int = 32,
+    teacher_epochs: float = 4.0,
+    **shared: Unpack[OfOneBackbone],
+) -> Recipe:
+    """A teacher under gradient equilibrium, then one phase of linked heads."""
+    base = msdnet(backbone=backbone, epochs=teacher_epochs, **shared)
+    met = replace(base.phases[0], gradients="equilibrium")
+    teacher = replace(base, phases=(met,))
+    linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
+    net = replace(base.net, exits=tuple(linked))
+    early = [
+        Term(KnowledgeDistillation(1 - gamma, tau, name), name=name)
+        for name in net.exit_names[:-1]
+    ]
+    terms = (*early, Term(CrossEntropy(), name=FINAL))
+    heads = branches.phase("heads", base, epochs, terms, trainable=branches.heads(net))
+    setting = f"{backbone}, gamma={gamma}"
+    made = branches.finish(base, "imta", "IMTA", net, (heads,), setting=setting)
+    return replace(made, teacher=teacher)

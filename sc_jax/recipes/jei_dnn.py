@@ -1,0 +1,54 @@
+"""JEI-DNN: heads and gates of a frozen network trained for where inputs will leave.
+
+    python -m launch.train --recipe=jei_dnn
+
+Chataoui, Coates & others, ICLR 2024, beyond the survey. The classifier is the teacher
+and stays as it is. A gate at each exit, linear in four uncertainties of its logits,
+learns to leave at or after the exit of least cross-entropy + price * cost; each head
+learns most from the inputs that its gate lets leave. Warm-up weights fall with depth.
+Reconstruction: heads and gates learn in the same steps with no gradient between, where
+theirs take turns; the fourth uncertainty is of the squared softmax. Expected: beside
+`zero_time_waste`, its gates better than the largest probability at equal cost.
+"""
+
+from dataclasses import replace
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.gates import GatedCrossEntropy, GateTarget
+from sc_jax.losses.terms import Term
+from sc_jax.nets.heads import MixedPool
+from sc_jax.nets.judging import Gated
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"warm_epochs": 0.01, "epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
+
+
+def jei_dnn(
+    *,
+    warm_epochs: float = 3.0,
+    epochs: float = 4.0,
+    price: float = 0.5,
+    side: int = 4,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """Two phases over frozen stages: heads alone, then heads and gates."""
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
+    costs = branches.shares_of(net, teacher)
+    only = {"trainable": branches.heads(net)}
+    warm = branches.joint(net, lambda i, n: float(n - i))
+    both = (
+        Term(GatedCrossEntropy(net.exit_names), name="gated"),
+        Term(GateTarget(net.exit_names, costs, price), name="gates"),
+    )
+    phases = (
+        branches.phase("warm", teacher, warm_epochs, warm, **only),
+        branches.phase("gates", teacher, epochs, both, **only),
+    )
+    made = branches.finish(teacher, "jei_dnn", "JEI-DNN", net, phases)
+    policy = "threshold:score=confidence"
+    return replace(made, teacher=teacher, setting=f"price={price}", policy=policy)

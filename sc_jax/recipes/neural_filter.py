@@ -1,0 +1,49 @@
+"""Neural filter: a small network says on the device that nothing of interest is there.
+
+    python -m launch.train --recipe=neural_filter:negative=1
+
+Matsubara & Levorato, 2020, whose filter stops images without a person before a
+detector; this is its classification form. Inputs of the class `negative` are of no
+interest; the filter after `place` learns negative or not over the frozen classifier,
+and its threshold is the one that stops most while the wanted `recall` of all others
+goes on. Published: SGD 1e-3, 30 epochs, ROC-AUC 0.919 for people (as quoted in this
+project's facts). Expected: most of the negative class stops at the filter.
+"""
+
+from dataclasses import replace
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.task import CrossEntropy
+from sc_jax.losses.terms import Term
+from sc_jax.nets.judging import Filter
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
+
+
+def neural_filter(
+    *,
+    negative: int = 0,
+    place: str = "stem",
+    recall: float = 0.98,
+    epochs: float = 4.0,
+    teacher_epochs: float = 10.0,
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """One phase over frozen stages: cross-entropy of the filter."""
+    teacher = classifier(epochs=teacher_epochs, **shared)
+    net = branches.branch(teacher, lambda k, i: Filter(k, negative), (place,))
+    name = net.exits[0].name
+    phase = branches.phase(
+        "filter",
+        teacher,
+        epochs,
+        (Term(CrossEntropy(name), name=name),),
+        trainable=branches.heads(net),
+    )
+    made = branches.finish(teacher, "neural_filter", "Neural filter", net, (phase,))
+    policy = f"filter:recall={recall},negative={negative}"
+    return replace(made, teacher=teacher, setting=f"class {negative}", policy=policy)

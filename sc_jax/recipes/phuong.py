@@ -1,0 +1,47 @@
+"""Distillation-based training: every exit learns from the last one.
+
+    python -m launch.train --recipe=phuong
+
+Phuong & Lampert, ICCV 2019. MSDNet with L = (1 - C) CE of every exit + C T^2 KL to the
+last exit, held fixed; C 0.5, scaled by 2 * 5 / K for K exits. The temperature grows by
+1.05 a step while the teacher's mean largest probability is over `sharpness`; here its
+fixed point is found for each batch, so that a resumed run needs no memory of it.
+Expected: at or above `msdnet` at early exits, most with few examples.
+"""
+
+from typing import Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.losses.exits import ExitDistillation
+from sc_jax.losses.terms import Term
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import OfOneBackbone
+
+TINY = {"epochs": 0.01, "batch_size": 16}
+
+
+def phuong(
+    *,
+    backbone: str = "msdnet_tiny",
+    epochs: float = 5.0,
+    share: float = 0.5,
+    sharpness: float = 0.5,
+    **shared: Unpack[OfOneBackbone],
+) -> Recipe:
+    """One phase: labels for all exits, the last exit's answer for all others."""
+    base = classifier(backbone=backbone, **shared)
+    net = branches.branch(base)
+    scale = 2 * 5 / len(net.exit_names)
+    taught = tuple(
+        Term(
+            ExitDistillation(name, sharpness=sharpness), scale * share, f"{name}_taught"
+        )
+        for name in net.exit_names[:-1]
+    )
+    hard = branches.joint(net, lambda i, n: scale * (1 - share))
+    joint = branches.phase("joint", base, epochs, hard + taught)
+    setting = f"{backbone}, C={share}"
+    return branches.finish(
+        base, "phuong", "Phuong & Lampert", net, (joint,), setting=setting
+    )

@@ -1,0 +1,41 @@
+"""Shallow-Deep Networks and PABEE for images: mixed pooling heads, weights by depth.
+
+    python -m launch.train --recipe=shallow_deep
+
+Kaya, Hong & Dumitras, ICML 2019, whose rule is a threshold on the largest probability
+(`rule=threshold`); Zhou et al., NeurIPS 2020 (PABEE), whose rule is to leave when
+`patience` exits in a row repeat an answer (`rule=patience`), so that patience + 1 exits
+run at least. Both train all exits at once, here with PABEE's weights j / sum j (those
+of Shallow-Deep grow over the epochs instead). Expected: within a point of the whole
+network at 70 % of its cost or less by threshold; patience saves less on few exits.
+"""
+
+from typing import Literal, Unpack
+
+from sc_jax.config import Recipe
+from sc_jax.nets.heads import MixedPool
+from sc_jax.recipes import branches
+from sc_jax.recipes.classifier import classifier
+from sc_jax.recipes.common import Shared
+
+TINY = {"epochs": 0.01, "batch_size": 16}
+
+
+def shallow_deep(
+    *,
+    epochs: float = 8.0,
+    side: int = 4,
+    rule: Literal["threshold", "patience"] = "threshold",
+    patience: int = 1,
+    **shared: Unpack[Shared],
+) -> Recipe:
+    """One phase: cross-entropies of all exits, weighted by depth."""
+    base = classifier(**shared)
+    net = branches.branch(base, lambda k, i: MixedPool(k, side))
+    joint = branches.phase(
+        "joint", base, epochs, branches.joint(net, branches.by_depth)
+    )
+    policy = f"patience:patience={patience}" if rule == "patience" else rule
+    return branches.finish(
+        base, "shallow_deep", "SDN/PABEE", net, (joint,), setting=rule, policy=policy
+    )

@@ -1,0 +1,196 @@
+"""Losses of several exits: exact values, where gradients stop, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sc_jax.errors import UsageError
+from sc_jax.losses.exits import (
+    AdaptiveWeights,
+    ExitDistillation,
+    OwnCrossEntropy,
+    softening,
+)
+from sc_jax.losses.gates import (
+    ConfidenceTarget,
+    GateCost,
+    GatedCrossEntropy,
+    GateTarget,
+    Mixture,
+    shares,
+)
+from sc_jax.losses.terms import Context
+from sc_jax.nets.run import Outputs
+from sc_jax.nets.skipnet import Carry
+
+B, K = 6, 4
+EXITS = ("exit@a", "exit@b", "final")
+RNG = np.random.default_rng(0)
+LOGITS = jnp.asarray(RNG.normal(size=(3, B, K)) * 2, jnp.float32)
+TOLD = jnp.asarray(RNG.normal(size=(2, B)), jnp.float32)
+LABEL = jnp.asarray(RNG.integers(K, size=B))
+COSTS = (0.1, 0.5, 1.0)
+
+
+def context(logits=LOGITS, told=TOLD, sample=None, own=None) -> Context:
+    sample = jax.nn.sigmoid(told) if sample is None else sample
+    extras = {
+        name: {"confidence": told[i], "sample": sample[i]}
+        | ({} if own is None else {"own": own[i]})
+        for i, name in enumerate(EXITS[:-1])
+    }
+    student = Outputs({}, dict(zip(EXITS, logits)), {}, extras)
+    return Context(student, None, {"label": LABEL})
+
+
+def ce(logits):
+    return optax.softmax_cross_entropy_with_integer_labels(logits, LABEL)
+
+
+LOSSES = [
+    ExitDistillation("exit@a"),
+    ExitDistillation("exit@a", EXITS[1:], tau=3.0, direction="reverse"),
+    ExitDistillation("exit@b", sharpness=0.5),
+    Mixture(EXITS),
+    Mixture(EXITS, "losses"),
+    ConfidenceTarget("exit@a"),
+    GatedCrossEntropy(EXITS),
+    GateTarget(EXITS, COSTS),
+    AdaptiveWeights(EXITS, (1.0, 1.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_one_value_an_example_and_finite_gradients_far_out(loss):
+    for scale in (0.0, 1.0, 300.0):
+        value = loss(context(scale * LOGITS, scale * TOLD))
+        assert value.shape == (B,) and (np.asarray(value) >= -1e-6).all()
+        gradients = jax.grad(lambda z, t: loss(context(z, t)).sum(), (0, 1))(
+            scale * LOGITS, scale * TOLD
+        )
+        assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_own_cross_entropy_reads_the_logits_before_joining():
+    own = LOGITS[:2] + 1.0 * RNG.normal(size=(2, B, K)).astype(np.float32)
+    got = OwnCrossEntropy("exit@b")(context(own=own))
+    np.testing.assert_allclose(got, ce(own[1]), rtol=1e-6)
+    with pytest.raises(UsageError, match=r"tells no 'own' \(confidence, sample\)"):
+        OwnCrossEntropy("exit@b")(context())
+    with pytest.raises(UsageError, match="logits only"):
+        OwnCrossEntropy("final")(context())
+
+
+def divergence(p, q):
+    return (p * (np.log(p) - np.log(q))).sum(-1)
+
+
+def test_distillation_from_later_exits_is_the_divergence_in_the_direction_said():
+    a, b, last = (np.asarray(jax.nn.softmax(z / 2.0), np.float64) for z in LOGITS)
+    forward = ExitDistillation("exit@a", ("exit@b", "final"), tau=2.0)(context())
+    expected = 4 * (divergence(b, a) + divergence(last, a)) / 2
+    np.testing.assert_allclose(forward, expected, rtol=1e-4)
+    reverse = ExitDistillation("exit@a", tau=2.0, direction="reverse")(context())
+    np.testing.assert_allclose(reverse, 4 * divergence(a, last), rtol=1e-4)
+    same = jnp.broadcast_to(LOGITS[:1], LOGITS.shape)
+    np.testing.assert_allclose(ExitDistillation("exit@a")(context(same)), 0, atol=1e-6)
+
+
+def test_teachers_of_exits_get_no_gradient():
+    loss = ExitDistillation("exit@a", ("exit@b", "final"), sharpness=0.4)
+    gradient = jax.grad(lambda z: loss(context(z)).sum())(LOGITS)
+    assert np.abs(gradient[0]).max() > 0 and not np.abs(gradient[1:]).any()
+
+
+def test_the_temperature_is_where_the_published_rule_stops_growing():
+    """T *= 1.05 a step while the mean largest probability at T is over the bound."""
+    for scale, bound in ((1.0, 0.5), (5.0, 0.5), (0.01, 0.5), (3.0, 0.3)):
+        z, tau = scale * LOGITS[2], 1.0
+        while jax.nn.softmax(z / tau).max(-1).mean() > bound:
+            tau *= 1.05
+        np.testing.assert_allclose(softening(z, bound), tau, rtol=1e-4)
+
+
+def test_a_mixture_of_certain_confidences_is_one_exit():
+    ones, zeros = jnp.ones((2, B)), jnp.zeros((2, B))
+    first = Mixture(EXITS)(context(sample=ones))
+    np.testing.assert_allclose(first, ce(LOGITS[0]) + ce(LOGITS[2]), rtol=1e-5)
+    last = Mixture(EXITS)(context(sample=zeros))
+    np.testing.assert_allclose(last, 2 * ce(LOGITS[2]), rtol=1e-5)
+    second = Mixture(EXITS, "losses")(context(sample=jnp.stack([zeros[0], ones[0]])))
+    np.testing.assert_allclose(second, ce(LOGITS[1]), rtol=1e-5)
+    weights = shares(list(jax.nn.sigmoid(TOLD)))
+    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
+    c = jax.nn.sigmoid(TOLD)
+    np.testing.assert_allclose(weights[1], c[1] * (1 - c[0]), rtol=1e-6)
+
+
+def test_confidences_weigh_right_and_wrong_answers_alike():
+    right = np.asarray(LOGITS[0].argmax(-1) == LABEL)
+    assert 0 < right.sum() < B
+    plain = np.logaddexp(0, np.where(right, -1, 1) * np.asarray(TOLD[0]))
+    expected = (plain[right].mean() + plain[~right].mean()) / 2
+    got = ConfidenceTarget("exit@a")(context()).mean()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_gates_and_heads_of_jei_dnn_send_each_other_no_gradient():
+    heads = jax.grad(lambda z, t: GatedCrossEntropy(EXITS)(context(z, t)).sum(), (0, 1))
+    logits, gates = heads(LOGITS, TOLD)
+    assert np.abs(logits).max() > 0 and not np.abs(gates).any()
+    aims = GateTarget(EXITS, COSTS)
+    logits, gates = jax.grad(lambda z, t: aims(context(z, t)).sum(), (0, 1))(
+        LOGITS, TOLD
+    )
+    assert not np.abs(logits).any() and np.abs(gates).min() > 0
+
+
+def test_gates_aim_at_the_exit_of_least_loss_and_price():
+    dear = GateTarget(EXITS, COSTS, price=1e6)(context())  # all should leave at once
+    np.testing.assert_allclose(dear, (np.logaddexp(0, -TOLD) / 2).mean(0), rtol=1e-5)
+    best = np.stack([ce(z) for z in LOGITS]).argmin(0)
+    free = GateTarget(EXITS, COSTS, price=0.0)(context())
+    expected = np.zeros(B)
+    for e in range(2):
+        aim = best <= e
+        share = np.where(aim, aim.mean(), 1 - aim.mean())
+        expected += np.logaddexp(0, np.where(aim, -1, 1) * TOLD[e]) / (2 * share)
+    np.testing.assert_allclose(free, expected / 2, rtol=1e-5)
+
+
+def test_adaptive_weights_follow_the_gradient_of_logarithms():
+    priorities = (0.5, 1.0, 2.0)
+
+    def logarithms(z):
+        means = jnp.stack([ce(row).mean() for row in z])
+        return (jnp.array(priorities) * jnp.log(means)).sum()
+
+    loss = AdaptiveWeights(EXITS, priorities)
+    got = jax.grad(lambda z: loss(context(z)).mean())(LOGITS)
+    expected = jax.grad(logarithms)(LOGITS)
+    np.testing.assert_allclose(got, expected, rtol=5e-3, atol=1e-6)
+
+
+def test_mistakes_are_one_line():
+    for mistake, message in [
+        (lambda: ExitDistillation("a", direction="up"), "forward"),
+        (lambda: ExitDistillation("a", ()), "takes teachers"),
+        (lambda: ExitDistillation("a", tau=0.0), "above 0"),
+        (lambda: GateTarget(EXITS, (1.0,)), "1 costs for 3 exits"),
+        (lambda: AdaptiveWeights(EXITS, (1.0,)), "1 priorities for 3 exits"),
+        (lambda: Mixture(EXITS, "answers"), "logits"),
+    ]:
+        with pytest.raises(UsageError, match=message) as caught:
+            mistake()
+        assert "\n" not in str(caught.value)
+
+
+def test_the_cost_of_gates_is_how_far_their_mean_share_is_from_the_target():
+    gates = jnp.asarray(RNG.uniform(size=(B, 3)), jnp.float32)
+    nothing = jnp.zeros((B, 1))
+    feature = Carry(gates, nothing, nothing, jnp.zeros((B, 2, 2, 1)))
+    student = Outputs({"last": feature}, {}, {}, {})
+    got = GateCost("last", 0.25)(Context(student, None, {"label": LABEL}))
+    np.testing.assert_allclose(got, np.full(B, (gates.mean() - 0.25) ** 2), rtol=1e-5)
