@@ -16,8 +16,9 @@ import optax
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.terms import Context, Reduction, Term, total
+from sc_jax.nets.gradients import GRADIENTS
 from sc_jax.nets.net import Net, match
-from sc_jax.nets.run import GRADIENTS, init, run
+from sc_jax.nets.run import init, run
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Phase:
 
     Parts not named keep every bit and run in evaluation mode. Gradients of the batch
     are summed or averaged by `reduction`; `gradients` is how those of several exits
-    meet in the trunk (nets.run.GRADIENTS). `look_ahead` trains sample weights.
+    meet in the trunk (nets.gradients). `look_ahead` trains sample weights.
     """
 
     name: str

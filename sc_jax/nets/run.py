@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError, unknown
+from sc_jax.nets.gradients import GRADIENTS
 from sc_jax.nets.net import FINAL, INPUT, Net, resolve
 
 State = dict[str, Any]
@@ -158,40 +158,6 @@ def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Vari
     if shapes[0] != shapes[1]:
         raise UsageError("donor parts have other shapes than the net's own")
     return Variables(params, state)
-
-
-def _equilibrium(x, ahead: int):
-    """Gradient equilibrium: every trunk parameter gets the mean of the later exits'.
-
-    Li et al. 2019: scaled by 1 / ahead for this head, by (ahead - 1) / ahead for the
-    rest, whose gradient is the mean of its own ahead - 1 exits.
-    """
-    return _scaled(x, 1 / ahead), _scaled(x, (ahead - 1) / ahead)
-
-
-def _detached(x, ahead: int):
-    """Heads before the last learn from the trunk and leave it as it is."""
-    return (jax.lax.stop_gradient(x) if ahead > 1 else x), x
-
-
-# (feature, answers still ahead, this one included) -> (for this head, for the rest).
-GRADIENTS = {
-    "sum": lambda x, ahead: (x, x),
-    "equilibrium": _equilibrium,
-    "detached": _detached,
-}
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _scaled(x, factor: float):
-    """x, bit for bit; its gradient times `factor`."""
-    return x
-
-
-_scaled.defvjp(
-    lambda x, factor: (x, None),
-    lambda factor, _, gradient: (jax.tree.map(lambda g: factor * g, gradient),),
-)
 
 
 def _told(told: Any) -> tuple[jax.Array, dict[str, Any], Any]:

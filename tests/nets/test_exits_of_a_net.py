@@ -8,9 +8,10 @@ import pytest
 
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones import classifier_net
+from sc_jax.nets.gradients import GRADIENTS
 from sc_jax.nets.heads import PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, head, tail
-from sc_jax.nets.run import GRADIENTS, init, run
+from sc_jax.nets.run import init, run
 
 K = 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
