@@ -16,6 +16,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from benchmarks import exit_risk
@@ -85,7 +86,9 @@ def measured(text: str, seed: int, folder: Path) -> dict:
     ways = judged.judge(fitted, test, policy=recipe.policy)
     print(f"\n{text}, seed {seed}")
     print(exit_report.table(exit_report.rows(ways), ways.exits))
+    plain = judged.judge(fitted, test)
     made = {
+        "asked": text,
         "recipe": recipe.name,
         "title": recipe.title,
         "setting": recipe.setting,
@@ -93,6 +96,9 @@ def measured(text: str, seed: int, folder: Path) -> dict:
         "seed": seed,
         "epochs": {p.name: p.steps for p in recipe.phases},
         "teacher_steps": recipe.teacher.steps if recipe.teacher else 0,
+        "max_probability": [
+            point and exit_report.entry(point) for point in plain.quarters
+        ],
         **exit_report.document(ways),
     }
     if RESPLITS.value:
@@ -113,14 +119,19 @@ def main(_):
         "command": "python -m benchmarks.exit_methods " + " ".join(sys.argv[1:]),
         "date": date.today().isoformat(),
         "data": first.data.name,
-        "machine": report.machine(),
+        "machine": report.machine() | {"backend": jax.default_backend()},
         "rows": [],
     }
+    file = folder / "exit_methods.json"
+    if file.exists():  # what other calls measured stays
+        document["rows"] = json.loads(file.read_text())["rows"]
     for seed in seeds:
         for text in texts:
             row = measured(text, seed, folder / f"seed={seed}")
-            document["rows"].append(row)
-            with report.draft(folder / "exit_methods.json") as path:
+            key = (text, seed)
+            others = [r for r in document["rows"] if (r["asked"], r["seed"]) != key]
+            document["rows"] = [*others, row]
+            with report.draft(file) as path:
                 path.write_text(json.dumps(document, indent=1, default=report.plain))
 
 

@@ -137,6 +137,11 @@ def validate(recipe: Recipe, example: Any) -> None:
             )
         if phase.gradients not in GRADIENTS:
             raise unknown("gradients", phase.gradients, GRADIENTS)
+        if phase.gradients == "equilibrium" and recipe.net.splits:
+            raise UsageError(
+                f"phase {phase.name!r}: equilibrium would scale the gradient of the "
+                "rate too; in a net with splits gradients are 'sum' or 'detached'"
+            )
         phase.optimiser.build(phase.steps)
     key = jax.random.key(0)
 
@@ -145,21 +150,44 @@ def validate(recipe: Recipe, example: Any) -> None:
         if recipe.teacher is not None:
             net = recipe.teacher.net
             taught, _ = run(net, init(net, key, image), image)
-        out, _ = run(recipe.net, init(recipe.net, key, image), image)
+        variables = init(recipe.net, key, image)
+        for phase in recipe.phases:
+            _check_ahead(phase, recipe.net, variables.params)
+        out, _ = run(recipe.net, variables, image)
         context = Context(
             out, taught, {"image": image, "label": jax.numpy.zeros(1, int)}
         )
-        return [total(p.terms, context, 0, p.reduction)[0] for p in recipe.phases]
+        found = []
+        for phase in recipe.phases:
+            ahead = phase.look_ahead.terms if phase.look_ahead else ()
+            groups = [phase.terms, *([ahead] if ahead else [])]
+            found += [total(g, context, 0, phase.reduction)[0] for g in groups]
+        return found
 
     try:
         jax.eval_shape(losses, example)
     except KeyError as error:
-        known = ", ".join((*recipe.net.names, "final"))
+        known = ", ".join((*recipe.net.names, *recipe.net.exit_names))
         raise UsageError(
-            f"a loss names unknown stage {error}. Known: {known}"
+            f"a loss names unknown stage or exit {error}. Known: {known}"
         ) from None
     if recipe.teacher is not None:
         validate(recipe.teacher, example)
+
+
+def _check_ahead(phase: Phase, net: Net, params: dict) -> None:
+    """UsageError unless something that the phase trains is what looks ahead."""
+    ahead = phase.look_ahead
+    if ahead is None:
+        return
+    hot = {part: params[part] for part in match(net, phase.trainable)}
+    found = {
+        getattr(key, "key", "")
+        for path, _ in jax.tree_util.tree_leaves_with_path(hot)
+        for key in path
+    }
+    if ahead.learns not in found:
+        raise unknown("parameters that look ahead", ahead.learns, sorted(found))
 
 
 def override(recipe: Recipe, assignment: str) -> Recipe:

@@ -161,7 +161,7 @@ def sentences(found: Exits) -> list[str]:
         for name, h, c in zip(found.exits, found.head_cost, found.cost)
     )
     lost, gap = whole.accuracy - cheapest.accuracy, whole.accuracy - safe.accuracy
-    kept = "holds" if gap <= found.epsilon else "does not hold"
+    kept = "holds" if gap <= found.epsilon + 1e-9 else "does not hold"
     said = [
         f"Heads' share of the cost of an answer: {shares}.",
         f"The cheapest thresholds that lose at most {points(found.lost)} on "

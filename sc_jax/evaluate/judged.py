@@ -100,7 +100,8 @@ def judge(
     safe = risk.control(base, clean, epsilon=epsilon, delta=delta)
     floor = float(accuracies(base)[-1]) - lost
     cheapest = thresholds.solve(base, scoring, accuracy=floor)
-    within = partial(_within, base, test, scoring)
+    kind = policy if own and _name(policy) == "eenet" else ""
+    within = partial(_within, base, test, scoring, kind)
     first, whole = float(base.cost[0]), float(base.cost[-1])
     steps = np.linspace(first, whole, budgets).tolist()
     quarters = [within(q * whole) if q * whole >= first else None for q in QUARTERS]
@@ -131,10 +132,22 @@ def _anytime(test: Recorded) -> tuple[Judged, ...]:
     return tuple(judge_one(name, test, first + e) for e, name in each)
 
 
-def _within(base: Trace, test: Recorded, scoring: Scoring, budget: float) -> Judged:
-    """The most accurate thresholds of mean cost at most `budget`."""
-    solved = thresholds.solve(base, scoring, budget=budget)
+def _name(policy: str) -> str:
+    return policy.partition(":")[0]
+
+
+def _within(
+    base: Trace, test: Recorded, scoring: Scoring, refitted: str, budget: float
+) -> Judged:
+    """The most accurate thresholds of mean cost at most `budget`.
+
+    `refitted` is a policy's text where its score belongs to one budget (EENet).
+    """
     share = budget / float(base.cost[-1])
+    if refitted:
+        solved = asked.policy_from_text(refitted, base, share)
+    else:
+        solved = thresholds.solve(base, scoring, budget=budget)
     return judge_solved(f"{100 * share:.0f} % of the cost", test, solved, share)
 
 

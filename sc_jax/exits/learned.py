@@ -20,7 +20,7 @@ SCALARS = 3  # of `standing`, beside the K probabilities
 def confidence(told: np.ndarray) -> np.ndarray:
     """What each exit says of itself: 0 to 1, the probability that it should answer.
 
-    c_i of Pomponi et al. (2021), the gate of JEI-DNN (Chataoui et al. 2024). told:
+    c_i of Pomponi et al. (2021), the gate of JEI-DNN (Regol et al. 2024). told:
     f[E, N], probabilities.
     """
     told = np.asarray(told, np.float32)
@@ -43,7 +43,7 @@ def features(logits: np.ndarray) -> np.ndarray:
     """Four uncertainties of each exit, f64[E, N, 4] in 0..1; causal like a score.
 
     Largest probability, margin, entropy / ln K, and that of the softmax squared and
-    renormalised: what a gate of JEI-DNN reads (Chataoui et al. 2024); the power is this
+    renormalised: what a gate of JEI-DNN reads (Regol et al. 2024); the power is this
     library's choice.
     """
     rows = []

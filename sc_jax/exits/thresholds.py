@@ -85,10 +85,11 @@ def _best(
         costs[i], right[i] = trace.cost[taken].mean(), answers.mean()
         lowest[i] = (kinds @ answers).min() if goal == "recall" else 0.0
     if goal == "budget":
-        fits, order, value = costs <= floor, np.lexsort((costs, -right)), costs
+        fits, value = costs <= floor * (1 + 1e-9), costs
+        order = np.lexsort((costs, -right))
     else:
         value = right if goal == "accuracy" else lowest
-        fits, order = value >= floor, np.lexsort((-right, costs))
+        fits, order = value >= floor - 1e-9, np.lexsort((-right, costs))
     if not fits.any():
         raise UsageError(
             f"no thresholds reach {goal} {floor:.6g} on split {trace.split!r}: from "

@@ -31,11 +31,12 @@ class OwnCrossEntropy:
 class ExitDistillation:
     """tau^2 KL between later exits, held fixed, and an exit: mean over `teachers`.
 
-    Phuong & Lampert 2019 (the last exit), Zhang et al. 2019 and the ZTW checklist (next
-    or all later). direction: "forward" is KL(teacher || exit), "reverse" the other way
-    (FastBERT has both). `sharpness`: tau is the least power of 1.05 from 1 on at which
-    the teacher's mean largest probability over the batch is at most this, the fixed
-    point of Phuong & Lampert's rule (theirs multiplies once a step); else `tau`.
+    Phuong & Lampert 2019 and Zhang et al. 2019 teach by the last exit; next or all
+    later ones are other choices of `teachers`. direction: "forward" is KL(teacher ||
+    exit), "reverse" the other way (FastBERT has both). `sharpness`: tau is the least
+    power of 1.05 from 1 on at which the teacher's mean largest probability over the
+    batch is at most this, a variant of Phuong & Lampert's rule, whose tau only grows,
+    once a step; else `tau`.
     """
 
     exit: str
@@ -68,6 +69,9 @@ class ExitDistillation:
 
 def softening(logits: jax.Array, sharpness: float) -> jax.Array:
     """The least tau = 1.05^k, k = 0, 1, ..., of mean largest probability <= this."""
+    if sharpness <= 1 / logits.shape[-1]:
+        least = 1 / logits.shape[-1]
+        raise UsageError(f"no temperature softens to {sharpness:g}: above {least:g}")
     taus = _GROWTH ** jnp.arange(_STEPS, dtype=jnp.float32)
     softened = jax.nn.softmax(logits[None] / taus.reshape(-1, 1, 1))
     fits = softened.max(-1).mean(-1) <= sharpness

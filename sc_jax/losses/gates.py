@@ -23,7 +23,8 @@ class Mixture:
     """Cross-entropy of the mixture of exits by their confidences (Pomponi et al. 2021).
 
     Weight pi_i = c_i prod_{j<i} (1 - c_j), the last c is 1. over: "logits" mixes them
-    and adds the last exit's own loss; "losses" is sum_i pi_i CE_i.
+    and adds the last exit's own loss; "losses" is sum_i pi_i CE_i. Reconstruction: that
+    the last exit is in the mixture too, and pi_i rather than c_i in "losses".
     """
 
     exits: tuple[str, ...]
@@ -58,7 +59,7 @@ class ConfidenceTarget:
 
 @dataclass(frozen=True)
 class GatedCrossEntropy:
-    """sum_e P(leave at e) CE_e, gates held fixed (JEI-DNN, Chataoui et al. 2024)."""
+    """sum_e P(leave at e) CE_e, gates held fixed (JEI-DNN, Regol et al. 2024)."""
 
     exits: tuple[str, ...]
 

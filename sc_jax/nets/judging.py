@@ -70,7 +70,7 @@ class Confident(nn.Module):
 class Gated(nn.Module):
     """A head with a gate, linear in four uncertainties of its logits (JEI-DNN).
 
-    Chataoui et al. 2024. The gate sends no gradient into the head. Tells "confidence"
+    Regol et al. 2024. The gate sends no gradient into the head. Tells "confidence"
     [B], the gate's logit. The uncertainties are those of exits.scores.features.
     """
 

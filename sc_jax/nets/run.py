@@ -106,7 +106,8 @@ def run(
     if gradients not in GRADIENTS:
         raise unknown("gradients", gradients, GRADIENTS)
     out = Outputs({}, {}, {}, {})
-    ahead = len({names[-1], *(n for n in names if net.exit_at(n))})
+    passed = names[1:] if first != INPUT else names
+    ahead = len({names[-1], *(n for n in passed if net.exit_at(n))})
     state = dict(variables.state)
     wall = _wall(variables) if exact and not train else None
 

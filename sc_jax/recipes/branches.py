@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from sc_jax.config import Phase, Recipe
+from sc_jax.errors import UsageError
 from sc_jax.evaluate import record
 from sc_jax.exits.placing import candidates
 from sc_jax.losses.task import CrossEntropy
@@ -25,12 +26,12 @@ from sc_jax.recipes import common
 def branch(
     base: Recipe,
     head: Callable[[int, int], nn.Module] | None = None,
-    places: Sequence[str] = (),
+    places: Sequence[str] | None = None,
     last: nn.Module | None = None,
 ) -> Net:
     """The classifier's net with exits head(K, index) after `places`, and perhaps last.
 
-    places: stages or groups; none given: the backbone's usual ones. Without a `head`
+    places: stages or groups; None: the backbone's usual ones. Without a `head`
     they are of the kind that the backbone was published with. `last`: a final exit in
     place of the net's own end.
     """
@@ -42,7 +43,7 @@ def branch(
         return family.head(classes) if final or head is None else head(classes, index)
 
     known = classes_of(base)
-    exits = exit_net(base.backbone, known, places=places or None, head=made).exits
+    exits = exit_net(base.backbone, known, places=places, head=made).exits
     if last is not None and all(e.after != net.names[-1] for e in exits):
         exits = (*exits, Exit(net.names[-1], last))
     return Net(net.stages, exits, net.splits)
@@ -56,7 +57,10 @@ def placed(file: str, budget: float, threshold: float) -> tuple[str, ...]:
     """
     made = record.load(file)
     known = candidates(made.trace, threshold, head_cost=made.head_cost)
-    return placement.dynamic_programme(known, budget * known.trunk[-1])
+    places = placement.dynamic_programme(known, budget * known.trunk[-1])
+    if not places:
+        raise UsageError(f"no branch pays at a budget of {budget:g}: give a lower one")
+    return places
 
 
 def classes_of(base: Recipe) -> int:
@@ -81,13 +85,14 @@ def joint(
 
 
 def by_depth(index: int, exits: int) -> float:
-    """Weights j / sum j of the exits j = 1..E (Zhou et al. 2020; Kaya et al. 2019)."""
+    """Weights j / sum j of the exits j = 1..E (PABEE, Zhou et al. 2020)."""
     return (index + 1) / (exits * (exits + 1) / 2)
 
 
-def heads(net: Net) -> tuple[str, ...]:
-    """Names of the exits' parameters: all that a frozen trunk leaves to train."""
-    return tuple(e.name for e in net.exits)
+def heads(net: Net, base: Recipe | None = None) -> tuple[str, ...]:
+    """Names of the exits' parameters; given `base`, of those that it does not have."""
+    own = base.net.exits if base else ()
+    return tuple(e.name for e in net.exits if e not in own)
 
 
 def phase(name: str, base: Recipe, epochs: float, terms, **more: Any) -> Phase:
@@ -103,14 +108,14 @@ def optimiser(base: Recipe):
 
 
 def evenly(base: Recipe, count: int) -> tuple[str, ...]:
-    """`count` stages at equal shares of the classifier's MACs (SPINN, ZTW).
+    """`count` stages at equal shares of the classifier's MACs (SPINN).
 
     Of those whose feature is an image: a head of convolutions fits there.
     """
     net, image = base.net, example(base)
     shapes = _shapes(net, image)
     features = jax.eval_shape(lambda v: run(net, v, image)[0].features, shapes)
-    names = [n for n in net.names[1:] if jax.tree.leaves(features[n])[-1].ndim == 4]
+    names = [n for n in net.names[1:-1] if jax.tree.leaves(features[n])[-1].ndim == 4]
     bare = Net(net.stages, tuple(Exit(n, _Nothing()) for n in names))
     *costs, whole = record.exit_costs(bare, _shapes(bare, image), image)
     return placement.equal_macs(names, costs, count, whole)

@@ -39,7 +39,9 @@ def branchynet(
     weights = lambda i, n: last_weight if i == n - 1 else 1.0  # noqa: E731
     alone = (Term(CrossEntropy(), name="final"),)
     phases = (
-        branches.phase("backbone", base, backbone_epochs, alone, trainable=net.names),
+        branches.phase(
+            "backbone", base, backbone_epochs, alone, trainable=base.net.parts
+        ),
         branches.phase("joint", base, epochs, branches.joint(net, weights)),
     )
     setting = f"{len(net.exits)} branches"

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.config import Recipe
+from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.nets.heads import ConvHead
@@ -42,6 +43,8 @@ def entropic_exits(
         teacher_epochs=teacher_epochs,
         **shared,
     )
+    if len(student.phases) < 2:
+        raise UsageError("entropic_exits takes epochs above 0 in both stages")
     classes = branches.classes_of(student)
     places = ("encoder", resolve(student.net, server))
     exits = tuple(Exit(place, ConvHead(classes, (width,))) for place in places)

@@ -15,9 +15,11 @@ from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.config import Recipe
+from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
+from sc_jax.nets.heads import MSDNetHead
 from sc_jax.nets.net import FINAL
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
@@ -40,6 +42,8 @@ def imta(
     base = msdnet(backbone=backbone, epochs=teacher_epochs, **shared)
     met = replace(base.phases[0], gradients="equilibrium")
     teacher = replace(base, phases=(met,))
+    if not all(isinstance(e.module, MSDNetHead) for e in base.net.exits):
+        raise UsageError(f"imta links heads of MSDNet, which {backbone} has not")
     linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
     net = replace(base.net, exits=tuple(linked))
     early = [

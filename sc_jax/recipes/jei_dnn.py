@@ -2,7 +2,7 @@
 
     python -m launch.train --recipe=jei_dnn
 
-Chataoui, Coates & others, ICLR 2024, beyond the survey. The classifier is the teacher
+Regol, Chataoui & Coates, ICLR 2024, beyond the survey. The classifier is the teacher
 and stays as it is. A gate at each exit, linear in four uncertainties of its logits,
 learns to leave at or after the exit of least cross-entropy + price * cost; each head
 learns most from the inputs that its gate lets leave. Warm-up weights fall with depth.
@@ -39,7 +39,7 @@ def jei_dnn(
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
     costs = branches.shares_of(net, teacher)
-    only = {"trainable": branches.heads(net)}
+    only = {"trainable": branches.heads(net, teacher)}
     warm = branches.joint(net, lambda i, n: float(n - i))
     both = (
         Term(GatedCrossEntropy(net.exit_names), name="gated"),

@@ -6,14 +6,15 @@ Matsubara & Levorato, 2020, whose filter stops images without a person before a
 detector; this is its classification form. Inputs of the class `negative` are of no
 interest; the filter after `place` learns negative or not over the frozen classifier,
 and its threshold is the one that stops most while the wanted `recall` of all others
-goes on. Published: SGD 1e-3, 30 epochs, ROC-AUC 0.919 for people (as quoted in this
-project's facts). Expected: most of the negative class stops at the filter.
+goes on. Published: SGD 1e-3, 30 epochs, ROC-AUC 0.919 for people (quoted at second
+hand). Expected: most of the negative class stops at the filter.
 """
 
 from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.config import Recipe
+from sc_jax.errors import UsageError
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.judging import Filter
@@ -35,6 +36,8 @@ def neural_filter(
 ) -> Recipe:
     """One phase over frozen stages: cross-entropy of the filter."""
     teacher = classifier(epochs=teacher_epochs, **shared)
+    if not 0 <= negative < branches.classes_of(teacher):
+        raise UsageError(f"no class {negative} of {branches.classes_of(teacher)}")
     net = branches.branch(teacher, lambda k, i: Filter(k, negative), (place,))
     name = net.exits[0].name
     phase = branches.phase(
@@ -42,7 +45,7 @@ def neural_filter(
         teacher,
         epochs,
         (Term(CrossEntropy(name), name=name),),
-        trainable=branches.heads(net),
+        trainable=branches.heads(net, teacher),
     )
     made = branches.finish(teacher, "neural_filter", "Neural filter", net, (phase,))
     policy = f"filter:recall={recall},negative={negative}"

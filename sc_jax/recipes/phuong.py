@@ -4,8 +4,8 @@
 
 Phuong & Lampert, ICCV 2019. MSDNet with L = (1 - C) CE of every exit + C T^2 KL to the
 last exit, held fixed; C 0.5, scaled by 2 * 5 / K for K exits. The temperature grows by
-1.05 a step while the teacher's mean largest probability is over `sharpness`; here its
-fixed point is found for each batch, so that a resumed run needs no memory of it.
+1.05 a step while the teacher's mean largest probability is over `sharpness`; here the
+least that suffices is found for each batch, so that a resumed run needs no memory.
 Expected: at or above `msdnet` at early exits, most with few examples.
 """
 

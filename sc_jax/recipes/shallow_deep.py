@@ -6,10 +6,13 @@ Kaya, Hong & Dumitras, ICML 2019, whose rule is a threshold on the largest proba
 (`rule=threshold`); Zhou et al., NeurIPS 2020 (PABEE), whose rule is to leave when
 `patience` exits in a row repeat an answer (`rule=patience`), so that patience + 1 exits
 run at least. Both train all exits at once, here with PABEE's weights j / sum j (those
-of Shallow-Deep grow over the epochs instead). Expected: within a point of the whole
-network at 70 % of its cost or less by threshold; patience saves less on few exits.
+of Shallow-Deep grow over the epochs instead); with `frozen` only the heads, over a
+classifier that stays as it is, as Zero Time Waste compares them. Expected: within a
+point of the whole network at 70 % of its cost or less by threshold; patience saves less
+on few exits.
 """
 
+from dataclasses import replace
 from typing import Literal, Unpack
 
 from sc_jax.config import Recipe
@@ -27,15 +30,20 @@ def shallow_deep(
     side: int = 4,
     rule: Literal["threshold", "patience"] = "threshold",
     patience: int = 1,
+    frozen: bool = False,
+    teacher_epochs: float = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of all exits, weighted by depth."""
-    base = classifier(**shared)
+    base = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(base, lambda k, i: MixedPool(k, side))
-    joint = branches.phase(
-        "joint", base, epochs, branches.joint(net, branches.by_depth)
-    )
-    policy = f"patience:patience={patience}" if rule == "patience" else rule
-    return branches.finish(
-        base, "shallow_deep", "SDN/PABEE", net, (joint,), setting=rule, policy=policy
+    weighted = branches.joint(net, branches.by_depth)
+    trained = branches.heads(net, base) if frozen else ("*",)
+    joint = branches.phase("joint", base, epochs, weighted, trainable=trained)
+    made = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
+    return replace(
+        made,
+        teacher=base if frozen else None,
+        setting=f"{rule}, frozen" if frozen else rule,
+        policy=f"patience:patience={patience}" if rule == "patience" else rule,
     )

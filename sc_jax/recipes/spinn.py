@@ -5,8 +5,8 @@
 Laskaridis et al., MobiCom 2020: six exits at about equal shares of a deep network's
 FLOPs (`backbone=resnet56,exits=6`; the small default has three places), trained jointly
 from scratch, leave by the largest softmax probability. This is its progressive
-inference; what device and server run, and over which link, is for a planner.
-Expected: within a point of the whole network at 70 % of its cost or less.
+inference; what device and server run, and over which link, is for a planner. Expected:
+within a point of the whole network at 70 % of its cost or less.
 """
 
 from typing import Unpack

@@ -3,19 +3,20 @@
     python -m launch.train --recipe=zero_time_waste
 
 Wolczyk et al., NeurIPS 2021. The classifier is the teacher and stays as it is; mixed
-pooling heads at equal shares of its MACs read the logits of the head before, layer-
-normalised and without gradient. An exit's answer is a geometric ensemble of all heads
-so far, whose weights learn on the training set too: in the paper after the heads, here
-beside them, with no gradient between. Published for ResNet-56 on CIFAR-10 at
-25/50/75/100 % of its cost: 80.3/88.7/91.5/92.1 % beside SDN's 77.7/87.3/91.1/92.0 (as
-quoted in this project's facts, not checked again). Expected: above `shallow_deep` with
-a frozen trunk at low budgets, the last exit never below the classifier by much.
+pooling heads at the backbone's usual places (in the paper behind every block) read the
+logits of the head before, layer-normalised and without gradient. An exit's answer is a
+geometric ensemble of all heads so far, whose weights learn on the training set too: in
+the paper after the heads, here beside them, with no gradient between. Published for
+ResNet-56 on CIFAR-10 at 25/50/75/100 % of its cost: 80.3/88.7/91.5/92.1 % beside SDN's
+77.7/87.3/91.1/92.0 (quoted at second hand). Expected: above `shallow_deep` with a
+frozen trunk at low budgets, the last exit never below the classifier by much.
 """
 
 from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.config import Recipe
+from sc_jax.errors import UsageError
 from sc_jax.losses.exits import OwnCrossEntropy
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
@@ -37,6 +38,8 @@ def zero_time_waste(
 ) -> Recipe:
     """One phase over frozen stages: heads on their own logits, ensembles on theirs."""
     teacher = classifier(epochs=teacher_epochs, **shared)
+    if teacher.net.exits:
+        raise UsageError(f"{teacher.backbone} has no classifier of its own to join")
     net = branches.branch(
         teacher,
         lambda k, i: Ensembled(MixedPool(k, side, cascade=True)),
@@ -45,7 +48,7 @@ def zero_time_waste(
     own = [Term(OwnCrossEntropy(e.name), name=f"{e.name}_own") for e in net.exits[:-1]]
     joined = [Term(CrossEntropy(e.name), name=e.name) for e in net.exits]
     heads = branches.phase(
-        "heads", teacher, epochs, own + joined, trainable=branches.heads(net)
+        "heads", teacher, epochs, own + joined, trainable=branches.heads(net, teacher)
     )
     made = branches.finish(teacher, "zero_time_waste", "Zero Time Waste", net, (heads,))
     return replace(made, teacher=teacher, setting=f"{len(net.exits) - 1} heads")

@@ -1,19 +1,25 @@
 """Sample weights get the gradient of what their step leads to, others their own."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.config import LookAhead
+from sc_jax.config import LookAhead, Optimiser, Phase, Recipe, validate
+from sc_jax.data.pipeline import Data
+from sc_jax.errors import UsageError
+from sc_jax.exits.rules import top_fraction
 from sc_jax.losses.exits import AssignedCrossEntropy, WeighedCrossEntropy
 from sc_jax.losses.terms import Context, Term, total
-from sc_jax.nets.blocks import Normalise
+from sc_jax.nets.blocks import ConvNorm, Normalise
 from sc_jax.nets.heads import PooledLinear
 from sc_jax.nets.judging import Weighing
 from sc_jax.nets.net import Exit, Net, Stage
 from sc_jax.nets.run import Outputs, init, run
-from sc_jax.train.step import look_ahead
+from sc_jax.recipes import build, tiny
+from sc_jax.train.step import begin, look_ahead, make_step
 
 EXITS, SIZE = ("exit@a", "final"), 0.3
 RNG = np.random.default_rng(0)
@@ -71,14 +77,91 @@ def test_the_weighers_gradient_is_that_of_the_loss_one_step_ahead(problem):
         np.testing.assert_array_equal(a, b)
 
 
-def test_assigned_examples_are_judged_at_their_own_exit():
+@pytest.fixture(scope="module")
+def stepped():
+    """The parameters after one step of the trainer, by what a phase asks of it."""
+    exits = Exit("a", PooledLinear(3)), Exit("b", Weighing(PooledLinear(3), 2, 4))
+    net = Net((Stage("a", ConvNorm(4)), Stage("b", ConvNorm(4))), exits)
+    images = RNG.normal(size=(8, 4, 4, 3)).astype(np.float32)
+    variables = init(net, jax.random.key(0), images)
+    plain = Phase("p", 10, WEIGHED, ("*",), Optimiser("sgd", 0.1))
+    batch = {"image": images, "label": BATCH["label"]}
+
+    def after(**more):
+        recipe = Recipe("r", "R", Data(batch_size=8), net, (replace(plain, **more),))
+        state = begin(recipe, recipe.phases[0], variables)
+        state = jax.tree.map(jnp.copy, state)
+        step = make_step(recipe, recipe.phases[0])
+        return step(state, {}, None, batch, 0, jax.random.key(0))[0].hot
+
+    return after
+
+
+def test_the_trainers_step_takes_what_its_phase_asks_for(stepped):
+    """Look ahead moves the weigher alone; equilibrium moves the trunk alone."""
+    plain = stepped()
+    ahead = stepped(look_ahead=LookAhead("weigher", JUDGED, SIZE))
+    met = stepped(gradients="equilibrium")
+
+    def moved(a, b):
+        return not all(
+            np.allclose(x, y, atol=1e-7) for x, y in zip(*map(jax.tree.leaves, (a, b)))
+        )
+
+    last, others = plain["exit@b"], {k: v for k, v in plain.items() if k != "exit@b"}
+    assert moved(last["weigher"], ahead["exit@b"]["weigher"])
+    assert not moved(others, {k: ahead[k] for k in others})
+    assert moved(plain["a"], met["a"])
+    assert not moved(plain["exit@a"], met["exit@a"]) and not moved(last, met["exit@b"])
+
+
+def test_weights_are_one_plus_what_the_weigher_says_beside_its_mean():
     z = jnp.asarray(RNG.normal(size=(2, 8, 3)), jnp.float32)
-    student = Outputs({}, dict(zip(EXITS, z)), {}, {})
-    got = AssignedCrossEntropy(EXITS, (0.25, 0.75))(
+    told = {
+        "w1": RNG.normal(size=(2, 4)),
+        "b1": RNG.normal(size=4),
+        "w2": RNG.normal(size=(4, 2)),
+        "b2": RNG.normal(size=2),
+    }
+    extras = {"exit@b": {"weigher": jax.tree.map(jnp.asarray, told)}}
+    student = Outputs({}, dict(zip(EXITS, z)), {}, extras)
+    batch = {"label": jnp.asarray(BATCH["label"])}
+    loss = WeighedCrossEntropy(EXITS, "exit@b", 0.4)
+    got = loss(Context(student, None, batch))
+    log_p = np.asarray(jax.nn.log_softmax(z))
+    each = -log_p[:, np.arange(8), BATCH["label"]]
+    hidden = np.maximum(each.T @ told["w1"] + told["b1"], 0)
+    raw = np.tanh(hidden @ told["w2"] + told["b2"])
+    weights = 1 + 0.4 * (raw - raw.mean(0))
+    np.testing.assert_allclose(got, (weights.T * each).sum(0), rtol=1e-4)
+    assert weights.mean(0) == pytest.approx([1, 1])
+
+    def total_of(z):
+        seen = student._replace(predictions=dict(zip(EXITS, z)))
+        return loss(Context(seen, None, batch)).sum()
+
+    softmax = np.asarray(jax.nn.softmax(z)) - np.eye(3)[BATCH["label"]]
+    expected = weights.T[..., None] * softmax  # no gradient through the weights
+    np.testing.assert_allclose(jax.grad(total_of)(z), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_what_looks_ahead_must_be_trained():
+    recipe = build("l2w_den", tiny("l2w_den"))
+    wrong = replace(recipe.phases[0].look_ahead, learns="weiger")
+    phases = (replace(recipe.phases[0], look_ahead=wrong),)
+    with pytest.raises(UsageError, match="did you mean 'weigher'"):
+        validate(replace(recipe, phases=phases), np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_assigned_examples_are_judged_at_their_own_exit():
+    three = ("exit@a", "exit@b", "final")
+    z = jnp.asarray(RNG.normal(size=(3, 8, 3)), jnp.float32)
+    student = Outputs({}, dict(zip(three, z)), {}, {})
+    got = AssignedCrossEntropy(three, (0.25, 0.5, 0.25))(
         Context(student, None, {"label": jnp.asarray(BATCH["label"])})
     )
-    sure = np.argsort(-np.asarray(jax.nn.softmax(z[0]).max(-1)))[:2]
+    taken = top_fraction(np.asarray(jax.nn.softmax(z).max(-1)), (0.25, 0.5, 0.25))
+    assert np.bincount(taken).tolist() == [2, 4, 2]
     log_p = np.asarray(jax.nn.log_softmax(z))
-    expected = -log_p[1, np.arange(8), BATCH["label"]]
-    expected[sure] = -log_p[0, sure, BATCH["label"][sure]]
+    expected = -log_p[taken, np.arange(8), BATCH["label"]]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
