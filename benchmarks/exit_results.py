@@ -7,70 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.exit_claims import QUARTERS, at, by_recipe, claims, score_claims
 from sc_jax.evaluate.plots import COLOURS
 from sc_jax.evaluate.report import human
 
-QUARTERS = ("25 %", "50 %", "75 %", "100 %")
 TITLES = {"fashion_mnist_12k": "the embedded set", "folder": "CIFAR-10"}
 OVER = ("pooled", "held_out")
 LOST, SHARE = 0.01, 0.7  # the bar: a point, at this share of the cost without exits
-# (better, worse, at which quarters of the worse one's cost): what the papers claim.
-CLAIMS = (
-    ("imta", "msdnet", QUARTERS),
-    ("phuong", "msdnet", ("25 %", "50 %")),
-    ("boostnet", "msdnet", ("75 %", "100 %")),
-    ("l2w_den", "msdnet", ("75 %", "100 %")),
-    ("ranet", "msdnet", ("25 %", "50 %")),
-    ("zero_time_waste", "shallow_deep:frozen=True,epochs=4.0", ("25 %", "50 %")),
-)
-SCORES = {
-    "branchynet": "entropy",
-    "ddnn": "normalised entropy",
-    "pomponi": "confidence",
-}
-SCORES |= {"jei_dnn": "gate", "eenet": "scheduler"}
-
-
-def by_recipe(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows of one recipe as it was asked for together, a row a seed."""
-    found: dict[str, list[dict]] = {}
-    for row in rows:
-        found.setdefault(row["asked"], []).append(row)
-    return found
-
-
-def at(rows: list[dict], quarter: str) -> float | None:
-    """Mean accuracy over seeds at a share of the whole cost; None: not to be had."""
-    points = [p for row in rows if (p := row["quarters"][quarter]) is not None]
-    if len(points) < len(rows):
-        return None
-    return float(np.mean([point["accuracy"] for point in points]))
-
-
-def at_macs(row: dict, macs: float) -> float | None:
-    """Accuracy at a mean cost, between the points of the budgeted curve."""
-    points = sorted((p["mean_cost_macs"], p["accuracy"]) for p in row["budgeted"])
-    costs, accuracies = zip(*points)
-    if macs < costs[0]:
-        return None
-    return float(np.interp(macs, costs, accuracies))
-
-
-def noise(rows: list[dict], other: list[dict]) -> float:
-    """Standard error of the difference of two mean accuracies, tests unpaired."""
-    accuracies = [row["anytime"][-1]["accuracy"] for row in (*rows, *other)]
-    examples = rows[0]["anytime"][-1]["examples"] * min(len(rows), len(other))
-    spread = float(np.mean(accuracies)) * (1 - float(np.mean(accuracies)))
-    return (2 * spread / examples) ** 0.5
-
-
-def verdict(gaps: list[float], error: float) -> str:
-    """What the gaps say, in accuracy; within a standard error they say nothing."""
-    if min(gaps) > error:
-        return "holds"
-    if max(gaps) < -error:
-        return "does not hold"
-    return "within noise" if max(map(abs, gaps)) <= error else "in part"
 
 
 def near_the_bar(row: dict) -> dict | None:
@@ -114,52 +57,6 @@ def methods(rows: list[dict]) -> list[str]:
         cells.append(_bar(seeds))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def claims(rows: list[dict]) -> list[str]:
-    """The orderings that papers claim, at equal MACs, confirmed or not."""
-    known, lines = by_recipe(rows), []
-    for better, worse, quarters in CLAIMS:
-        if better not in known or worse not in known:
-            continue
-        gaps = {}
-        for quarter in quarters:
-            share = float(quarter.split()[0]) / 100
-            found = []
-            for a, b in zip(known[better], known[worse]):
-                macs = share * b["cost_macs"][-1]
-                mine, theirs = at_macs(a, macs), at_macs(b, macs)
-                if mine is not None and theirs is not None:
-                    found.append(mine - theirs)
-            if found:
-                gaps[quarter] = float(np.mean(found))
-        lines += _said(f"{better} >= {worse}", gaps, noise(known[better], known[worse]))
-    return lines
-
-
-def score_claims(rows: list[dict]) -> list[str]:
-    """Learnt scores against the largest probability, on the same recorded answers."""
-    lines = []
-    for name, score in SCORES.items():
-        seeds = by_recipe(rows).get(name, [])
-        gaps = {}
-        for i, quarter in enumerate(QUARTERS[:3]):
-            pairs = [(r["quarters"][quarter], r["max_probability"][i]) for r in seeds]
-            found = [a["accuracy"] - b["accuracy"] for a, b in pairs if a and b]
-            if found:
-                gaps[quarter] = float(np.mean(found))
-        if gaps:
-            title = f"{name}: its {score} >= the largest probability"
-            lines += _said(title, gaps, noise(seeds, seeds))
-    return lines
-
-
-def _said(title: str, gaps: dict[str, float], error: float) -> list[str]:
-    if not gaps:
-        return []
-    each = ", ".join(f"{100 * gap:+.2f} at {quarter}" for quarter, gap in gaps.items())
-    made = verdict(list(gaps.values()), error)
-    return [f"- {title}: {made} ({each}; standard error {100 * error:.2f})."]
 
 
 def resplits(rows: list[dict]) -> list[str]:
@@ -268,3 +165,32 @@ def _way(seeds: list[dict], key: str) -> str:
         [row["anytime"][-1]["accuracy"] - row[key]["accuracy"] for row in seeds]
     )
     return f"{100 * cost:.1f} %, {100 * lost:.2f}"
+
+
+def speed(file: str) -> list[str]:
+    """The page's section of one exit_speed.json."""
+    made = json.loads(Path(file).read_text())
+    lines = [
+        f"## Executors of early exits, {made['net']}",
+        "",
+        f"{made['date']}; {made['machine']}; {made['device']}; load "
+        f"{made['load'][0]:.1f} to {made['load'][1]:.1f}; untrained weights, "
+        f"thresholds solved on the timed batch for shares {made['shares']}.",
+        "",
+        f"    {made['command']}",
+        "",
+        "Speed-up over the network without exits, in turns within one run; ideal is "
+        "the ratio of MACs with heads.",
+        "",
+        "| batch | executor | ms (median) | speed-up | ideal | of the ideal, "
+        "wall-clock | of the ideal, CPU | bar |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in (row for part in made["batches"] for row in part["rows"]):
+        bar = made["bars"].get(row["executor"])
+        lines.append(
+            f"| {row['batch']} | {row['executor']} | {row['wall_ms']['median']:.1f} | "
+            f"{row['speed_up']:.2f} | {row['ideal']:.2f} | {row['of_ideal']:.0%} | "
+            f"{row['of_ideal_cpu']:.0%} | {f'{bar:.0%}' if bar else ''} |"
+        )
+    return [*lines, ""]

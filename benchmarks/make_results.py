@@ -32,6 +32,7 @@ TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pair
 BASELINES = flags.DEFINE_list("baselines", [], "JSONs of benchmarks.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of benchmarks.serve_load")
 EXITS = flags.DEFINE_list("exits", [], "JSONs of benchmarks.exit_methods")
+EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of benchmarks.exit_speed")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
 WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
 
@@ -238,6 +239,8 @@ def main(_):
         page += deploy_results.serving(SERVING.value)
     for made in EXITS.value:
         page += exit_results.section(made, out)
+    for made in EXECUTORS.value:
+        page += exit_results.speed(made)
     file = out / "results.md"
     old = file.read_text() if file.exists() else ""
     file.write_text(merged(old, [anonymous(line) for line in page]))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import exit_results, exit_risk
+from benchmarks import exit_claims, exit_results, exit_risk
 from sc_jax.evaluate import record
 from sc_jax.evaluate.trace import Trace
 
@@ -53,11 +53,11 @@ ROWS = [
 def test_points_are_chosen_by_cost_and_means_are_over_seeds():
     """70 % of the network without exits is 56 % of that with them here."""
     assert exit_results.near_the_bar(ROWS[0])["accuracy"] == 0.880
-    assert exit_results.at(ROWS[:2], "50 %") == 0.885
-    assert exit_results.at(ROWS[:2], "25 %") is None
-    assert exit_results.at_macs(ROWS[0], 4e6) == 0.880
-    assert exit_results.at_macs(ROWS[0], 5e6) == pytest.approx(0.89)
-    assert exit_results.at_macs(ROWS[0], 1e6) is None
+    assert exit_claims.at(ROWS[:2], "50 %") == 0.885
+    assert exit_claims.at(ROWS[:2], "25 %") is None
+    assert exit_claims.at_macs(ROWS[0], 4e6) == 0.880
+    assert exit_claims.at_macs(ROWS[0], 5e6) == pytest.approx(0.89)
+    assert exit_claims.at_macs(ROWS[0], 1e6) is None
     lines = exit_results.methods(ROWS)
     assert len(lines) == 2 + 5  # the knobs make another recipe, not another seed
     assert "| msdnet | cnn | 2 | 90.00 | 8.00 M | – | 88.50 | 90.00 |" in lines[2]
@@ -65,14 +65,14 @@ def test_points_are_chosen_by_cost_and_means_are_over_seeds():
 
 
 def test_a_claim_is_said_to_hold_only_beyond_the_noise():
-    held = exit_results.claims(ROWS)
+    held = exit_claims.claims(ROWS)
     assert held[0].startswith("- imta >= msdnet: in part (+0.50 at 25 %, +3.00 at 50 %")
     assert held[1].startswith("- phuong >= msdnet: does not hold (-1.33 at 25 %, -8.00")
-    assert exit_results.verdict([0.02, 0.03], 0.01) == "holds"
+    assert exit_claims.verdict([0.02, 0.03], 0.01) == "holds"
     assert len(held) == 2
-    assert exit_results.verdict([0.001, -0.002], 0.01) == "within noise"
-    assert exit_results.verdict([0.02, 0.001], 0.01) == "in part"
-    (score,) = exit_results.score_claims(ROWS)
+    assert exit_claims.verdict([0.001, -0.002], 0.01) == "within noise"
+    assert exit_claims.verdict([0.02, 0.001], 0.01) == "in part"
+    (score,) = exit_claims.score_claims(ROWS)
     assert score.startswith(
         "- eenet: its scheduler >= the largest probability: in part"
     )
