@@ -1,17 +1,22 @@
-"""Executors: one policy, the same answers and exits from each, and real savings."""
-
-import ast
-from collections import Counter
-from pathlib import Path
+"""Executors: one policy, the same answers and exits from each."""
 
 import jax
 import numpy as np
 import pytest
-from exit_nets import K, cascade, dense, inputs, made, recorded, telling
+from exit_nets import (
+    SHARES,
+    K,
+    cascade,
+    clear_marks,
+    dense,
+    inputs,
+    made,
+    recorded,
+    telling,
+)
 
-import sc_jax
 from sc_jax.errors import UsageError
-from sc_jax.exits.compact import compact, ladder
+from sc_jax.exits.compact import compact
 from sc_jax.exits.executors import all_exits, capacity, cond
 from sc_jax.exits.policies import (
     Anytime,
@@ -25,7 +30,6 @@ from sc_jax.exits.scores import Scoring
 from sc_jax.nets.run import Variables
 
 COST = (1.0, 2.0, 3.0, 4.0)
-SHARES = (0.4, 0.25, 0.2, 0.15)
 BATCHES = (1, 2, 7, 64, 257)
 NETS = {"dense": dense, "cascade": cascade, "telling": telling}
 
@@ -39,23 +43,6 @@ def nets():
         variables, x = made(net), inputs(net, 257)
         found[name] = (net, variables, x, *recorded(net, variables, x))
     return found
-
-
-def clear_marks(score: np.ndarray, shares: tuple[float, ...] = SHARES) -> list[float]:
-    """Thresholds near those shares, in gaps of 2e-4 or more of the scores f32[E, N].
-
-    Roundings that differ between programs then change no exit.
-    """
-    marks, left = [], np.arange(score.shape[1])
-    for e, gone in enumerate(np.cumsum(shares)[:-1]):
-        ranked = np.sort(score[e, left])[::-1]
-        gaps = -np.diff(ranked)
-        aim = len(left) - round((1 - gone) * score.shape[1])
-        wide = np.flatnonzero(gaps > 2e-4)
-        at = wide[np.abs(wide - aim).argmin()]
-        marks.append(float(ranked[at] - gaps[at] / 2))
-        left = left[score[e, left] < marks[-1]]
-    return marks
 
 
 def policies(logits: np.ndarray, told: np.ndarray, name: str) -> dict[str, Policy]:
@@ -164,72 +151,6 @@ def test_ties_leave_in_order(nets):
         np.testing.assert_array_equal(executor(x).exits, expected)
 
 
-def test_what_is_saved_is_not_run():
-    """Rows that stages computed, counted as they ran, are those that are reported."""
-    ran = Counter()
-    net = dense(ran=lambda width, rows: ran.update({int(width): int(rows)}))
-    variables, x = made(net), inputs(net, 40)
-    logits, _ = recorded(net, variables, x)
-    marks = clear_marks(Scoring()(logits))
-    threshold, top = Threshold(tuple(marks)), TopFraction(SHARES)
-
-    def rows_of(executor, x):
-        executor(x)
-        jax.effects_barrier()
-        ran.clear()
-        decision = jax.block_until_ready(executor(x))
-        jax.effects_barrier()
-        counted = [ran[width] for width in (8, 9, 10, 11)]
-        assert counted == decision.rows.tolist()
-        return decision
-
-    assert rows_of(all_exits(net, variables, threshold), x).rows.tolist() == [40] * 4
-    exact = rows_of(capacity(net, variables, top), x)
-    assert exact.rows.tolist() == [40, 24, 14, 6]  # 16, 10, 8 and 6 leave
-    assert np.bincount(exact.exits, minlength=4).tolist() == [16, 10, 8, 6]
-    exits = rows_of(compact(net, variables, threshold), x).exits
-    assert len(set(exits.tolist())) == 4
-    alone = cond(net, variables, threshold)
-    for e in range(4):
-        i = exits.tolist().index(e)
-        one = rows_of(alone, x[i : i + 1])
-        assert one.rows.tolist() == [1] * (e + 1) + [0] * (3 - e)
-
-
-@pytest.mark.parametrize("batch", [3, 40])
-def test_compact_keeps_to_its_buckets(batch):
-    """Programs and rows are bounded, whatever leaves when."""
-    traced: list[tuple[int, int]] = []
-    net = dense(traced=lambda width, rows: traced.append((width, rows)))
-    variables, x = made(net), inputs(net, batch)
-    logits, _ = recorded(net, variables, x)
-    marks = np.quantile(Scoring()(logits)[:3], (0.7, 0.6, 0.5))
-    executor = compact(net, variables, Threshold(tuple(marks.tolist())))
-    traced.clear()
-    sizes = ladder(batch, 8)
-    step = -(-batch // 8)
-    for seed in range(20):
-        x = inputs(net, batch, seed)
-        decision = executor(x)
-        reach = [int((decision.exits >= e).sum()) for e in range(4)]
-        for rows, left in zip(decision.rows.tolist(), reach):
-            assert rows == (min(s for s in sizes if s >= left) if left else 0)
-            assert left <= rows < left + step
-    assert {rows for _, rows in traced} <= set(sizes)
-    assert len(traced) == len(set(traced)) <= 1 + 3 * len(sizes)
-    before = len(traced)
-    executor(x)
-    assert len(traced) == before
-
-
-@pytest.mark.parametrize(
-    ("examples", "buckets", "sizes"),
-    [(1, 8, (1,)), (7, 8, tuple(range(1, 8))), (257, 2, (129, 257)), (16, 1, (16,))],
-)
-def test_ladder(examples, buckets, sizes):
-    assert ladder(examples, buckets) == sizes
-
-
 def test_a_nan_answers_last(nets):
     net, variables, x, _, _ = nets["dense"]
     x = x[:8].copy()
@@ -271,30 +192,3 @@ def test_what_cannot_be_done_with_these_inputs(nets):
         compact(net, variables, PerClass(((0.5, 0.5),) * 3))(x)
     with pytest.raises(UsageError, match="buckets are 1 or more"):
         compact(net, variables, Threshold((0.5,) * 3), buckets=0)
-
-
-def mapped(tree: ast.AST) -> list[ast.AST]:
-    """What a file hands to vmap: lambdas, or all its own functions of that name."""
-    nodes, found = list(ast.walk(tree)), []
-    for call in nodes:
-        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("vmap"):
-            name = ast.unparse(call.args[0])
-            own = [
-                n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == name
-            ]
-            found += own or call.args[:1]
-    return found
-
-
-def test_nothing_maps_over_a_cond():
-    """vmap makes a select of a cond: both sides run, and slowly."""
-    seen = 0
-    for path in Path(sc_jax.__file__).parent.rglob("*.py"):
-        for function in mapped(ast.parse(path.read_text())):
-            seen += 1
-            own = isinstance(function, ast.FunctionDef | ast.Lambda)
-            assert own, f"{path}: what {ast.unparse(function)} calls cannot be seen"
-            calls = (n.func for n in ast.walk(function) if isinstance(n, ast.Call))
-            called = {ast.unparse(call).split(".")[-1] for call in calls}
-            assert not called & {"cond", "switch", "run", "advance"}, path
-    assert seen
