@@ -143,9 +143,16 @@ BACKBONES: dict[str, Backbone] = {
     "skipnet14": Backbone(partial(skipnet, depth=14), exits=("layer1", "layer2")),
     "msdnet": _msdnet(),
     "msdnet_tiny": _msdnet(4, 32, base=2, step_mode="even", channels=8),
+    # Two layers, to compile in seconds.
+    "msdnet_nano": _msdnet(
+        2, 8, base=1, step_mode="even", channels=4, growth=2, factors=(1, 2)
+    ),
     "msdnet_imagenet": _msdnet(features=0, **MSDNET_IMAGENET),
     "ranet": _ranet(3),
     "ranet_tiny": _ranet(3, 32, blocks=1, more=1, channels=8),
+    "ranet_nano": _ranet(
+        2, 8, 1, 1, step=1, channels=4, growth=4, scales=(1, 2), factors=(2, 1)
+    ),
     "ranet_imagenet": _ranet(4, 0, **RANET_IMAGENET),
     **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152)},
 }

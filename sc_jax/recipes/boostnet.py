@@ -17,7 +17,7 @@ from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
 
-TINY = {"epochs": 0.01, "batch_size": 16}
+TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 
 
 def boostnet(

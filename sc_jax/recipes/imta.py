@@ -25,7 +25,12 @@ from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
 from sc_jax.recipes.msdnet import msdnet
 
-TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
+TINY = {
+    "backbone": "msdnet_nano",
+    "epochs": 0.01,
+    "teacher_epochs": 0.01,
+    "batch_size": 16,
+}
 
 
 def imta(
