@@ -31,7 +31,8 @@ def compact(
 
     Buckets are `buckets` even parts of the batch, rounded up: fewer lose more to
     padding, more are more programs to compile, at most one for each segment and bucket
-    of a batch size. The host waits for each exit's verdict. Gives NumPy arrays.
+    of a batch size (gathering is a program apart, and small). While the bucket stays,
+    nothing moves. The host waits for each exit's verdict. Gives NumPy arrays.
     """
     if buckets < 1:
         raise UsageError(f"buckets are 1 or more, not {buckets}")
@@ -50,12 +51,10 @@ def compact(
         pool = (images, None, None)
         for e in range(way.exits):
             ran[e] = size = next(s for s in sizes if s >= len(left))
-            index = None
-            if size < examples:
-                index = np.zeros(size, np.int32)
-                index[: len(left)] = place
-                place = np.arange(len(left))
-            *told, pool = steps[e](index, pool)
+            if size < rows(pool):
+                index = np.resize(place, size).astype(np.int32)  # again from the first
+                pool, place = _gathered(pool, index), np.arange(len(left))
+            *told, pool = steps[e](*pool)
             z, verdict = (np.asarray(a)[place] for a in jax.device_get(told))
             gone = _gone(verdict, None if planned is None else planned[e])
             found.append((left[gone], z[gone]))
@@ -69,31 +68,33 @@ def compact(
     return decide
 
 
+_gathered = jax.jit(take)
+
+
 def ladder(examples: int, buckets: int) -> tuple[int, ...]:
     """The sizes of buckets, rising; the last holds all."""
     return tuple(sorted({-(-examples * k // buckets) for k in range(1, buckets + 1)}))
 
 
-def _step(way: Walk, law: Rule, e: int, variables: Variables, index: Any, pool: Any):
-    """(logits, verdict, pool) of segment e for the rows of `index` (None: all).
+def _step(
+    way: Walk,
+    law: Rule,
+    e: int,
+    variables: Variables,
+    x: Any,
+    previous: Any,
+    memory: Any,
+):
+    """(logits, verdict, pool) of segment e; the pool is what the next one takes.
 
-    verdict: bool, whether to leave; where shares decide, the score. The pool holds
-    feature, previous and memory, and always has the batch's length: a program's inputs
-    tell its bucket and not the one before.
+    verdict: bool, whether to leave; where shares decide, the score.
     """
-    x, previous, memory = pool if index is None else take(pool, index)
     at = way.advance(e, variables, x, previous)
     if e == way.exits - 1:
         return at.logits, jnp.ones(len(at.logits), bool), None
     score, memory = law.score(e, at.logits, at.told, memory)
     verdict = score if law.marks is None else law.leaves(e, score, at.logits)
-    spare = rows(pool) - len(score)
-    pool = jax.tree.map(partial(_longer, spare), (*at.onward, memory))
-    return at.logits, verdict, pool
-
-
-def _longer(spare: int, a: jax.Array) -> jax.Array:
-    return jnp.pad(a, ((0, spare), *((0, 0),) * (a.ndim - 1)))
+    return at.logits, verdict, (*at.onward, memory)
 
 
 def _planned(law: Rule, examples: int) -> np.ndarray | None:
