@@ -171,7 +171,7 @@ def speed(file: str) -> list[str]:
     """The page's section of one exit_speed.json."""
     made = json.loads(Path(file).read_text())
     lines = [
-        f"## Executors of early exits, {made['net']}",
+        f"## Executors of early exits, {made['net']}, {made['runs']} rounds",
         "",
         f"{made['date']}; {made['machine']}; {made['device']}; load "
         f"{made['load'][0]:.1f} to {made['load'][1]:.1f}; untrained weights, "
