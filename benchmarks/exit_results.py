@@ -100,6 +100,8 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
         )
     axes.set(title=title, xlabel="mean cost, % of the whole network with its exits")
     axes.set_ylabel("top-1 % (test)")
+    top = max(100 * point["accuracy"] for row in rows for point in row["budgeted"])
+    axes.set_ylim(top - 16, top + 1)  # a filter's curve would flatten all others
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
     figure.savefig(path)
