@@ -183,7 +183,7 @@ def speed(file: str) -> list[str]:
         f"    {made['command']}",
         "",
         "Speed-up over the network without exits, in turns within one run; ideal is "
-        "the ratio of MACs with heads. \"Could\" is each segment's own time at the full "
+        "the ratio of MACs with heads. Could is each segment's own time at the full "
         "batch times who gets there: a share over 100 % comes from late segments that "
         "are slow for their MACs, not from the executor.",
         "",
