@@ -100,8 +100,8 @@ def judge(
     safe = risk.control(base, clean, epsilon=epsilon, delta=delta)
     floor = float(accuracies(base)[-1]) - lost
     cheapest = thresholds.solve(base, scoring, accuracy=floor)
-    kind = policy if own and _name(policy) == "eenet" else ""
-    within = partial(_within, base, test, scoring, kind)
+    again = policy if own and asked.refitted(policy) else ""
+    within = partial(_within, base, test, scoring, again)
     first, whole = float(base.cost[0]), float(base.cost[-1])
     steps = np.linspace(first, whole, budgets).tolist()
     quarters = [within(q * whole) if q * whole >= first else None for q in QUARTERS]
@@ -132,20 +132,16 @@ def _anytime(test: Recorded) -> tuple[Judged, ...]:
     return tuple(judge_one(name, test, first + e) for e, name in each)
 
 
-def _name(policy: str) -> str:
-    return policy.partition(":")[0]
-
-
 def _within(
-    base: Trace, test: Recorded, scoring: Scoring, refitted: str, budget: float
+    base: Trace, test: Recorded, scoring: Scoring, again: str, budget: float
 ) -> Judged:
     """The most accurate thresholds of mean cost at most `budget`.
 
-    `refitted` is a policy's text where its score belongs to one budget (EENet).
+    `again` is a policy's text where its score is fitted anew for each budget.
     """
     share = budget / float(base.cost[-1])
-    if refitted:
-        solved = asked.policy_from_text(refitted, base, share)
+    if again:
+        solved = asked.policy_from_text(again, base, share)
     else:
         solved = thresholds.solve(base, scoring, budget=budget)
     return judge_solved(f"{100 * share:.0f} % of the cost", test, solved, share)

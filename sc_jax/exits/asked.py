@@ -24,6 +24,9 @@ WAYS = {
     "eenet": fitted_ways.scheduled,
     "risk": fitted_ways.controlled,
 }
+REFITTED = frozenset(
+    {"eenet"}
+)  # whose score belongs to the one budget it was fitted to
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "float": ((int, float), "a number"),
     "int": ((int,), "a whole number from 0 on"),
@@ -56,6 +59,11 @@ def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> So
     if "budget" in knobs:
         knobs["budget"] = in_cost(knobs["budget"], trace)
     return WAYS[name](trace, **knobs)
+
+
+def refitted(text: str) -> bool:
+    """Whether the policy's score must be fitted again for every budget."""
+    return bool(text) and parse(text)[0] in REFITTED
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
