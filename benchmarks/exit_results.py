@@ -124,8 +124,8 @@ def section(file: str, out: Path) -> list[str]:
         "",
         f"    {made['command']}",
         "",
-        "That is the last of several calls into one file; the first column is what each "
-        "row was asked for.",
+        "That is the last of several calls into one file; the first column is what "
+        "each row was asked for.",
         "",
         f"Steps a run, teachers left out: {steps[0]} to {steps[-1]}. Costs are mean "
         "MACs with all heads asked on the way, as shares of the whole network with its "

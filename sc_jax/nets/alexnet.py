@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from sc_jax.nets.blocks import Classifier, Conv
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 
 class AlexConv(nn.Module):
@@ -45,7 +46,7 @@ def overlapping_pool(x):
     # Padding in advance: zeros are below no activation behind a ReLU.
     x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
     window = tuple(min(3, side) for side in x.shape[1:3])
-    return nn.max_pool(x, window, (2, 2))
+    return max_pool(x, window, (2, 2))
 
 
 def local_response_norm(x, alpha: float = 5e-5):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from sc_jax.nets.blocks import Conv, ConvNorm, norm
 from sc_jax.nets.fp import FPDecoder, FPEncoder
+from sc_jax.nets.pooling import max_pool
 
 
 class CREncoder(nn.Module):
@@ -104,7 +105,7 @@ def resnet_stem(x, train):
     x = ConvNorm(64, 7, 2, padding=3)(x, train=train)
     # Padding in advance: zeros are below no activation behind a ReLU.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return nn.max_pool(x, (3, 3), (2, 2))
+    return max_pool(x, (3, 3), (2, 2))
 
 
 def _fp(stem: str, activation: str = "gdn"):

@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from sc_jax.nets.blocks import Classifier, ConvNorm
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 
 class PooledConv(nn.Module):
@@ -17,7 +18,7 @@ class PooledConv(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         x = ConvNorm(self.features, self.kernel)(x, train=train)
-        return nn.max_pool(x, (2, 2), (2, 2))
+        return max_pool(x, (2, 2), (2, 2))
 
 
 class Hidden(nn.Module):

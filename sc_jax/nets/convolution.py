@@ -37,6 +37,11 @@ def plain() -> Iterator[None]:
         _plain.reset(token)
 
 
+def is_plain() -> bool:
+    """Whether to trace XLA's own form: within `plain()`, and on accelerators."""
+    return _plain.get() or jax.default_backend() != "cpu"
+
+
 def conv2d(
     x: jax.Array,
     kernel: jax.Array,
@@ -55,7 +60,7 @@ def conv2d(
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     pads = ((int(top), int(bottom)), (int(left), int(right)))
-    if _plain.get() or jax.default_backend() != "cpu":
+    if is_plain():
         return _convolve(x, kernel, strides, pads, groups)
     if groups > 1 and kernel.shape[2] == 1 and kernel.shape[3] == groups:
         return _depthwise(x, kernel, strides, pads)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.nets.blocks import Conv, ConvNorm
+from sc_jax.nets.pooling import max_pool
 
 
 class PooledLinear(nn.Module):
@@ -40,7 +41,7 @@ class ConvHead(nn.Module):
         for width in self.features:
             x = nn.relu(Conv(width, bias=True)(x))
         window = tuple(min(2, side) for side in x.shape[1:3])
-        x = nn.max_pool(x, window, window)
+        x = max_pool(x, window, window)
         return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
 
 
@@ -62,7 +63,7 @@ class MixedPool(nn.Module):
         if x.ndim > 2:
             mix = self.param("mix", nn.initializers.constant(0.5), ())
             window = tuple(-(-n // self.side) for n in x.shape[1:3])
-            high = nn.max_pool(x, window, window, padding="SAME")
+            high = max_pool(x, window, window, padding="SAME")
             mean = nn.avg_pool(
                 x, window, window, padding="SAME", count_include_pad=False
             )

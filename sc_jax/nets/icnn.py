@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from sc_jax.errors import UsageError
 from sc_jax.nets.blocks import Classifier, ConvNorm, Pooled
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 
 def haar(x: jax.Array) -> tuple[jax.Array, ...]:
@@ -79,7 +80,7 @@ class SubbandStep(nn.Module):
         sides = [-(-n // 2) for n in y.shape[1:3]]
         sides = sides if self.first else feature.shape[1:3]
         window = tuple(-(-n // side) for n, side in zip(y.shape[1:3], sides))
-        y = nn.max_pool(y, window, window, padding="SAME")
+        y = max_pool(y, window, window, padding="SAME")
         if not self.first:
             y = jnp.concatenate([feature, y], -1)
         for _ in range(2):

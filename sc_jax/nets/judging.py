@@ -47,10 +47,11 @@ class Ensembled(nn.Module):
 
 
 class Confident(nn.Module):
-    """A head with one output more that learns whether to leave (Pomponi et al. 2021).
+    """A head whose last output learns whether to leave (Pomponi et al. 2021).
 
-    Tells "confidence" [B], its logit, and "sample" [B] in 0..1: in training a relaxed
-    Bernoulli of it at `temperature` (theirs falls from 20 to 5), else its probability.
+    `head` has K + 1 outputs, the logits and the confidence's logit. Tells "confidence"
+    [B], that logit, and "sample" [B] in 0..1: in training a relaxed Bernoulli of it at
+    `temperature` (theirs falls from 20 to 5), else its probability.
     """
 
     head: nn.Module
@@ -58,8 +59,8 @@ class Confident(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
-        logits = self.head(x, previous, train=train)
-        confidence = nn.Dense(1)(pooled(coarsest(x)))[:, 0]
+        outputs = self.head(x, previous, train=train)
+        logits, confidence = outputs[:, :-1], outputs[:, -1]
         sample = jax.nn.sigmoid(confidence)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), confidence.shape)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from sc_jax.errors import UsageError
 from sc_jax.nets.blocks import ConvNorm
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 # Five exits, 615.69 / 1436.39 / 2283.21 / 2967.42 / 3253.79 M (authors' count).
 IMAGENET = {
@@ -46,7 +47,7 @@ class Pyramid(nn.Module):
             x = ConvNorm(self.widths[0], 7, 2, padding=3)(x, train=train)
             # Padding in advance: zeros are below no activation behind a ReLU.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            x = nn.max_pool(x, (3, 3), (2, 2))
+            x = max_pool(x, (3, 3), (2, 2))
         scales = [x]
         for width, stride in zip(self.widths[1:], self.strides[1:]):
             scales.append(

@@ -17,6 +17,7 @@ from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.blocks import Classifier, he_normal, norm
 from sc_jax.nets.convolution import conv2d
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 AGGREGATIONS = ("max", "mean", "concat")  # MP, AP and CC of the paper
 
@@ -71,7 +72,7 @@ class ConvPool(nn.Module):
         kernel = self.param("kernel", he_normal, shape)
         kernel = signs(kernel) if self.binary_weights else kernel
         x = conv2d(x, kernel, padding="SAME")
-        x = nn.max_pool(x, (3, 3), (self.stride, self.stride), padding="SAME")
+        x = max_pool(x, (3, 3), (self.stride, self.stride), padding="SAME")
         x = norm(train)(x)
         return signs(x) if self.binary else nn.relu(x)
 

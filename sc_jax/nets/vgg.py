@@ -11,6 +11,7 @@ import flax.linen as nn
 from sc_jax.errors import UsageError
 from sc_jax.nets.blocks import Classifier, ConvNorm, Pooled
 from sc_jax.nets.net import Stage
+from sc_jax.nets.pooling import max_pool
 
 WIDTHS = (64, 128, 256, 512, 512)
 COUNTS = {
@@ -36,7 +37,7 @@ class VGGConv(nn.Module):
         if not self.pool:
             return x
         window = tuple(min(2, side) for side in x.shape[1:3])
-        return nn.max_pool(x, window, window)
+        return max_pool(x, window, window)
 
 
 def vgg(*, depth: int, classes: int, dropout: float = 0.0) -> tuple[Stage, ...]:

@@ -36,7 +36,7 @@ def pomponi(
     """One phase: the mixture's loss, and each confidence against being right."""
     base = classifier(**shared)
     net = branches.branch(
-        base, lambda k, i: Confident(ConvHead(k, (width,)), temperature)
+        base, lambda k, i: Confident(ConvHead(k + 1, (width,)), temperature)
     )
     sure = tuple(
         Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits

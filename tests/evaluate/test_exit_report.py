@@ -12,6 +12,7 @@ from PIL import Image
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import exit_report, judged
 from sc_jax.evaluate.judged import accuracies, judge, oracle_accuracy
+from sc_jax.exits import asked
 from sc_jax.exits.policies import from_json
 
 FACTS = {"seed": np.int64(7), "command": "this test"}
@@ -181,3 +182,16 @@ def test_mistakes_are_usage_errors(both):
     other = dataclasses.replace(test.trace, net="other")
     with pytest.raises(UsageError, match="of net 'other', not of 'made'"):
         judge(fitted, test._replace(trace=other))
+
+
+def test_a_fitted_score_is_fitted_to_each_budget(both):
+    """EENet's scheduler is learnt for a budget: none is judged by another's weights."""
+    fitted, _ = both
+    assert asked.refitted("eenet") and not asked.refitted("threshold:score=margin")
+    ways = judge(*both, policy="eenet", budgets=2)
+    quarters = [q for q in ways.quarters if q is not None]
+    for quarter in quarters[:-1]:  # at the whole cost nothing is left to decide
+        own = asked.policy_from_text("eenet", fitted.trace, quarter.budget)
+        assert quarter.solved.policy == own.policy
+    first, second = (q.solved.policy for q in quarters[:2])
+    assert first.scoring.weights != second.scoring.weights

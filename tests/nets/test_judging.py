@@ -66,10 +66,14 @@ def test_given_logits_are_an_exit_of_their_own():
 
 
 def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
-    module = Confident(PooledLinear(K))
+    module = Confident(PooledLinear(K + 1))
     variables = module.init({"params": KEY, "noise": KEY}, X, None, train=False)
     logits, told = module.apply(variables, X, None, train=False)
-    assert logits.shape == (B, K) and told["confidence"].shape == (B,)
+    both = jnp.concatenate([logits, told["confidence"][:, None]], -1)
+    inner = {"params": variables["params"]["head"]}
+    np.testing.assert_array_equal(
+        both, PooledLinear(K + 1).apply(inner, X, None, train=False)
+    )
     sure = jax.nn.sigmoid(told["confidence"])
     np.testing.assert_array_equal(told["sample"], sure)
     draw = jax.vmap(
