@@ -108,24 +108,31 @@ def summary(model: bytes, threads: int, runs: int, warm_up: int = 5) -> str:
         create = "LiteRtCreateManagedTensorBuffer"
         return make(create, environment, HOST, c.byref(kind), SIZE(size)), size
 
-    layout, count = Layout(), SIZE()
+    def filled(index: int):
+        layout = Layout()
+        place = (compiled, SIZE(0), SIZE(index))
+        call("LiteRtGetCompiledModelInputTensorLayout", *place, c.byref(layout))
+        made, size = buffer("Input", index, layout)
+        address = HANDLE()
+        call("LiteRtLockTensorBuffer", made, c.byref(address), READ_WRITE)
+        c.memmove(address, (bytes(range(256)) * (size // 256 + 1))[:size], size)
+        call("LiteRtUnlockTensorBuffer", made)
+        return made
+
+    given, count = SIZE(), SIZE()
     first = (compiled, SIZE(0))
-    call("LiteRtGetCompiledModelInputTensorLayout", *first, SIZE(0), c.byref(layout))
+    call("LiteRtGetNumSignatureInputs", signature, c.byref(given))
     call("LiteRtGetNumSignatureOutputs", signature, c.byref(count))
     layouts = (Layout * count.value)()
     call("LiteRtGetCompiledModelOutputTensorLayouts", *first, count, layouts, True)
-    image, size = buffer("Input", 0, layout)
-    address = HANDLE()
-    call("LiteRtLockTensorBuffer", image, c.byref(address), READ_WRITE)
-    c.memmove(address, (bytes(range(256)) * (size // 256 + 1))[:size], size)
-    call("LiteRtUnlockTensorBuffer", image)
     made = [buffer("Output", i, one)[0] for i, one in enumerate(layouts)]
-    outputs, inputs = (HANDLE * count.value)(*made), (HANDLE * 1)(image)
+    outputs = (HANDLE * count.value)(*made)
+    inputs = (HANDLE * given.value)(*map(filled, range(given.value)))
     profiler = make("LiteRtCompiledModelGetProfiler", compiled)
     for number in range(warm_up + runs):
         if number == warm_up:
             call("LiteRtStartProfiler", profiler)
-        call("LiteRtRunCompiledModel", *first, SIZE(1), inputs, count, outputs)
+        call("LiteRtRunCompiledModel", *first, given, inputs, count, outputs)
     call("LiteRtStopProfiler", profiler)
     text = c.c_char_p()
     call("LiteRtGetProfileSummary", profiler, compiled, c.byref(text))

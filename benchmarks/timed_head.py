@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from benchmarks.memory import resident_bytes
 from sc_jax.codec.codecs import ImageCodec
 from sc_jax.data import sources
 from sc_jax.deploy import bundle
-from sc_jax.deploy.runtime import Runner, latent_of
+from sc_jax.deploy.runtime import Runner, in_turn, latent_of
 from sc_jax.errors import UsageError
 
 
@@ -27,9 +28,9 @@ class Subject:
     before loading, after it, and after the first round."""
 
     path: str
-    model: bytes
+    models: tuple[bytes, ...]
     codec: Any  # what packs the outputs
-    runner: Runner
+    runners: list[Runner]
     images: np.ndarray
     threads: int
     start_ms: tuple[float, float]  # of loading, and of the first inference
@@ -50,35 +51,32 @@ def pictures(source: str, shape: tuple[int, ...], count: int = 16) -> np.ndarray
     return np.stack(found)
 
 
-def opened(path: str) -> tuple[bundle.Bundle, bytes]:
-    """A bundle and its head's bytes."""
+def opened(path: str) -> tuple[bundle.Bundle, tuple[bytes, ...]]:
+    """A bundle and the bytes of its head's segments."""
     made = bundle.read(Path(path))
     if isinstance(made.codec, ImageCodec):
         raise UsageError(f"{path} has no head: its codec is an image format")
-    if len(made.segments) != 1:
-        raise UsageError(f"{path} has {len(made.segments)} segments, not one head")
-    (model,) = made.segments.values()
-    return made, model
+    return made, tuple(made.segments.values())
 
 
 def load(path: str, threads: int, source: str) -> Subject:
-    made, model = opened(path)
+    made, models = opened(path)
     images = pictures(source, tuple(made.manifest["facts"]["input"]))
     import_module("ai_edge_litert.interpreter")  # no head's memory or seconds
     before, begun = resident_bytes(), time.perf_counter()
-    runner = Runner(model, threads)
+    runners = [Runner(model, threads) for model in models]
     init_ms = 1e3 * (time.perf_counter() - begun)
     memory = [before, resident_bytes()]
     begun = time.perf_counter()
-    runner(images[:1])
+    in_turn(runners, images[:1])
     first_ms = 1e3 * (time.perf_counter() - begun)
     memory.append(resident_bytes())
     times: dict[str, list[float]] = {"head": [], "code": [], "cpu": []}
     return Subject(
         path,
-        model,
+        models,
         made.codec,
-        runner,
+        runners,
         images,
         threads,
         (init_ms, first_ms),
@@ -88,10 +86,10 @@ def load(path: str, threads: int, source: str) -> Subject:
 
 
 def turn(subject: Subject, number: int) -> None:
-    """One image through the head and the coder; appends to the subject's times."""
+    """One image through head and coder, no exit taken; appends to the times."""
     image = subject.images[number % len(subject.images)][None]
     begun, cpu = time.perf_counter(), time.process_time()
-    outputs = subject.runner(image)
+    outputs = in_turn(subject.runners, image)
     ran, spent = time.perf_counter(), time.process_time()
     payload = subject.codec.pack(**{k: v[0] for k, v in latent_of(outputs).items()})
     done = time.perf_counter()
@@ -103,14 +101,14 @@ def turn(subject: Subject, number: int) -> None:
 
 def facts(path: str) -> dict[str, Any]:
     """What a bundle tells of its head without running it."""
-    made, model = opened(path)
-    found = tflite_operations.operations(model)
+    made, models = opened(path)
+    found = [op for model in models for op in tflite_operations.operations(model)]
     counted = [op.macs for op in found]
     return {
         "bundle": Path(path).name,
         "model": made.manifest["model"],
         "dtype": made.manifest["facts"]["dtype"],
-        "model_bytes": len(model),
+        "model_bytes": sum(map(len, models)),
         "macs": None if None in counted else sum(n for n in counted if n),
         "operations": [asdict(op) for op in found],
     }
@@ -121,23 +119,24 @@ def result(subject: Subject, *, skip: int, profile_runs: int, energy_s: float) -
     missing: dict[str, str] = {}
     profile, joules = None, None
     if profile_runs:
-        found, why = op_profile.profile(
-            subject.model, threads=subject.threads, runs=profile_runs
-        )
-        if found:
+        each = [
+            op_profile.profile(model, threads=subject.threads, runs=profile_runs)
+            for model in subject.models
+        ]
+        if all(found for found, _ in each):
             by = "LiteRT's profiler, in whole us a call"
-            rows = [asdict(row) for row in found]
+            rows = [asdict(row) for found, _ in each for row in found or ()]
             profile = {"by": by, "runs": profile_runs, "operations": rows}
         else:
-            missing["profile"] = why
+            missing["profile"] = next(why for found, why in each if not found)
     if energy_s:
         if meter := energy.find():
-            one = subject.images[:1]
-            joules = energy.measure(meter, lambda: subject.runner(one), energy_s)
+            once = partial(in_turn, subject.runners, subject.images[:1])
+            joules = energy.measure(meter, once, energy_s)
         else:
             missing["energy"] = energy.NONE
     before, loaded, ran = subject.memory
-    partitions = subject.runner.partitions()
+    partitions = sum(runner.partitions() for runner in subject.runners)
     times = {name: summary(ms[skip:]) for name, ms in subject.times.items()}
     return Head(
         **facts(subject.path),

@@ -21,7 +21,7 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle, export, frame, segments, tails
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.package import package
-from sc_jax.deploy.runtime import Runner, latent_of
+from sc_jax.deploy.runtime import Runner, in_turn, latent_of
 from sc_jax.evaluate import report
 from sc_jax.evaluate.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
@@ -96,11 +96,8 @@ def heads(
         codec: Any = found.codec
         proof = found.manifest["facts"]["proof"]
         (tail,) = tails.tails(recipe.net, variables, {split.name: codec})
-        if len(found.segments) != 1:
-            raise cli.UsageError(f"{workdir}: a head of several exits is not timed yet")
-        (model,) = found.segments.values()
         steps = {
-            "head": on_device(Runner(model)),
+            "head": on_device(*map(Runner, found.segments.values())),
             "code": lambda parts, codec=codec: framed(codec, codec.pack(**parts)),
             SERVER: answer(tail),
         }
@@ -122,9 +119,12 @@ def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
     return found
 
 
-def on_device(runner: Runner) -> Callable:
+def on_device(*segments: Runner) -> Callable:
+    """An image through all segments, no exit taken."""
+
     def run(image):
-        return {k: v[0] for k, v in latent_of(runner(image[None])).items()}
+        outputs = latent_of(in_turn(segments, image[None]))
+        return {k: v[0] for k, v in outputs.items()}
 
     return run
 

@@ -11,7 +11,7 @@ import numpy as np
 from sc_jax.codec import codecs
 from sc_jax.deploy import frame
 from sc_jax.deploy.bundle import Bundle
-from sc_jax.deploy.runtime import Runner, latent_of
+from sc_jax.deploy.runtime import Runner, in_turn, latent_of
 from sc_jax.errors import UsageError
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
@@ -75,9 +75,10 @@ class Device:
             Answer(None, NOWHERE, 0),
             iter(self.bundle.manifest["thresholds"]),
         )
-        outputs, x, begun = {}, image[None], time.perf_counter()
+        outputs: dict[str, np.ndarray] = {}
+        given, begun = image[None], time.perf_counter()
         for segment in self._segments:
-            outputs = segment(x)
+            given = outputs = segment(given)
             seconds["head"] = time.perf_counter() - begun
             for name in segment.exits:
                 logits = outputs.pop(name)[0]
@@ -87,7 +88,6 @@ class Device:
             if seconds["head"] >= self.deadline_s:
                 note = "the deadline passed in the head"
                 return replace(best, seconds=seconds, note=note)
-            x = outputs.get("feature", x)
         data, seconds["code"] = self._code(outputs)
         best = replace(best, seconds=seconds)
         if self.send is None:
@@ -107,10 +107,8 @@ class Device:
     def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
         self._check(image)
-        begun, x, outputs = time.perf_counter(), image[None], {}
-        for segment in self._segments:
-            outputs = segment(x)
-            x = outputs.get("feature", x)
+        begun = time.perf_counter()
+        outputs = in_turn(self._segments, image[None])
         head_s = time.perf_counter() - begun
         data, code_s = self._code(latent_of(outputs))
         return data, {"head": head_s, "code": code_s}

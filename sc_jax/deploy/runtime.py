@@ -1,16 +1,20 @@
 """A .tflite segment on this machine: NumPy and LiteRT, no jax."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 EXIT = "exit@"  # what names of outputs that are exits begin with
+FEATURE, CARRY = "feature", "carry"  # tensors that one segment hands to the next
 
 
 class Runner:
-    """Calls one segment: array [B, ...] -> outputs by name.
+    """Calls one segment: arrays [B, ...] by name -> outputs by name.
 
-    threads: of the interpreter. `exits`: names of the outputs that are exits. Where a
-    quantised segment takes or gives a feature in int8, it is scaled from and to float32
-    here; symbols are integers and stay so.
+    What it does not take is left aside; where it takes one only, the array alone will
+    do. threads: of the interpreter. `exits`: names of the outputs that are exits. Where
+    a quantised segment takes or gives a feature in int8, it is scaled from and to
+    float32 here; symbols are integers and stay so.
     """
 
     def __init__(self, model: bytes, threads: int = 1):
@@ -19,21 +23,26 @@ class Runner:
         self._interpreter = Interpreter(model_content=model, num_threads=threads)
         signatures = self._interpreter.get_signature_list()
         (self.name,) = signatures
-        (self.input,) = signatures[self.name]["inputs"]
+        self.inputs = tuple(signatures[self.name]["inputs"])
         self._run = self._interpreter.get_signature_runner(self.name)
         outputs = signatures[self.name]["outputs"]
         self.exits = tuple(name for name in outputs if name.startswith(EXIT))
-        self._taken = self._run.get_input_details()[self.input]
+        self._taken = self._run.get_input_details()
         self._given = {
             name: detail
             for name, detail in self._run.get_output_details().items()
             if _scaled(detail)
         }
 
-    def __call__(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        if _scaled(self._taken) and x.dtype == np.float32:
-            x = _quantised(x, self._taken)
-        outputs = self._run(**{self.input: x})
+    def __call__(
+        self, given: np.ndarray | Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        if not isinstance(given, Mapping):
+            (only,) = self.inputs
+            given = {only: given}
+        outputs = self._run(
+            **{name: _taken(given[name], self._taken[name]) for name in self.inputs}
+        )
         for name, detail in self._given.items():
             scale, zero = detail["quantization"]
             outputs[name] = np.float32(scale) * (
@@ -47,6 +56,19 @@ class Runner:
         return sum(op["op_name"] == "DELEGATE" for op in ops)
 
 
+def in_turn(segments: Sequence[Runner], image: np.ndarray) -> dict[str, np.ndarray]:
+    """uint8 [B, H, W, C] through all segments, no exit taken: every exit, the latent's.
+
+    Each takes what the one before gave.
+    """
+    exits: dict[str, np.ndarray] = {}
+    given: np.ndarray | dict[str, np.ndarray] = image
+    for segment in segments:
+        given = segment(given)
+        exits |= {name: given[name] for name in segment.exits}
+    return {**exits, **given}
+
+
 def latent_of(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs that a codec packs: all but those of exits."""
     return {k: v for k, v in outputs.items() if not k.startswith(EXIT)}
@@ -57,7 +79,10 @@ def _scaled(detail: dict) -> bool:
     return detail["quantization"][0] != 0 and detail["dtype"] in (np.int8, np.uint8)
 
 
-def _quantised(x: np.ndarray, detail: dict) -> np.ndarray:
+def _taken(x: np.ndarray, detail: dict) -> np.ndarray:
+    """As the segment takes it: in int8 where it was quantised."""
+    if not _scaled(detail) or x.dtype != np.float32:
+        return x
     (scale, zero), limits = detail["quantization"], np.iinfo(detail["dtype"])
     levels = np.clip(np.round(x / scale) + zero, limits.min, limits.max)
     return levels.astype(detail["dtype"])

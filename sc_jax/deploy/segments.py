@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +16,15 @@ from sc_jax.codec.codecs import AffineCodec, Codec, FactorizedCodec, RawCodec
 from sc_jax.compressors.simple import Affine
 from sc_jax.deploy import export, operations
 from sc_jax.deploy.export import ExportError, Signature
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.parity import Parity, compare
+from sc_jax.deploy.runtime import CARRY, FEATURE
 from sc_jax.errors import UsageError
 from sc_jax.nets.convolution import plain
 from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
 from sc_jax.nets.run import Variables, run
 
 ANALYSIS = "analysis"  # scope of what makes symbols of a latent
-CLOSE = 1e-4  # of a half: there float32 of two runtimes may round either way
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How a segment's outputs differ from JAX's over some real examples."""
-
-    examples: int
-    symbols: int  # numbers compared: symbols, and values of exits and features
-    different: int  # other symbols, or values beyond CLOSE
-    ties: int  # of the different, symbols with |frac - 1/2| < CLOSE in JAX
-    largest: float  # difference of a symbol, or of a value beyond CLOSE
+BATCH = 64  # of a comparison
 
 
 @dataclass(frozen=True)
@@ -67,6 +59,20 @@ def stretch(net: Net, start: str, stop: str) -> Net:
     return part
 
 
+def named(name: str, tree: Any) -> dict[str, Any]:
+    """Arrays of a feature by tensor name: `name`, or of several name0, name1, ..."""
+    leaves = jax.tree.leaves(tree)
+    if len(leaves) == 1:
+        return {name: leaves[0]}
+    return {f"{name}{i}": leaf for i, leaf in enumerate(leaves)}
+
+
+def given(x: Any, previous: Any = None) -> dict[str, Any]:
+    """A segment's inputs by tensor name, in order."""
+    image = jax.tree.leaves(x)[0].dtype == np.uint8
+    return named("image" if image else FEATURE, x) | named(CARRY, previous)
+
+
 def program(
     net: Net,
     variables: Variables,
@@ -74,75 +80,87 @@ def program(
     start: str = INPUT,
     stop: str,
     codec: Codec | None = None,
+    carries: bool = False,
+    exact: bool = False,
 ) -> Callable:
-    """What `stretch` computes, for export: its input [B, ...] -> outputs by name.
+    """What `stretch` computes: (its input [B, ...], carry or None) -> outputs by name.
 
-    Each exit on the way gives f32[B, K] under its own name. The end gives the
-    `analyse`d latent of `codec`; without one "final" after the net's last stage, else
-    "feature", the next segment's input.
+    Each exit on the way gives f32[B, K] under its own name, and if `carries` the last
+    one gives CARRY, what the next exit reads. The end gives the `analyse`d latent of
+    `codec`; without one FINAL after the net's last stage, else FEATURE, the next
+    segment's input. exact: as `run` takes it, not for export.
     """
     part = stretch(net, start, stop)
+    ends = part.names[-1] == net.names[-1]
 
-    def outputs(x):
-        out, _ = run(part, variables, x, exact=False)
-        found = {e.name: out.predictions[e.name] for e in part.exits}
+    def outputs(x, previous=None):
+        out, _ = run(part, variables, x, exact=exact, previous=previous)
+        exits = [e for e in part.exits if not (ends and e.after == net.names[-1])]
+        found = {e.name: out.predictions[e.name] for e in exits}
+        found |= named(CARRY, out.handed) if carries else {}
         z = out.features[part.names[-1]]
         if codec is not None:
             with jax.named_scope(ANALYSIS):
                 return found | analyse(codec, z)
-        return found | {end(net, part): z}
+        end = {FINAL: out.predictions[FINAL]} if ends else named(FEATURE, z)
+        return found | end
 
     return outputs
 
 
-def end(net: Net, part: Net) -> str:
-    """Name of a segment's last output where no codec stands."""
-    return FINAL if part.names[-1] == net.names[-1] else "feature"
+def lower(program: Callable, *examples: Any) -> tuple[bytes, Signature]:
+    """Serialised StableHLO of `program` for any batch of arguments like `examples`."""
+    batch = jax.export.symbolic_shape("b")
 
+    def any_batch(x):
+        return jax.ShapeDtypeStruct((*batch, *x.shape[1:]), x.dtype)
 
-def lower(program: Callable, example: np.ndarray) -> tuple[bytes, Signature]:
-    """Serialised StableHLO of `program` for any batch of inputs like `example`."""
-    batch = ("b, " + ", ".join(map(str, example.shape[1:])),)
-    shape = jax.ShapeDtypeStruct(example.shape, example.dtype)
-    specs = jax.export.symbolic_args_specs((shape,), batch)
+    specs = jax.tree.map(any_batch, examples)
     with plain():
         exported = jax.export.export(jax.jit(program), platforms=["cpu"])(*specs)
-    outputs = tuple(sorted(jax.eval_shape(program, example)))
-    name = "image" if example.dtype == np.uint8 else "feature"
-    return exported.mlir_module_serialized, Signature("segment", (name,), outputs)
+    outputs = tuple(sorted(jax.eval_shape(program, *examples)))
+    inputs = tuple(given(*examples))
+    return exported.mlir_module_serialized, Signature("segment", inputs, outputs)
 
 
 def segment(
     net: Net,
     variables: Variables,
-    examples: np.ndarray,
+    examples: Any,
+    previous: Any = None,
     *,
     start: str = INPUT,
     stop: str,
     codec: Codec | None = None,
+    carries: bool = False,
     dtype: str = "float32",
     float_ops: tuple[str, ...] = (),
     float_stages: tuple[str, ...] = (),
 ) -> Segment:
     """The stretch from `start` to `stop`, converted, quantised and compared with JAX.
 
-    examples: real inputs of it, uint8 [N, H, W, C] or f32[N, ...]: int8 is calibrated
-    on them and every segment compared. In int8, operations named in `float_ops` and
-    the stages and exits named in `float_stages` stay in float. ExportError if it holds
-    an operation outside OPERATIONS, or, float32, differs from JAX but for ties.
+    examples: real inputs of it, uint8 [N, H, W, C] or a feature of N: int8 is
+    calibrated on them and every segment compared. previous: what the exit before handed
+    on, where an exit here reads it; carries: one behind this segment does. In int8,
+    operations named in `float_ops` and the stages and exits named in `float_stages`
+    stay in float. ExportError if it holds an operation outside OPERATIONS, or, float32,
+    differs from JAX but for ties.
     """
     part = stretch(net, start, stop)
-    function = program(net, variables, start=start, stop=stop, codec=codec)
-    lowered, signature = lower(function, examples[:1])
+    make = partial(program, net, start=start, stop=stop, carries=carries)
+    known = (examples,) if previous is None else (examples, previous)
+    lowered, signature = lower(make(variables, codec=codec), *next(_rows(known, 1)))
     model = export.convert(lowered, signature)
     operations.check(model)
-    calibration = ({signature.inputs[0]: each[None]} for each in examples)
+    calibration = (given(*one) for one in _rows(known, 1))
     scopes = _scopes(part, float_stages, signature.outputs)
     if isinstance(codec, AffineCodec):  # its scale must not be cut at the calibrated
         scopes = (*scopes, rf"[/;]{ANALYSIS}/", "segment_(scale|zero|symbols)_output")
     model = export.quantise(model, dtype, signature, calibration, float_ops, scopes)
     try:
-        found = compare(model, part, variables, codec, examples)
+        exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))
+        pairs = ((given(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
+        found = compare(model, pairs, codec)
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
         kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
@@ -162,6 +180,12 @@ def head_segment(net, variables, cut, codec, images, **options) -> Segment:
     return segment(net, variables, images, stop=cut, codec=codec, **options)
 
 
+def _rows(tree: Any, size: int) -> Iterator[Any]:
+    """The rows of every array, `size` at a time."""
+    for i in range(0, len(jax.tree.leaves(tree)[0]), size):
+        yield jax.tree.map(lambda x: np.asarray(x[i : i + size]), tree)  # noqa: B023
+
+
 def _scopes(part: Net, kept: tuple[str, ...], outputs: tuple[str, ...]) -> tuple:
     """Patterns of the converter's names for parts of a stretch, groups included."""
     if not kept:
@@ -172,71 +196,3 @@ def _scopes(part: Net, kept: tuple[str, ...], outputs: tuple[str, ...]) -> tuple
     last = part.names[-1] in names
     ends = {name for name in outputs if name in names or (last and "@" not in name)}
     return (*found, *(f"segment_{re.escape(name)}_output" for name in sorted(ends)))
-
-
-def compare(
-    model: bytes,
-    part: Net,
-    variables: Variables,
-    codec: Codec | None,
-    examples: np.ndarray,
-    *,
-    batch_size: int = 64,
-) -> Parity:
-    """Runs a segment and the stretch that it was made of on the same inputs."""
-    runner, names = Runner(model), {e.name for e in part.exits}
-
-    @jax.jit
-    def exactly(variables, x):
-        out, _ = run(part, variables, x)
-        exits = {name: out.predictions[name] for name in names}
-        return exits, out.features[part.names[-1]]
-
-    total, different, tied, largest = 0, 0, 0, 0.0
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        exits, z = jax.device_get(exactly(variables, batch))
-        outputs = runner(batch)
-        pairs = [_real(outputs[name], exits[name]) for name in names]
-        rest = {k: v for k, v in outputs.items() if k not in names}
-        for i, each in enumerate(z):
-            pairs.append(_distance(codec, each, {k: v[i] for k, v in rest.items()}))
-        for distance, tie in pairs:
-            total += distance.size
-            different += int((distance > 0).sum())
-            tied += int(((distance > 0) & tie).sum())
-            largest = max(largest, float(distance.max(initial=0)))
-    return Parity(len(examples), total, different, tied, largest)
-
-
-def _real(got: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|difference| where it is more than float32's own, and no ties."""
-    with np.errstate(invalid="ignore"):  # inf - inf
-        distance = np.abs(got - exact)
-        near = np.isfinite(exact) & (distance <= CLOSE * np.maximum(1, np.abs(exact)))
-    near |= got == exact
-    distance = np.where(near, 0, np.nan_to_num(distance, nan=np.inf))
-    return distance, np.zeros(exact.shape, bool)
-
-
-def _distance(
-    codec: Codec | None, z: np.ndarray, outputs: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(|difference| of each number, whether JAX's own was near a rounding tie)."""
-    if codec is None or isinstance(codec, RawCodec):
-        (got,) = outputs.values()
-        return _real(got, z)
-    assert isinstance(codec, FactorizedCodec | AffineCodec)
-    if isinstance(codec, FactorizedCodec):
-        exact, ours = z - codec.medians, np.moveaxis(codec.symbols(z), 0, -1)
-    else:
-        ours, zero, scale = codec.quantise(z)
-        exact = z / scale
-        beside = np.stack([outputs["zero"].item(), outputs["scale"].item() / scale])
-        beside, _ = _real(beside, np.array([zero, 1.0]).reshape(beside.shape))
-    distance = np.abs(outputs["symbols"].astype(np.int64) - ours)
-    tie = (np.abs(exact - np.floor(exact) - 0.5) < CLOSE) & (distance == 1)
-    if isinstance(codec, AffineCodec):
-        distance = np.append(distance, beside)
-        tie = np.append(tie, np.zeros(beside.size, bool))
-    return distance, tie

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from sc_jax.nets.net import FINAL, INPUT, Exit, Net, Stage
+from sc_jax.nets.net import FINAL, INPUT, Net, Stage
 from sc_jax.nets.run import Variables, run
-
-HANDED = "handed"
 
 
 class Reached(NamedTuple):
@@ -56,7 +54,7 @@ class Walk:
         told = out.extras[own.name] if own else {}
         last = e == self.exits - 1
         logits = out.predictions[FINAL if own is None or last else own.name]
-        onward = (out.features[stop], told.get(HANDED))
+        onward = (out.features[stop], out.handed)
         return Reached(logits, told.get("confidence"), onward)
 
 
@@ -74,8 +72,7 @@ def walk(net: Net) -> Walk:
         split = net.split_at(name)
         if split is not None and name != net.names[-1]:
             stages.append(Stage(split.name, _Decoded(split.compressor)))
-    exits = tuple(Exit(e.after, _Handing(e.module)) for e in net.exits)
-    flat = replace(net, stages=tuple(stages), exits=exits, splits=())
+    flat = replace(net, stages=tuple(stages), splits=())
     return Walk(flat, (INPUT, *stops[:-1]), stops)
 
 
@@ -90,27 +87,13 @@ def take(tree: Any, index: jax.Array) -> Any:
     return jax.tree.map(pick, tree)
 
 
-class _Handing(nn.Module):
-    """An exit that tells what it hands on under a key that `run` passes through."""
-
-    module: nn.Module
-
-    def setup(self):
-        nn.share_scope(self, self.module)  # the exit's own parameters, by their names
-
-    def __call__(self, x, previous, *, train):
-        told = self.module(x, previous, train=train)
-        logits, extras = told if isinstance(told, tuple) else (told, {})
-        return logits, {**extras, HANDED: extras.get("carry", logits)}
-
-
 class _Decoded(nn.Module):
     """A compressor as a stage: what the next stage sees."""
 
     module: nn.Module
 
     def setup(self):
-        nn.share_scope(self, self.module)
+        nn.share_scope(self, self.module)  # the compressor's parameters, by their names
 
     def __call__(self, x, *, train):
         return self.module(x, train=train)[0]

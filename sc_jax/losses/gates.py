@@ -22,9 +22,9 @@ from sc_jax.nets.skipnet import executed_share
 class Mixture:
     """Cross-entropy of the mixture of exits by their confidences (Pomponi et al. 2021).
 
-    Weight pi_i = c_i prod_{j<i} (1 - c_j), the last c is 1. over: "logits" mixes them
-    and adds the last exit's own loss; "losses" is sum_i pi_i CE_i. Reconstruction: that
-    the last exit is in the mixture too, and pi_i rather than c_i in "losses".
+    over: "logits" mixes them by pi_i = c_i prod_{j<i} (1 - c_j), and adds the last
+    exit's own loss; "losses" is sum_i c_i CE_i. The last c is 1. Reconstruction: that
+    the last exit is in the mixture of logits too.
     """
 
     exits: tuple[str, ...]
@@ -37,11 +37,11 @@ class Mixture:
     def __call__(self, context: Context):
         label = context.batch["label"]
         answers = [context.student.predictions[name] for name in self.exits]
-        weights = shares([told(context, n, "sample") for n in self.exits[:-1]])
+        leaving = [told(context, name, "sample") for name in self.exits[:-1]]
         if self.over == "losses":
-            each = jnp.stack([cross_entropy(z, label) for z in answers])
-            return (weights * each).sum(0)
-        mixed = (weights[..., None] * jnp.stack(answers)).sum(0)
+            each = [cross_entropy(z, label) for z in answers]
+            return each[-1] + sum(c * loss for c, loss in zip(leaving, each))
+        mixed = (shares(leaving)[..., None] * jnp.stack(answers)).sum(0)
         return cross_entropy(mixed, label) + cross_entropy(answers[-1], label)
 
 

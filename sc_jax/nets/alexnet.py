@@ -9,7 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from sc_jax.nets.blocks import Classifier, Conv
+from sc_jax.nets.blocks import Classifier, Conv, sliced
 from sc_jax.nets.net import Stage
 from sc_jax.nets.pooling import max_pool
 
@@ -53,7 +53,7 @@ def local_response_norm(x, alpha: float = 5e-5):
     """x / (2 + alpha * the squares of 3 neighbouring channels)^0.75, in float32."""
     wide = x.astype(jnp.float32)
     squares = jnp.pad(wide * wide, ((0, 0), (0, 0), (0, 0), (1, 1)))
-    near = squares[..., :-2] + squares[..., 1:-1] + squares[..., 2:]
+    near = sum(sliced(squares, -1, i, i + x.shape[-1]) for i in range(3))
     root = jnp.sqrt(2.0 + alpha * near)
     return (wide / (root * jnp.sqrt(root))).astype(x.dtype)
 

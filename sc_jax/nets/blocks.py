@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from sc_jax.nets.convolution import conv2d
 
@@ -24,6 +25,14 @@ def he_normal(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.
     outputs = math.prod(shape[:-2]) * shape[-1]
     flat = _HE_NORMAL(key, (math.prod(shape) // outputs, outputs), dtype)
     return flat.reshape(shape)
+
+
+def sliced(x: jax.Array, axis: int, start: int, stop: int | None, stride: int = 1):
+    """x[start:stop:stride] along one axis, so that it exports for any batch.
+
+    Indexing is there a gather, which LiteRT lacks.
+    """
+    return lax.slice_in_dim(x, start, stop, stride, axis)
 
 
 class Conv(nn.Module):

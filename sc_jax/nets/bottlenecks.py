@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sc_jax.nets.blocks import Conv, ConvNorm, norm
 from sc_jax.nets.fp import FPDecoder, FPEncoder
-from sc_jax.nets.pooling import max_pool
+from sc_jax.nets.pooling import max_pool, mean_pool
 
 
 class CREncoder(nn.Module):
@@ -75,7 +75,7 @@ class HNDDecoder(nn.Module):
         x = nn.relu(norm(train)(x))
         for padding in (1, 0, 1, 0):
             x = ConvNorm(self.target, 2, padding=padding)(x, train=train)
-        return nn.avg_pool(x, (2, 2))
+        return mean_pool(x, (2, 2), (1, 1))
 
 
 class AutoEncoder(nn.Module):

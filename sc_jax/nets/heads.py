@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.nets.blocks import Conv, ConvNorm
-from sc_jax.nets.pooling import max_pool
+from sc_jax.nets.pooling import max_pool, mean_pool
 
 
 class PooledLinear(nn.Module):
@@ -64,9 +64,7 @@ class MixedPool(nn.Module):
             mix = self.param("mix", nn.initializers.constant(0.5), ())
             window = tuple(-(-n // self.side) for n in x.shape[1:3])
             high = max_pool(x, window, window, padding="SAME")
-            mean = nn.avg_pool(
-                x, window, window, padding="SAME", count_include_pad=False
-            )
+            mean = mean_pool(x, window, window, padding="SAME")
             x = mix * high + (1 - mix) * mean
         x = x.reshape(x.shape[0], -1)
         if self.cascade and previous is not None:
@@ -94,7 +92,7 @@ class MSDNetHead(nn.Module):
         for _ in range(2):
             x = ConvNorm(features, 3, 2, padding=1)(x, train=train)
         window = tuple(min(2, side) for side in x.shape[1:3])
-        x = nn.avg_pool(x, window, window)
+        x = mean_pool(x, window, window)
         x = x.reshape(x.shape[0], -1)
         if self.link and previous is not None:
             before = nn.Dense(self.link)(previous)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.blocks import Classifier, ConvNorm, Pooled
+from sc_jax.nets.blocks import Classifier, ConvNorm, Pooled, sliced
 from sc_jax.nets.net import Stage
 from sc_jax.nets.pooling import max_pool
 
@@ -25,9 +25,8 @@ def haar(x: jax.Array) -> tuple[jax.Array, ...]:
     """
     odd = [(0, side % 2) for side in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), *odd, (0, 0)))
-    a, b = x[:, ::2, ::2], x[:, ::2, 1::2]
-    c, d = x[:, 1::2, ::2], x[:, 1::2, 1::2]
-    return _mixed(a, b, c, d)
+    rows = (sliced(x, 1, i, None, 2) for i in range(2))
+    return _mixed(*(sliced(row, 2, j, None, 2) for row in rows for j in range(2)))
 
 
 def inverse_haar(bands: tuple[jax.Array, ...], height: int, width: int) -> jax.Array:

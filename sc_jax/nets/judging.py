@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sc_jax.nets.blocks import ConvNorm
+from sc_jax.nets.blocks import ConvNorm, sliced
 from sc_jax.nets.heads import coarsest, pooled
+from sc_jax.nets.pooling import mean_pool
 
 
 class Given(nn.Module):
@@ -35,7 +36,8 @@ class Ensembled(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
-        own = self.head(x, None if previous is None else previous[:, -1], train=train)
+        before = None if previous is None else sliced(previous, 1, -1, None).squeeze(1)
+        own = self.head(x, before, train=train)
         every = own[:, None]  # [B, exits so far, K]
         if previous is not None:
             every = jnp.concatenate([previous, every], 1)
@@ -60,7 +62,8 @@ class Confident(nn.Module):
     @nn.compact
     def __call__(self, x, previous, *, train):
         outputs = self.head(x, previous, train=train)
-        logits, confidence = outputs[:, :-1], outputs[:, -1]
+        logits = sliced(outputs, 1, 0, -1)
+        confidence = sliced(outputs, 1, -1, None).squeeze(1)
         sample = jax.nn.sigmoid(confidence)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), confidence.shape)
@@ -134,14 +137,14 @@ class Filter(nn.Module):
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
         window = tuple(-(-side // 64) for side in x.shape[1:3])
-        x = nn.avg_pool(x, window, window)
+        x = mean_pool(x, window, window)
         for features, side, stride in ((64, 4, 2), (32, 3, 2), (16, 2, 1)):
             features = max(1, round(self.width * features))
             x = ConvNorm(features, side, stride)(x, train=train)
         two = nn.Dense(2)(pooled(x))
         others = jnp.ones((1, self.classes), bool).at[0, self.negative].set(False)
-        share = two[:, 1:] - math.log(self.classes - 1)
-        return jnp.where(others, share, two[:, :1])
+        share = sliced(two, 1, 1, None) - math.log(self.classes - 1)
+        return jnp.where(others, share, sliced(two, 1, 0, 1))
 
 
 def uncertainties(logits: jax.Array) -> jax.Array:

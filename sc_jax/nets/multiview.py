@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.nets.blocks import Classifier, he_normal, norm
+from sc_jax.nets.blocks import Classifier, he_normal, norm, sliced
 from sc_jax.nets.convolution import conv2d
 from sc_jax.nets.net import Stage
 from sc_jax.nets.pooling import max_pool
@@ -42,7 +42,8 @@ class Views(nn.Module):
         h, w = (math.ceil(self.share * side) for side in x.shape[1:3])
         tops = _starts(x.shape[1] - h, self.grid[0])
         lefts = _starts(x.shape[2] - w, self.grid[1])
-        return jnp.stack([x[:, t : t + h, l : l + w] for t in tops for l in lefts], 1)
+        rows = [sliced(x, 1, top, top + h) for top in tops]
+        return jnp.stack([sliced(row, 2, l, l + w) for row in rows for l in lefts], 1)
 
 
 def _starts(slack: int, count: int) -> list[int]:
@@ -97,8 +98,9 @@ class OnDevices(nn.Module):
         if self.shared:
             y = block(0)(x.reshape(-1, *x.shape[2:]), train=train)
             return y.reshape(*x.shape[:2], *y.shape[1:])
-        own = (block(v)(x[:, v], train=train) for v in range(x.shape[1]))
-        return jnp.stack(list(own), 1)
+        views = (sliced(x, 1, v, v + 1).squeeze(1) for v in range(x.shape[1]))
+        own = [block(v)(view, train=train) for v, view in enumerate(views)]
+        return jnp.stack(own, 1)
 
 
 class Uplink(nn.Module):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.blocks import ConvNorm
+from sc_jax.nets.blocks import ConvNorm, sliced
 from sc_jax.nets.msdnet import Narrowed, Pyramid
 from sc_jax.nets.net import Stage
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train):
-        lower = [images[image][..., :width] for image, width in self.below]
+        lower = [sliced(images[k], -1, 0, width) for k, width in self.below]
         x, made = images[self.at], []
         fused = int(self.growth * self.share) if self.below else 0
         for i in range(self.layers):

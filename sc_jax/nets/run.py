@@ -28,6 +28,7 @@ class Outputs(NamedTuple):
     predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
     bits: dict[str, jax.Array]  # split name -> f32[B], estimated
     extras: dict[str, dict[str, Any]]  # exit name -> what else it tells (see Exit)
+    handed: Any = None  # what the last exit so far hands on, for the next one to read
 
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
@@ -145,7 +146,7 @@ def run(
         at = net.exit_at(names[-1])
         final = out.predictions.get(at.name) if at else None
         out.predictions[FINAL] = _float(x) if final is None else final
-    return out, state
+    return out._replace(handed=previous), state
 
 
 def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Variables:

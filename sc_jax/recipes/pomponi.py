@@ -3,11 +3,13 @@
     python -m launch.train --recipe=pomponi
 
 Pomponi, Scardapane & Uncini, 2021. Every branch has one output more, the probability
-c_i of leaving there; the loss is the cross-entropy of the mixture by pi_i = c_i
-prod (1 - c_j), c_i a relaxed Bernoulli sample, plus beta times the class-balanced
-cross-entropy of c_i against "this exit is right". Leave where the cumulative confidence
-reaches a threshold. Their temperature falls from 20 to 5 over epochs; here it is 5 from
-the start, and branches are not dropped out. Expected: beside `branchynet`.
+c_i of leaving there, and its cross-entropy counts c_i times (a relaxed Bernoulli
+sample), plus beta times the class-balanced cross-entropy of c_i against "this exit is
+right". Leave where the cumulative confidence reaches a threshold. `over=logits` is
+their other form, one cross-entropy of the logits mixed by c_i prod (1 - c_j): there
+an exit learns to correct those before it, and is worse alone. Their temperature falls
+from 20 to 5 over epochs; here it is 5 from the start, and branches are not dropped out.
+Expected: beside `branchynet`.
 """
 
 from typing import Literal, Unpack
@@ -29,11 +31,11 @@ def pomponi(
     epochs: float = 8.0,
     width: int = 16,
     beta: float = 1.0,
-    over: Literal["logits", "losses"] = "logits",
+    over: Literal["logits", "losses"] = "losses",
     temperature: float = 5.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
-    """One phase: the mixture's loss, and each confidence against being right."""
+    """One phase: losses by confidences, and each confidence against being right."""
     base = classifier(**shared)
     net = branches.branch(
         base, lambda k, i: Confident(ConvHead(k + 1, (width,)), temperature)

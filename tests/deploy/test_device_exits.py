@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
 
+from benchmarks import timed_head
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Raw
 from sc_jax.deploy import bundle
@@ -21,8 +22,12 @@ from sc_jax.deploy.export import ExportError
 from sc_jax.deploy.runtime import latent_of
 from sc_jax.errors import UsageError
 from sc_jax.nets.blocks import Classifier
+from sc_jax.nets.heads import MixedPool
+from sc_jax.nets.judging import Ensembled
 from sc_jax.nets.net import Exit, Net, Stage, cut_at, head
 from sc_jax.nets.run import Variables, init, run
+
+KNOWN = {"input": [28, 28, 1], "dtype": "float32"}
 
 
 class Pool(nn.Module):
@@ -133,19 +138,49 @@ def test_greatest_probability_is_that_of_the_softmax():
     )
 
 
-def test_an_exit_that_reads_the_one_before_is_not_cut_silently(nets, images):
-    class Deeper(nn.Module):
-        @nn.compact
-        def __call__(self, x, previous, *, train):
-            own = Classifier(10)(x.mean((1, 2)), train=train)
-            return own if previous is None else own + previous
-
+@pytest.fixture(scope="module")
+def linked(nets, images):
+    """Two exits of Zero Time Waste, the second reads the first: (net, variables, x)."""
     net, _, x = nets("cnn", 28, 1, images)
-    exits = (Exit("stem", Deeper()), Exit("layer1", Deeper()))
-    net = cut_at(Net(net.stages, exits), "layer1", Raw())
+    exits = [
+        Exit(n, Ensembled(MixedPool(10, cascade=True))) for n in ("stem", "layer1")
+    ]
+    net = cut_at(Net(net.stages, tuple(exits)), "layer1", Raw())
+    return net, init(net, jax.random.key(0), x[:1]), x
+
+
+def test_an_exit_reads_the_one_before_in_the_segment_before(linked, tmp_path):
+    net, variables, x = linked
+    codec = freeze_all(net, variables, x[:1])["split@layer1"]
+    made = chain(net, variables, codec, x)
+    assert made["head0"].signature.outputs == ("carry", "exit@stem", "feature")
+    assert set(made["head1"].signature.inputs) == {"carry", "feature"}
+    outputs = runner(made)(x)
+    whole = jax.jit(lambda v, x: run(head(net, "layer1"), v, x)[0])(variables, x)
+    for name in ("exit@stem", "exit@layer1"):
+        np.testing.assert_allclose(outputs[name], whole.predictions[name], atol=1e-4)
+    installed = bundle.write(
+        tmp_path / "b", {k: s.model for k, s in made.items()}, codec, model="m",
+        split=0, thresholds=(NEVER, 0.0), labels=(), facts=KNOWN,
+    )  # fmt: skip
+    answer = Device(installed).infer(x[0])
+    assert answer.exit == "exit@layer1"
+    assert answer.prediction == whole.predictions["exit@layer1"][0].argmax()
+    times = timed_head.load(str(tmp_path / "b"), 1, "fashion_mnist_12k")
+    timed_head.turn(times, 0)
+    found = timed_head.result(times, skip=0, profile_runs=1, energy_s=0)
+    assert found.model_bytes == sum(len(s.model) for s in made.values())
+    assert found.payload_bytes == 4 * whole.features["layer1"][0].size
+    assert found.profile is None or len(found.profile["operations"]) > 4
+
+
+def test_no_exit_of_the_server_reads_one_of_the_device(linked):
+    net, _, x = linked
+    last = Exit("layer2", Ensembled(MixedPool(10, cascade=True)))
+    net = Net(net.stages, (*net.exits, last), net.splits)
     variables = init(net, jax.random.key(0), x[:1])
     codec = freeze_all(net, variables, x[:1])["split@layer1"]
-    with pytest.raises(ExportError, match="exit@layer1 reads the exit before"):
+    with pytest.raises(ExportError, match="reads exit@layer1, before it"):
         chain(net, variables, codec, x)
 
 

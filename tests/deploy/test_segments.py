@@ -14,12 +14,14 @@ from ai_edge_litert.interpreter import Interpreter
 
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Affine
-from sc_jax.deploy import export, operations, segments
+from sc_jax.deploy import export, operations, parity, segments
 from sc_jax.deploy.export import ExportError
 from sc_jax.deploy.operations import OPERATIONS
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.runtime import Runner, in_turn
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones import exit_net
 from sc_jax.nets.net import INPUT, Net, Stage, cut_at, head, tail
+from sc_jax.nets.pooling import max_pool, mean_pool
 from sc_jax.nets.run import Variables, init, run
 
 
@@ -38,6 +40,20 @@ def test_a_whole_backbone_exports_with_the_operations_listed(
     found = set(export.operations(made.model))
     groups = (family, "any batch", "uint8 images")
     assert found <= {op for group in groups for op in OPERATIONS[group].split()}
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "colours"),
+    [("alexnet", 32, 3), ("icnn", 28, 1), ("ddnn", 28, 1), ("ranet_nano", 28, 1)],
+)
+def test_a_backbone_exports_whole_with_its_exits(nets, images, name, side, colours):
+    _, _, x = nets("cnn", side, colours, images)
+    net = exit_net(name, 10)
+    variables = init(net, jax.random.key(0), x[:1])
+    made = segments.segment(net, variables, x, stop=net.names[-1])
+    assert made.signature.outputs == net.exit_names
+    assert made.parity.symbols == len(x) * 10 * len(net.exit_names)
+    assert made.parity.different == 0
 
 
 def test_any_stretch_between_two_stages_is_a_segment(nets, images):
@@ -118,12 +134,12 @@ def test_an_int8_affine_head_reckons_its_scale_in_float(nets, images):
 def test_numbers_that_are_none_and_far_symbols_are_differences(student):
     nothing = np.array([np.nan, 1.0, np.inf]), np.array([0.5, 1.0, 3.0])
     for got, exact in (nothing, nothing[::-1]):
-        assert (segments._real(got, exact)[0] > 0).tolist() == [True, False, True]
+        assert (parity._real(got, exact)[0] > 0).tolist() == [True, False, True]
     codec = student[3]
     z = np.full(codec.shape, 0.50001, np.float32) + codec.medians
     symbols = np.moveaxis(codec.symbols(z), 0, -1) + 1
     near, far = (
-        segments._distance(codec, z, {"symbols": s}) for s in (symbols, symbols + 300)
+        parity._distance(codec, z, {"symbols": s}) for s in (symbols, symbols + 300)
     )
     assert near[1].any() and not far[1].any() and (far[0] > 0).all()
 
@@ -171,10 +187,16 @@ def _steps(x):
     return jnp.floor(x) + jnp.ceil(x) + jnp.sign(x)
 
 
+def _pools(x):
+    means = [mean_pool(x, (4, 4), (4, 4), "SAME"), mean_pool(x, (3, 3), (1, 1))]
+    return [max_pool(x, (2, 2), (2, 2), "SAME"), *means]
+
+
 GROUPS = {
     "activations": (nn.relu, nn.relu6, nn.gelu, nn.silu, nn.hard_swish, nn.leaky_relu,
                     nn.tanh, nn.softplus, nn.elu),
     "norms, softmax": (nn.softmax, nn.log_softmax, _layer_norm, _roots, _steps),
+    "pools": tuple(lambda x, i=i: _pools(x)[i] for i in range(3)),
     "attention": (_attend,),
 }  # fmt: skip
 
@@ -195,3 +217,23 @@ def test_the_operations_listed_for_users_are_right_and_all_needed(group):
     batch = set(OPERATIONS["any batch"].split())
     found = set(export.operations(model))
     assert found - batch == set(OPERATIONS[group].split()) - batch
+
+
+def test_features_of_several_scales_go_from_segment_to_segment(images):
+    """MSDNet: a tuple of images is a tensor each, and the answer is the whole net's."""
+    net = exit_net("msdnet_nano", 10)
+    x = images[:4]
+    variables = init(net, jax.random.key(0), x[:1])
+    whole = jax.jit(lambda v, x: run(net, v, x)[0])(variables, x)
+    middle, last = net.exits[0].after, net.names[-1]
+    first = segments.segment(net, variables, x, stop=middle)
+    feature = jax.device_get(whole.features[middle])
+    scales = tuple(f"feature{i}" for i in range(len(feature)))
+    assert len(scales) > 1
+    assert first.signature.outputs == (net.exits[0].name, *scales)
+    second = segments.segment(net, variables, feature, start=middle, stop=last)
+    assert second.signature.inputs == scales
+    outputs = in_turn([Runner(first.model), Runner(second.model)], x)
+    assert set(outputs) == set(net.exit_names)
+    for name, logits in outputs.items():
+        np.testing.assert_allclose(logits, whole.predictions[name], atol=1e-4)

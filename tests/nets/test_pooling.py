@@ -1,4 +1,4 @@
-"""max_pool against flax's: values bit for bit, gradients, and the plain form."""
+"""Pools against flax's: values, gradients, and the plain form."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sc_jax.nets.convolution import plain
-from sc_jax.nets.pooling import max_pool
+from sc_jax.nets.pooling import max_pool, mean_pool
 
 CASES = [  # sides, window, strides, padding
     ((8, 8), (2, 2), (2, 2), "VALID"),
@@ -36,6 +36,14 @@ def test_values_and_gradients_equal_flax(sides, window, strides, padding):
     ((_, y), dx), ((_, our_y), our_dx) = both
     np.testing.assert_array_equal(y, our_y)
     np.testing.assert_allclose(dx, our_dx, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sides, window, strides, padding", CASES)
+def test_means_are_of_what_lies_in_the_image(sides, window, strides, padding):
+    x = np.random.default_rng(1).normal(size=(2, *sides, 3)).astype(np.float32)
+    ours = mean_pool(x, window, strides, padding)
+    theirs = nn.avg_pool(x, window, strides, padding, count_include_pad=False)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_equal_maxima_share_the_gradient():
