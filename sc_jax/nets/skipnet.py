@@ -1,10 +1,11 @@
 """Residual networks whose blocks run or not, input by input.
 
 Wang et al. 2020 (DDI), after SkipNet (Wang et al. 2018): gates of pooled features and
-a recurrent controller. A batch computes every block, so gates tell a cost and save no
-time by themselves. Reconstruction: gates of channel groups, which DDI adds, are not
-here; blocks that change the shape always run; the controller's state goes from gate to
-gate, but each owns its weights, since a cut must not tear shared ones.
+a recurrent controller. One input alone really skips a closed block; a batch computes
+every block, and its gates tell a cost only. Reconstruction: gates of channel groups,
+which DDI adds, are not here; blocks that change the shape always run; the controller's
+state goes from gate to gate, but each owns its weights, since a cut must not tear
+shared ones.
 """
 
 from __future__ import annotations
@@ -61,10 +62,19 @@ class Skippable(nn.Module):
         if not (train and self.soft):
             hard = (logit > 0).astype(gate.dtype)
             gate = hard + (gate - jax.lax.stop_gradient(gate))  # exactly 0 or 1
-        y = ConvNorm(self.features, 3, padding=1)(x, train=train)
-        y = ConvNorm(self.features, 3, padding=1, relu=False)(y, train=train)
+        if x.shape[0] == 1 and not train and not self.is_initializing():
+            nothing = lambda block, x: jnp.zeros_like(x)  # noqa: E731
+            y = nn.cond(gate[0, 0] > 0, Skippable._branch, nothing, self, x)
+        else:
+            y = self._branch(x, train)
         x = nn.relu(x + gate.reshape(-1, 1, 1, 1) * y)
         return Carry(jnp.concatenate([gates, gate], -1), cell, hidden, x)
+
+    def _branch(self, x, train: bool = False):
+        form = {"kernel": 3, "padding": 1}
+        y = ConvNorm(self.features, **form, name="ConvNorm_0")(x, train=train)
+        own = ConvNorm(self.features, **form, relu=False, name="ConvNorm_1")
+        return own(y, train=train)
 
     def _remember(self, seen, cell, hidden):
         """One step of an LSTM, as one product: flax's own cell has eight kernels."""

@@ -5,10 +5,10 @@
 Wang et al., 2020 (dual dynamic inference): gates of blocks, driven by a small recurrent
 controller, learn with the exits under a term that steers the share of gated blocks that
 run to `target`. Gates of channel groups are not here, and the steering is a square
-(reconstruction; nets/skipnet.py tells the rest). A gated block is computed all the same
-in a batch: the exits' costs in the report leave the gates' saving out. Published: up to
-4 x fewer computations at equal accuracy (abstract). Expected: within a point of its own
-last exit at 70 % of the cost or less.
+(reconstruction; nets/skipnet.py tells the rest). One input alone skips a closed block,
+a batch does not: the exits' costs in the report leave the gates' saving out. Published:
+up to 4 x fewer computations at equal accuracy (abstract). Expected: within a point of
+its own last exit at 70 % of the cost or less.
 """
 
 from typing import Unpack

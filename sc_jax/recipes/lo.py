@@ -13,7 +13,7 @@ equal accuracy. Expected: within a point of the whole network at 70 % of its cos
 from typing import Unpack
 
 from sc_jax.config import Recipe
-from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.heads import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -25,12 +25,13 @@ def lo(
     *,
     epochs: float = 8.0,
     place: str = "layer1",
+    width: int = 16,
     quantile: float = 0.6,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of the device's exit and of the whole network."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: PooledLinear(k), (place,))
+    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), (place,))
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(
         base,

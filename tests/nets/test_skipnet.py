@@ -49,6 +49,21 @@ def test_a_closed_block_is_the_identity_and_an_open_one_the_plain_block(block):
     assert np.abs(open_.x - X).max() > 1e-3
 
 
+def test_one_input_alone_does_not_compute_a_closed_block(block):
+    """Weights that are no numbers do no harm where they are not read."""
+    module, variables = block
+    evaluate = jax.jit(lambda v, x: module.apply(v, x, train=False))
+    for bias in (-1.0, 1.0):
+        one = evaluate(biased(variables, bias), X[:1])
+        many = evaluate(biased(variables, bias), X)
+        np.testing.assert_allclose(one.x, many.x[:1], rtol=1e-5, atol=1e-6)
+    params = dict(biased(variables, -1.0)["params"])
+    params["ConvNorm_0"] = jax.tree.map(lambda w: w * jnp.nan, params["ConvNorm_0"])
+    broken = {**variables, "params": params}
+    np.testing.assert_array_equal(evaluate(broken, X[:1]).x, X[:1])
+    assert np.isnan(evaluate(broken, X).x).all()
+
+
 def test_a_rounded_gate_has_the_gradient_of_its_probability(block):
     module, variables = block
     share = lambda v: module.apply(v, X, train=False).gates.mean()  # noqa: E731
