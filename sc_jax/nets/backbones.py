@@ -141,6 +141,9 @@ BACKBONES: dict[str, Backbone] = {
     "ddnn": Backbone(ddnn, exits=("device", "edge"), head=DevicesHead),
     "skipnet": Backbone(skipnet, exits=("layer1", "layer2")),
     "skipnet14": Backbone(partial(skipnet, depth=14), exits=("layer1", "layer2")),
+    "skipnet14_g4": Backbone(
+        partial(skipnet, depth=14, groups=4), exits=("layer1", "layer2")
+    ),
     "msdnet": _msdnet(),
     "msdnet_tiny": _msdnet(4, 32, base=2, step_mode="even", channels=8),
     # Two layers, to compile in seconds.

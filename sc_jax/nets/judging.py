@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sc_jax.errors import UsageError
 from sc_jax.nets.blocks import ConvNorm, sliced
 from sc_jax.nets.heads import coarsest, pooled
 from sc_jax.nets.pooling import mean_pool
@@ -85,6 +86,28 @@ class Gated(nn.Module):
         logits = self.head(x, previous, train=train)
         read = uncertainties(jax.lax.stop_gradient(logits))
         return logits, {"confidence": nn.Dense(1)(read)[:, 0]}
+
+
+class Pruned(nn.Module):
+    """A head over the `keep` likeliest classes of the exit before (ICNN).
+
+    Neshatpour et al. 2019 prune classes by what earlier stages saw: here and at every
+    later such exit the others' logits are -1e9; training keeps all. Reconstruction: one
+    number for all exits.
+    """
+
+    head: nn.Module
+    keep: int
+
+    @nn.compact
+    def __call__(self, x, previous, *, train):
+        logits = self.head(x, None, train=train)
+        if not 1 <= self.keep <= logits.shape[-1]:
+            raise UsageError(f"keep is 1 to {logits.shape[-1]} classes: {self.keep}")
+        if previous is None or train:
+            return logits
+        least = sliced(jax.lax.top_k(previous, self.keep)[0], 1, -1, None)
+        return jnp.where(previous >= least, logits, -1e9)
 
 
 class Weighing(nn.Module):

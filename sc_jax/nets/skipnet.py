@@ -1,11 +1,11 @@
 """Residual networks whose blocks run or not, input by input.
 
-Wang et al. 2020 (DDI), after SkipNet (Wang et al. 2018): gates of pooled features and
-a recurrent controller. One input alone really skips a closed block; a batch computes
-every block, and its gates tell a cost only. Reconstruction: gates of channel groups,
-which DDI adds, are not here; blocks that change the shape always run; the controller's
-state goes from gate to gate, but each owns its weights, since a cut must not tear
-shared ones.
+Wang et al. 2020 (DDI), after SkipNet (Wang et al. 2018): gates of blocks, and of groups
+of their inner channels, by pooled features and a recurrent controller. One input alone
+really skips a closed block. A batch computes every block, and closed groups are always
+computed: there the gates tell a cost only. Reconstruction: a block is closed when all
+its groups are; blocks that change the shape always run; the controller's state goes
+from gate to gate, but each owns its weights, since a cut must not tear shared ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WIDTH = 10  # of the controller, as SkipNet has it
 class Carry(NamedTuple):
     """The feature of a gated stage; heads and later layers read the last field."""
 
-    gates: jax.Array  # [B, G]: of the gated blocks so far, 1 where they run
+    gates: jax.Array  # [B, G]: of the gated blocks so far, the share that runs
     cell: jax.Array  # [B, WIDTH]
     hidden: jax.Array  # [B, WIDTH]
     x: jax.Array  # [B, H, W, C]
@@ -38,7 +38,8 @@ class Carry(NamedTuple):
 class Skippable(nn.Module):
     """A basic block around an identity: relu(x + gate * branch(x)).
 
-    Evaluation: the gate is 0 or 1 with the gradient of its probability (straight
+    With `groups` its inner channels have a gate each group of them, and it runs if any
+    does. Evaluation: a gate is 0 or 1 with the gradient of its probability (straight
     through), and at 0 the block gives x, bit for bit. Training: the same with logistic
     noise on the logit over `temperature` (a relaxed Bernoulli); `soft` then does not
     round. Takes the plain feature before the first gate.
@@ -47,6 +48,7 @@ class Skippable(nn.Module):
     features: int
     temperature: float = 1.0
     soft: bool = False
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -54,7 +56,7 @@ class Skippable(nn.Module):
         seen = nn.relu(nn.Dense(WIDTH)(x.mean((1, 2))))
         cell, hidden = self._remember(seen, cell, hidden)
         # Open at first: a closed block would never learn what it is good for.
-        logit = nn.Dense(1, bias_init=nn.initializers.constant(2.0))(hidden)
+        logit = nn.Dense(self.groups, bias_init=nn.initializers.constant(2.0))(hidden)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), logit.shape)
             logit = (logit + noise.astype(logit.dtype)) / self.temperature
@@ -62,17 +64,22 @@ class Skippable(nn.Module):
         if not (train and self.soft):
             hard = (logit > 0).astype(gate.dtype)
             gate = hard + (gate - jax.lax.stop_gradient(gate))  # exactly 0 or 1
+        runs = gate.max(-1, keepdims=True)
         if x.shape[0] == 1 and not train and not self.is_initializing():
-            nothing = lambda block, x: jnp.zeros_like(x)  # noqa: E731
-            y = nn.cond(gate[0, 0] > 0, Skippable._branch, nothing, self, x)
+            nothing = lambda block, x, gate: jnp.zeros_like(x)  # noqa: E731
+            y = nn.cond(runs[0, 0] > 0, Skippable._branch, nothing, self, x, gate)
         else:
-            y = self._branch(x, train)
-        x = nn.relu(x + gate.reshape(-1, 1, 1, 1) * y)
-        return Carry(jnp.concatenate([gates, gate], -1), cell, hidden, x)
+            y = self._branch(x, gate, train)
+        x = nn.relu(x + runs.reshape(-1, 1, 1, 1) * y)
+        gates = jnp.concatenate([gates, gate.mean(-1, keepdims=True)], -1)
+        return Carry(gates, cell, hidden, x)
 
-    def _branch(self, x, train: bool = False):
+    def _branch(self, x, gate, train: bool = False):
         form = {"kernel": 3, "padding": 1}
         y = ConvNorm(self.features, **form, name="ConvNorm_0")(x, train=train)
+        if self.groups > 1:
+            each = jnp.repeat(gate, self.features // self.groups, -1)
+            y = y * each.reshape(-1, 1, 1, self.features)
         own = ConvNorm(self.features, **form, relu=False, name="ConvNorm_1")
         return own(y, train=train)
 
@@ -133,9 +140,17 @@ class LastPooled(nn.Module):
 
 
 def skipnet(
-    *, classes: int, depth: int = 20, temperature: float = 1.0, soft: bool = False
+    *,
+    classes: int,
+    depth: int = 20,
+    temperature: float = 1.0,
+    soft: bool = False,
+    groups: int = 1,
 ) -> tuple[Stage, ...]:
-    """The stages of nets.resnet, of which blocks around an identity are gated."""
+    """The stages of nets.resnet, of which blocks around an identity are gated.
+
+    groups: of inner channels, each with a gate; it divides every block's width.
+    """
 
     def gated(module: nn.Module) -> nn.Module:
         if isinstance(module, BottleneckBlock):
@@ -149,7 +164,11 @@ def skipnet(
             return module
         if module.stride > 1:
             return Always(module)
-        return Skippable(module.features, temperature, soft)
+        if module.features % groups:
+            raise UsageError(
+                f"{groups} groups do not divide {module.features} channels"
+            )
+        return Skippable(module.features, temperature, soft, groups)
 
     return tuple(
         Stage(stage.name, gated(stage.module))

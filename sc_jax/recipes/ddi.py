@@ -2,13 +2,13 @@
 
     python -m launch.train --recipe=ddi
 
-Wang et al., 2020 (dual dynamic inference): gates of blocks, driven by a small recurrent
-controller, learn with the exits under a term that steers the share of gated blocks that
-run to `target`. Gates of channel groups are not here, and the steering is a square
-(reconstruction; nets/skipnet.py tells the rest). One input alone skips a closed block,
-a batch does not: the exits' costs in the report leave the gates' saving out. Published:
-up to 4 x fewer computations at equal accuracy (abstract). Expected: within a point of
-its own last exit at 70 % of the cost or less.
+Wang et al., 2020 (dual dynamic inference): gates of blocks and of groups of their
+channels, driven by a small recurrent controller, learn with the exits under a term that
+steers the share that runs to `target`. The steering is a square (reconstruction;
+nets/skipnet.py tells the rest). One input alone skips a closed block, a batch does not:
+the exits' costs in the report leave the gates' saving out. Published: up to 4 x fewer
+computations at equal accuracy (abstract). Expected: within a point of its own last exit
+at 70 % of the cost or less.
 """
 
 from typing import Unpack
@@ -27,7 +27,7 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def ddi(
     *,
-    backbone: str = "skipnet14",
+    backbone: str = "skipnet14_g4",
     epochs: float = 4.0,
     target: float = 0.7,
     price: float = 1.0,

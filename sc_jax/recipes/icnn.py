@@ -3,15 +3,19 @@
     python -m launch.train --recipe=icnn
 
 Neshatpour et al., 2018 and 2019. Every stage classifies from its sub-band and the
-features of the stage before; stop at an acceptable confidence. Pruning of classes at
-run time and variable fixed-point width, which the later paper adds, are not here.
+features of the stage before; stop at an acceptable confidence. With `keep`, a stage
+answers only with that many of the likeliest classes of the one before (the later
+paper's pruning by context; reconstruction). Variable fixed-point width is not here.
 Expected: within a point of its own last stage at 70 % of its cost or less.
 """
 
 from typing import Unpack
 
+import flax.linen as nn
+
 from sc_jax.config import Recipe
 from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.judging import Given, Pruned
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
@@ -20,11 +24,20 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 
 def icnn(
-    *, backbone: str = "icnn", epochs: float = 8.0, **shared: Unpack[OfOneBackbone]
+    *,
+    backbone: str = "icnn",
+    epochs: float = 8.0,
+    keep: int | None = None,
+    **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
-    """One phase: the sum of all stages' cross-entropies."""
+    """One phase: the sum of all stages' cross-entropies; keep=None: all classes."""
     base = classifier(backbone=backbone, **shared)
-    net = branches.branch(base, lambda k, i: PooledLinear(k))
+
+    def pruned(head: nn.Module) -> nn.Module:
+        return head if keep is None else Pruned(head, keep)
+
+    last = None if keep is None else pruned(Given())
+    net = branches.branch(base, lambda k, i: pruned(PooledLinear(k)), last=last)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
-    setting = f"{len(net.exit_names)} sub-bands"
+    setting = f"{len(net.exit_names)} sub-bands" + (f", keep={keep}" if keep else "")
     return branches.finish(base, "icnn", "ICNN", net, (joint,), setting=setting)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from sc_jax.errors import UsageError
 from sc_jax.exits.scores import features
 from sc_jax.nets.heads import MixedPool, PooledLinear
 from sc_jax.nets.judging import (
@@ -13,6 +15,7 @@ from sc_jax.nets.judging import (
     Filter,
     Gated,
     Given,
+    Pruned,
     uncertainties,
 )
 
@@ -119,3 +122,22 @@ def test_a_filters_cross_entropy_is_that_of_its_two_classes_and_a_constant():
             binary = ce(two, np.full(B, int(label != negative)))
             constant = 0.0 if label == negative else np.log(K - 1)
             np.testing.assert_allclose(many, binary + constant, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pruned_class_cannot_be_answered_any_more():
+    logits = jnp.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
+    module = Pruned(Given(), keep=2)
+
+    def answer(previous, train=False):
+        return module.apply({}, logits, previous, train=train)
+
+    np.testing.assert_array_equal(answer(None), logits)
+    before = jnp.array([[0.0, 1.0, 2.0, 3.0], [9.0, 0.0, 8.0, 0.0]])
+    np.testing.assert_array_equal(answer(before, train=True), logits)
+    second = answer(before)
+    assert second.argmax(-1).tolist() == [2, 2]
+    np.testing.assert_array_equal(second > -1e8, before >= 2)
+    np.testing.assert_array_equal(answer(second) > -1e8, second > -1e8)
+    assert np.isfinite(jax.nn.log_softmax(second)).all()
+    with pytest.raises(UsageError, match="1 to 4 classes: 5"):
+        Pruned(Given(), 5).apply({}, logits, None, train=False)

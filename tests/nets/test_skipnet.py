@@ -64,6 +64,29 @@ def test_one_input_alone_does_not_compute_a_closed_block(block):
     assert np.isnan(evaluate(broken, X).x).all()
 
 
+def test_closed_groups_of_channels_are_not_read():
+    module = Skippable(4, groups=2)
+    variables = drawn(lambda: module.init(jax.random.key(1), X, train=False))
+    last = dict(variables["params"]["Dense_1"])
+    half = {**last, "kernel": 0 * last["kernel"], "bias": jnp.array([-1.0, 1.0])}
+    params = {**variables["params"], "Dense_1": half}
+    state = {k: v for k, v in variables.items() if k != "params"}
+    evaluate = jax.jit(
+        lambda p, x: module.apply({"params": p, **state}, x, train=False)
+    )
+    found = evaluate(params, X)
+    np.testing.assert_array_equal(found.gates, np.full((6, 1), 0.5))
+    inner = jnp.asarray(params["ConvNorm_0"]["Conv_0"]["kernel"])
+    for channels, same in ((slice(0, 2), True), (slice(2, 4), False)):
+        other = {"Conv_0": {"kernel": inner.at[..., channels].mul(3.0)}}
+        changed = {**params, "ConvNorm_0": {**params["ConvNorm_0"], **other}}
+        assert np.array_equal(evaluate(changed, X).x, found.x) == same
+    one = evaluate(params, X[:1])
+    np.testing.assert_allclose(one.x, found.x[:1], rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="3 groups do not divide 16"):
+        skipnet(classes=2, groups=3)
+
+
 def test_a_rounded_gate_has_the_gradient_of_its_probability(block):
     module, variables = block
     share = lambda v: module.apply(v, X, train=False).gates.mean()  # noqa: E731
