@@ -78,8 +78,8 @@ class Skippable(nn.Module):
         form = {"kernel": 3, "padding": 1}
         y = ConvNorm(self.features, **form, name="ConvNorm_0")(x, train=train)
         if self.groups > 1:
-            each = jnp.repeat(gate, self.features // self.groups, -1)
-            y = y * each.reshape(-1, 1, 1, self.features)
+            each = y.reshape(*y.shape[:3], self.groups, -1)
+            y = (each * gate.reshape(-1, 1, 1, self.groups, 1)).reshape(y.shape)
         own = ConvNorm(self.features, **form, relu=False, name="ConvNorm_1")
         return own(y, train=train)
 
