@@ -1,8 +1,8 @@
 """2-D pools: of a gradient that is quick on CPUs, and of a form that LiteRT has.
 
-XLA's CPU backend scatters a max pool's gradient in a naive loop: half of a small
+XLA's CPU backend scatters a max pool's gradient in a naive loop: a third of a small
 network's training step. Here a pool is taken of shifted rows, then of shifted columns
-(20 x at 2x2/2, 32 px). On accelerators and under `convolution.plain()` a max pool is
+(16 x at 2x2/2, 32 px). On accelerators and under `convolution.plain()` a max pool is
 XLA's own; an average is never, since the converter to LiteRT knows no window of sums.
 """
 
