@@ -95,10 +95,10 @@ class MSDNetHead(nn.Module):
         x = mean_pool(x, window, window)
         x = x.reshape(x.shape[0], -1)
         if self.link and previous is not None:
-            before = nn.Dense(self.link)(previous)
+            before = nn.Dense(self.link, name="link")(previous)
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
             x = jnp.concatenate([x, nn.relu(norm(before))], -1)
-        return nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes, name="Dense_0")(x)  # the same with and without
 
 
 class Boosted(nn.Module):

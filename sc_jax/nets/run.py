@@ -149,19 +149,6 @@ def run(
     return out._replace(handed=previous), state
 
 
-def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Variables:
-    """`variables` with the named parts taken from `donor` (a teacher's stages)."""
-    absent = names - donor.params.keys()
-    if absent:
-        raise unknown("donor part", min(absent), donor.params)
-    params = {k: donor.params[k] if k in names else v for k, v in variables[0].items()}
-    state = {k: donor.state[k] if k in names else v for k, v in variables[1].items()}
-    shapes = jax.tree.map(jnp.shape, (variables, Variables(params, state)))
-    if shapes[0] != shapes[1]:
-        raise UsageError("donor parts have other shapes than the net's own")
-    return Variables(params, state)
-
-
 def _told(told: Any) -> tuple[jax.Array, dict[str, Any], Any]:
     """(logits, extras, what the next exit reads) of what an exit gave."""
     logits, extras = told if isinstance(told, tuple) else (told, {})

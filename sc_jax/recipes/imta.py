@@ -4,11 +4,11 @@
 
 Li et al., ICCV 2019. The teacher is MSDNet trained under gradient equilibrium (every
 trunk parameter gets the mean of the later exits' gradients). Then its trunk is frozen;
-the heads, each reading the logits of the one before (inline subnetwork collaboration),
-learn from labels and from the teacher's last exit (one-for-all distillation): L = CE of
-the last + sum (1 - gamma) CE + gamma T^2 KL, gamma 0.1, T 1 on ImageNet. The divergence
-is summed over classes; the authors' code takes its mean, a K times weaker term.
-Expected: at or above `msdnet` at every exit.
+its heads go on, each now reading the logits of the one before too (inline subnetwork
+collaboration), from labels and the teacher's last exit (one-for-all distillation): L =
+CE of the last + sum (1 - gamma) CE + gamma T^2 KL, gamma 0.1, T 1 on ImageNet; KL is
+summed over classes, in the authors' code their mean, a K times weaker term. Expected:
+at or above `msdnet` at every exit.
 """
 
 from dataclasses import replace
@@ -25,12 +25,8 @@ from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
 from sc_jax.recipes.msdnet import msdnet
 
-TINY = {
-    "backbone": "msdnet_nano",
-    "epochs": 0.01,
-    "teacher_epochs": 0.01,
-    "batch_size": 16,
-}
+TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "teacher_epochs": 0.01}
+TINY |= {"batch_size": 16}
 
 
 def imta(

@@ -17,7 +17,8 @@ from sc_jax.config import Recipe, agrees
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
 from sc_jax.nets import pretrained
-from sc_jax.nets.run import Variables, graft, init
+from sc_jax.nets.graft import graft, widened
+from sc_jax.nets.run import Variables, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
@@ -28,7 +29,8 @@ from sc_jax.train.step import TrainState, begin, divide, make_step
 def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variables:
     """Fresh variables, with the teacher's own for every part both nets name.
 
-    An exit that got another head than the teacher's stays fresh.
+    An exit's head that is wider than the teacher's, of the same kind, goes on from it;
+    one of another kind stays fresh.
     """
     variables = init(recipe.net, jax.random.key(recipe.seed), example)
     if recipe.teacher is None or taught is None:
@@ -36,7 +38,13 @@ def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variab
     theirs = {e.name: e.module for e in recipe.teacher.net.exits}
     other = {e.name for e in recipe.net.exits if theirs.get(e.name) != e.module}
     shared = frozenset(variables.params) & frozenset(taught.params)
-    return graft(variables, taught, shared - other)
+    variables = graft(variables, taught, shared - other)
+    for exit_ in recipe.net.exits:
+        name, before = exit_.name, theirs.get(exit_.name)
+        if name in other and type(before) is type(exit_.module):
+            for mine, donor in zip(variables, taught):
+                mine[name] = widened(mine[name], donor[name])
+    return variables
 
 
 def fit(

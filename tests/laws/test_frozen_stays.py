@@ -13,8 +13,9 @@ from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.backbones import backbone, classifier_net
 from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.graft import graft
 from sc_jax.nets.net import FINAL, inject, match
-from sc_jax.nets.run import graft, init, run
+from sc_jax.nets.run import init, run
 from sc_jax.train.step import begin, divide, make_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)

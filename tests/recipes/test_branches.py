@@ -11,10 +11,11 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import record
 from sc_jax.evaluate.trace import Trace
 from sc_jax.exits.asked import WAYS
+from sc_jax.nets.graft import widened
 from sc_jax.nets.heads import MixedPool, PooledLinear
 from sc_jax.nets.judging import Given
 from sc_jax.nets.net import FINAL, Exit
-from sc_jax.nets.run import init
+from sc_jax.nets.run import init, run
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.train.loop import first_variables
@@ -103,3 +104,23 @@ def test_every_recipe_with_exits_names_how_it_leaves():
     assert len(with_exits) >= 20
     for made in with_exits:
         assert made.policy.partition(":")[0] in ("", *WAYS), made.name
+
+
+def test_linked_heads_go_on_from_the_teachers_own():
+    """IMTA: at first every exit answers as the teacher's does."""
+    recipe = recipes.build("imta", recipes.tiny("imta"))
+    taught = init(recipe.teacher.net, jax.random.key(7), EXAMPLE)
+    mine = first_variables(recipe, taught, EXAMPLE)
+    x = np.random.default_rng(0).integers(0, 256, (4, *EXAMPLE.shape[1:]), np.uint8)
+    found, wanted = (
+        jax.jit(lambda v, n=net: run(n, v, x)[0].predictions)(variables)
+        for net, variables in ((recipe.net, mine), (recipe.teacher.net, taught))
+    )
+    assert found.keys() == wanted.keys()
+    for name, logits in wanted.items():
+        np.testing.assert_allclose(found[name], logits, rtol=1e-5, atol=1e-6)
+    assert "link" in mine.params[recipe.net.exits[1].name]
+    with pytest.raises(UsageError, match="no array of"):
+        widened({"a": np.zeros((2, 3))}, {"a": np.zeros((2, 4))})
+    with pytest.raises(UsageError, match="has no b"):
+        widened({"a": np.zeros(2)}, {"b": np.zeros(2)})
