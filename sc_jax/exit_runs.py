@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from sc_jax import experiment
-from sc_jax.config import Recipe
+from sc_jax.config import Recipe, describe
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate import exit_report, judged, record
@@ -38,9 +39,17 @@ def leaves_early(net: Net) -> bool:
 
 
 def check(recipe: Recipe) -> None:
-    """Before training: UsageError where no examples are left to solve thresholds on."""
+    """Before training: UsageError where no threshold could be solved afterwards.
+
+    No examples are left for it, or the recipe's policy does not fit its net.
+    """
     if not leaves_early(recipe.net):
         return
+    if recipe.policy:
+        example = experiment.example_of(recipe)
+        costs, classes, told = record.outline(recipe.net, example)
+        names = recipe.net.exit_names
+        asked.usable(recipe.policy, names, classes, costs, told)
     if not len(experiment.dataset_of(recipe, "validation")):
         raise UsageError(
             f"{recipe.data.name} has no validation examples to solve thresholds on: a "
@@ -49,10 +58,11 @@ def check(recipe: Recipe) -> None:
 
 
 def name_of(recipe: Recipe, workdir: Path) -> str:
-    """Whose traces: the recipe, its setting, seed and the step at which it ended."""
+    """Whose traces: the recipe, its setting, seed, last step, and a hash of it all."""
     step = experiment.finished_step(recipe, workdir)
     words = [recipe.name, recipe.setting, f"seed={recipe.seed}", f"step={step}"]
-    return " ".join(filter(None, words))
+    every = json.dumps(describe(recipe), sort_keys=True).encode()
+    return " ".join(filter(None, [*words, hashlib.sha256(every).hexdigest()[:12]]))
 
 
 def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:

@@ -176,6 +176,11 @@ def sentences(found: Exits) -> list[str]:
             "The exits cost more than they save: the network without them takes "
             f"{100 * found.without_exits:.1f} %."
         )
+    if found.executed is not None:
+        said.append(
+            f"Gates let {100 * found.executed:.1f} % of the gated blocks run; the "
+            "costs count them all, as a batch computes them."
+        )
     if found.problem:
         said.append(f"The method's own policy is left out: {found.problem}")
     return said

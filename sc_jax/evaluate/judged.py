@@ -57,6 +57,7 @@ class Exits:
     delta: float
     own: Judged | None  # the policy of the method itself
     problem: str = ""  # why that could not be solved
+    executed: float | None = None  # mean share of gated blocks that run; cost has all
 
     @property
     def split(self) -> str:
@@ -88,6 +89,9 @@ def judge(
     base = for_fitting(fitted.trace)
     of_net(test.trace, base.net, base.exits)
     own, problem = None, ""
+    if policy:
+        classes, told = base.predictions.shape[2], base.confidence is not None
+        asked.usable(policy, base.exits, classes, base.cost, told)
     try:
         own = asked.policy_from_text(policy, base) if policy else None
     except UsageError as error:  # no reason to lose the rest of the report
@@ -122,6 +126,7 @@ def judge(
         delta=delta,
         own=judge_solved(policy, test, own) if own else None,
         problem=problem,
+        executed=None if test.executed is None else float(test.executed.mean()),
     )
 
 
@@ -135,7 +140,7 @@ def _anytime(test: Recorded) -> tuple[Judged, ...]:
 def _within(
     base: Trace, test: Recorded, scoring: Scoring, again: str, budget: float
 ) -> Judged:
-    """The most accurate thresholds of mean cost at most `budget`.
+    """Thresholds of the geometric family that spend `budget`, a mean cost.
 
     `again` is a policy's text where its score is fitted anew for each budget.
     """

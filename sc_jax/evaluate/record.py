@@ -23,7 +23,10 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import cost, trace
 from sc_jax.evaluate.trace import Trace
 from sc_jax.nets.net import FINAL, INPUT, Net
-from sc_jax.nets.run import Variables, run
+from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.skipnet import Carry, executed_share
+
+OPTIONAL = ("payload_bytes", "executed")
 
 
 class Recorded(NamedTuple):
@@ -32,12 +35,15 @@ class Recorded(NamedTuple):
     `payload_bytes` are the codec's own bytes, of what an example sends once it passes
     the split; None where nothing is ever sent. The first `on_device` exits stand before
     the split. `head_cost` is the part of trace.cost that early exits' heads take.
+    `executed` is the share of gated blocks that a net of such lets run (nets.skipnet):
+    trace.cost counts them all.
     """
 
     trace: Trace
     head_cost: np.ndarray  # f64[E]
     payload_bytes: np.ndarray | None = None  # i64[N]
     on_device: int = 0
+    executed: np.ndarray | None = None  # f32[N], 0..1
 
 
 class Costs(NamedTuple):
@@ -75,10 +81,11 @@ def record(
     title, total = f"exits, {dataset.split}", -(-len(dataset) // batch_size)
     bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
     for images, labels, count in bar:
-        logits, sure, latent = jax.device_get(answers(variables, images))
+        logits, sure, latent, ran = jax.device_get(answers(variables, images))
         sent = _bytes(codec, images if latent is None else latent, count)
-        columns.append((logits[:, :count], labels[:count], sent, sure[:, :count]))
-    logits, labels, sent, sure = zip(*columns)
+        kept = logits[:, :count], labels[:count], sent, sure[:, :count], ran[:count]
+        columns.append(kept)
+    logits, labels, sent, sure, ran = zip(*columns)
     costs = exit_costs_of(net, variables, np.zeros((1, *dataset.shape), np.uint8))
     made = Trace(
         predictions=np.concatenate(logits, 1),
@@ -91,7 +98,15 @@ def record(
     if sure[0].size:
         made = replace(made, confidence=np.concatenate(sure, 1))
     payload = None if codec is None else np.concatenate(sent)
-    return Recorded(made, costs.heads, payload, _on_device(net))
+    executed = np.concatenate(ran) if ran[0].size else None
+    return Recorded(made, costs.heads, payload, _on_device(net), executed)
+
+
+def outline(net: Net, example: Any) -> tuple[np.ndarray, int, bool]:
+    """(exit_costs, K, whether exits tell a confidence) of a net that nobody trained."""
+    shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), example))
+    logits, told, *_ = jax.eval_shape(partial(_answers, net, INPUT), shapes, example)
+    return exit_costs(net, shapes, example), logits.shape[-1], told.shape[0] > 0
 
 
 def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:
@@ -142,6 +157,8 @@ def save(recorded: Recorded, path: str | Path) -> None:
     more = {"head_cost": recorded.head_cost, "on_device": np.array(recorded.on_device)}
     if recorded.payload_bytes is not None:
         more["payload_bytes"] = recorded.payload_bytes
+    if recorded.executed is not None:
+        more["executed"] = recorded.executed
     try:
         trace.save(recorded.trace, draft)
         with zipfile.ZipFile(draft, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -159,8 +176,11 @@ def load(path: str | Path, net: str | None = None) -> Recorded:
     with np.load(path, allow_pickle=False) as file:
         if not {"head_cost", "on_device"} <= set(file.files):
             raise UsageError(f"{str(path)!r} is a trace without what its heads cost")
-        payload = file["payload_bytes"] if "payload_bytes" in file.files else None
-        return Recorded(made, file["head_cost"], payload, int(file["on_device"]))
+        payload, executed = (
+            file[name] if name in file.files else None for name in OPTIONAL
+        )
+        device = int(file["on_device"])
+        return Recorded(made, file["head_cost"], payload, device, executed)
 
 
 def _on_device(net: Net) -> int:
@@ -174,18 +194,20 @@ def _on_device(net: Net) -> int:
 
 
 def _answers(net: Net, cut: str, variables: Variables, images):
-    """(logits f32[E, B, K], confidence f32[E or 0, B], the latent at `cut`)."""
+    """(logits f32[E, B, K], confidence f32[E or 0, B], latent at `cut`, executed)."""
     out, _ = run(net, variables, images)
     logits = jnp.stack([out.predictions[name] for name in net.exit_names])
     latent = None if cut == INPUT else out.features[cut]
+    gated = [f for f in out.features.values() if isinstance(f, Carry)]
+    ran = executed_share(gated[-1]) if gated else jnp.zeros(0)
     told = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
     rows = [row for row in told if row is not None]
     if not rows or len(rows) < len(told):  # not all exits learnt one
-        return logits, jnp.zeros((0, len(images))), latent
+        return logits, jnp.zeros((0, len(images))), latent, ran
     last = net.exit_at(net.names[-1])
     final = out.extras[last.name].get("confidence") if last else None
     sure = jnp.full_like(rows[0], jnp.inf) if final is None else final
-    return logits, jax.nn.sigmoid(jnp.stack([*rows, sure])), latent
+    return logits, jax.nn.sigmoid(jnp.stack([*rows, sure])), latent, ran
 
 
 def _bytes(codec: Codec | None, latents: np.ndarray, count: int) -> np.ndarray:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from sc_jax.config import literal
 from sc_jax.errors import UsageError, unknown
@@ -43,6 +46,14 @@ def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> So
     knobs are those of WAYS. budget, or a knob of that name, which comes first: up
     to 1 a share of the whole network's cost, above 1 in the unit of trace.cost (MACs).
     """
+    name, knobs = _checked(text, trace, budget)
+    return WAYS[name](trace, **knobs)
+
+
+def _checked(
+    text: str, trace: Trace, budget: float | None
+) -> tuple[str, dict[str, Any]]:
+    """Name and knobs of a policy, the budget in the unit of trace.cost."""
     name, knobs = parse(text)
     if name not in WAYS:
         raise unknown("policy", name, WAYS)
@@ -58,7 +69,26 @@ def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> So
         _typed(name, knob, value, known[knob])
     if "budget" in knobs:
         knobs["budget"] = in_cost(knobs["budget"], trace)
-    return WAYS[name](trace, **knobs)
+    return name, knobs
+
+
+def usable(
+    text: str, exits: Sequence[str], classes: int, cost: np.ndarray, told: bool
+) -> None:
+    """UsageError where no such net can leave by the policy, whatever it answers.
+
+    Solved on answers that are all right, so that goals of accuracy are no obstacle.
+    cost: f[E]; told: whether exits tell a confidence.
+    """
+    draw, examples = np.random.default_rng(0), 8 * classes
+    labels = np.arange(examples) % classes
+    shape = (len(exits), examples, classes)
+    answers = 8 * np.eye(classes)[labels] + draw.normal(size=shape)
+    sure = draw.uniform(0.5, 1.0, shape[:2]) if told else None
+    made = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)
+    name, _ = _checked(text, made, None)
+    if name not in REFITTED:  # fitting takes seconds, and every net can have one
+        policy_from_text(text, made)
 
 
 def refitted(text: str) -> bool:

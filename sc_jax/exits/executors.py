@@ -41,7 +41,10 @@ class Decision(NamedTuple):
 
     @property
     def answers(self) -> Array:
-        """i[B], the class predicted."""
+        """i[B], the class predicted; UsageError where logits are NaN."""
+        wrong = np.isnan(np.asarray(self.logits)).any(-1)
+        if wrong.any():
+            raise UsageError(f"example {wrong.argmax()} of the batch: logits NaN")
         return self.logits.argmax(-1)
 
 

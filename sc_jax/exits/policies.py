@@ -57,7 +57,10 @@ class PerClass:
     def __call__(
         self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
     ) -> np.ndarray:
-        score = _score(self.scoring, logits, confidence)
+        score, classes = _score(self.scoring, logits, confidence), logits.shape[-1]
+        given = len(self.thresholds[0]) if self.thresholds else classes
+        if len(self.thresholds) == len(logits) - 1 and given != classes:
+            raise UsageError(f"thresholds of {given} classes, the net has {classes}")
         return decide(score, self.thresholds, np.argmax(logits, -1))
 
 
@@ -91,15 +94,25 @@ class Patience:
         if not (isinstance(self.patience, int) and self.patience >= 1):
             raise UsageError(f"patience is a count from 1 on, not {self.patience!r}")
 
-    def __call__(
-        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
-    ) -> np.ndarray:
-        early = len(logits) - 1
+    def fits(self, exits: int) -> int:
+        """How many stand before the last; UsageError where nobody could leave there."""
+        early = exits - 1
         if early < 2:
             raise UsageError(
                 f"patience compares 2 exits before the last; this net has {early}: "
                 "a threshold serves one"
             )
+        if self.patience >= early:
+            raise UsageError(
+                f"of {early} exits before the last, {early - 1} can repeat an answer: "
+                f"with patience {self.patience} nobody would leave"
+            )
+        return early
+
+    def __call__(
+        self, logits: np.ndarray, cost: np.ndarray, confidence: Told = None
+    ) -> np.ndarray:
+        early = self.fits(len(logits))
         return decide(agreements(logits), (self.patience,) * early)
 
 

@@ -87,7 +87,8 @@ def fixed_sequence(p_values: np.ndarray, delta: float) -> np.ndarray:
 def learn_then_test(losses: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     """i[...], mean loss <= epsilon with probability 1 - delta: Hoeffding-Bentkus.
 
-    Weak for signed losses (`error_gap`), whose small variance it cannot use: betting.
+    It cannot use the small variance of a signed loss (`error_gap`); `control` gives it
+    the positive part, whose mean is the larger.
     """
     return fixed_sequence(hoeffding_bentkus(losses, epsilon), delta)
 
@@ -161,6 +162,8 @@ def control(
     table, own = function(tested), np.arange(len(tested.labels))
     path = np.asarray(path, np.float32)
     losses = np.stack([table[decide(score, row), own] for row in path])
+    if method == "learn_then_test":  # blind to a signed loss: this part bounds it
+        losses, low = np.maximum(losses, 0.0), max(low, 0.0)
     unit, bound = (losses - low) / (high - low), (epsilon - low) / (high - low)
     chosen = int(METHODS[method](unit, bound, delta))
     nobody = np.full(len(score) - 1, never(scoring, trace))

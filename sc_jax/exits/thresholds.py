@@ -46,7 +46,8 @@ def solve(
 ) -> Solved:
     """The thresholds of a family that reach exactly one goal best on the trace.
 
-    budget: mean cost at most this, most accurate. accuracy: share of right answers at
+    budget: mean cost at most this, most accurate; the geometric family spends it
+    instead, as MSDNet does, and reads no label. accuracy: share of right answers at
     least this, cheapest. recall: of every class at least this, cheapest. shares: [E] of
     the examples leave at each exit, whatever the family.
     """

@@ -45,7 +45,7 @@ class Rule:
         assert self.marks is not None
         marks = jnp.asarray(self.marks[e])
         if marks.ndim:
-            if len(marks) < logits.shape[-1]:
+            if len(marks) != logits.shape[-1]:
                 given, needed = len(marks), logits.shape[-1]
                 raise UsageError(f"thresholds of {given} classes, the net has {needed}")
             marks = marks[logits.argmax(-1)]
@@ -62,10 +62,7 @@ def rule(policy: Policy, exits: int, cost: Sequence[float] | None = None) -> Rul
         shares = tuple(float(e == fixed) for e in range(exits))
         return Rule(Scoring(), marks.astype(np.float32), shares)
     if isinstance(policy, Patience):
-        if exits < 3:
-            raise UsageError(
-                f"patience compares 2 exits before the last; this net has {exits - 1}"
-            )
+        policy.fits(exits)
         marks = np.full(exits - 1, policy.patience, np.float32)
         return Rule(Scoring("patience"), marks, None)
     scoring = policy.scoring

@@ -3,7 +3,9 @@
 Each takes a trace and the knobs of its signature, most with defaults. A `budget` is in
 the unit of trace.cost. Where a policy has several settings and none is given, the one
 that is most accurate within the budget is found, or, without a budget, the cheapest
-that loses at most `lost` (0.01) of the whole network's accuracy on the trace.
+that loses at most `lost` (0.01) of the whole network's accuracy on the trace. The usual
+family of thresholds, "geometric", spends the budget given, as MSDNet does: where early
+exits are the better ones, "shared" or a smaller budget may be more accurate.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from sc_jax.evaluate.trace import Trace, for_fitting
 from sc_jax.exits.families import geometric_shares
 from sc_jax.exits.goals import alone, best, each_exit, scoring_of, solve_for
 from sc_jax.exits.policies import Anytime, Patience, PerClass, Threshold, TopFraction
+from sc_jax.exits.scores import SCORES
 from sc_jax.exits.thresholds import Solved, class_quantiles, judge, minimum_recall
 
 USUAL = "max_probability"
@@ -43,8 +46,20 @@ def threshold(
     if thresholds is not None:
         alone("thresholds", goals)
         each = each_exit(thresholds, len(trace.exits) - 1)
-        return judge(trace, Threshold(each, scoring))
+        return judge(trace, _reachable(Threshold(each, scoring), trace))
     return solve_for(trace, scoring, goals, family=family, points=points)
+
+
+def _reachable(policy: Threshold, trace: Trace) -> Threshold:
+    """The policy; UsageError where all thresholds are above the score's range."""
+    name, marks = policy.scoring.score, policy.thresholds
+    low, high = SCORES[name].bounds(len(trace.exits), trace.predictions.shape[2])
+    if marks and min(marks) > high:
+        raise UsageError(
+            f"score {name!r} goes from {low:.4g} to {high:.4g}, higher is surer: at "
+            f"thresholds {marks} nobody would leave early"
+        )
+    return policy
 
 
 def per_class(

@@ -148,8 +148,8 @@ class Filter(nn.Module):
 
     [B, H, W, C] -> [B, K]: two logits, "any other" shared evenly among its classes, so
     that cross-entropy with the K labels is that of the two and a constant. Their
-    filter: pool to at most 64x64, 4x4/2 64, 3x3/2 32, 2x2 16, mean, linear; `width`
-    scales it.
+    filter: pool to at most 64x64, 4x4/2 64, 3x3/2 32, 2x2 16, linear of the mean (there
+    of 8x8); `width` scales it.
     """
 
     classes: int

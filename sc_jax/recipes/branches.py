@@ -49,13 +49,19 @@ def branch(
     return Net(net.stages, exits, net.splits)
 
 
-def placed(file: str, budget: float, threshold: float) -> tuple[str, ...]:
+def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[str, ...]:
     """The places that the dynamic programme keeps of those recorded in `file`.
 
     budget: mean cost, share of the network without exits; threshold: of the largest
     probability.
     """
-    made = record.load(file)
+    made, shapes = record.load(file), _shapes(base.net, example(base))
+    (trunk,) = record.exit_costs(base.net, shapes, example(base))
+    if made.trace.cost[-1] - made.head_cost[-1] != trunk:
+        raise UsageError(
+            f"the trace {file!r} is of {made.trace.net!r}, whose network is another "
+            f"than {base.backbone}: record one of it"
+        )
     known = candidates(made.trace, threshold, head_cost=made.head_cost)
     places = placement.dynamic_programme(known, budget * known.trunk[-1])
     if not places:

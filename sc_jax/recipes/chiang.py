@@ -35,7 +35,7 @@ def chiang(
 ) -> Recipe:
     """One phase: the sum of the cross-entropies of all branches that are kept."""
     base = classifier(**shared)
-    places = branches.placed(trace, budget, threshold) if trace else None
+    places = branches.placed(base, trace, budget, threshold) if trace else None
     net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), places)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     setting = ", ".join(e.after for e in net.exits)

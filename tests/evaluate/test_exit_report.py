@@ -162,9 +162,15 @@ def test_the_methods_own_score_serves_the_curves_and_its_policy_is_judged(both):
 
 
 def test_a_policy_that_cannot_be_solved_leaves_the_rest_of_the_report(both):
-    found = judge(*both, policy="threshold:score=confidence", budgets=3)
+    found = judge(*both, policy="threshold:accuracy=0.999", budgets=3)
     assert found.own is None and found.score == "max_probability"
-    assert "never learnt" in exit_report.sentences(found)[-1]
+    assert "no thresholds reach accuracy 0.999" in exit_report.sentences(found)[-1]
+
+
+def test_a_policy_that_does_not_fit_the_net_is_refused(both):
+    for policy in ("threshold:score=confidence", "treshold", "patience:patience=2"):
+        with pytest.raises(UsageError):
+            judge(*both, policy=policy, budgets=3)
 
 
 def test_exits_that_cost_more_than_they_save_are_told(both):

@@ -11,8 +11,11 @@ from sc_jax.compressors.freeze import freeze_all, settle
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate, record, trace
 from sc_jax.evaluate.record import exit_costs, sent_bytes
-from sc_jax.nets.net import Net, cut_at
+from sc_jax.nets.blocks import Normalise
+from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.net import Exit, Net, Stage, cut_at
 from sc_jax.nets.run import run
+from sc_jax.nets.skipnet import Skippable, executed_share
 
 EXAMPLES, BATCH = 13, 8
 # MACs of the cnn at 8x8x1, width 4: convolutions 5x5, 3x3, 3x3, two linear layers.
@@ -123,6 +126,20 @@ def test_saved_and_loaded_it_is_the_same_and_a_trace_too(made, tmp_path):
             ours = getattr(recorded.trace, field.name)
             assert np.array_equal(getattr(found, field.name), ours), field.name
     assert [p.name for p in tmp_path.iterdir()] == ["trace.npz"]
+
+
+def test_gates_tell_how_much_of_a_net_runs(tmp_path):
+    gated = [Stage(name, Skippable(1)) for name in ("a", "b")]
+    exits = (Exit("a", PooledLinear(3)), Exit("b", PooledLinear(3)))
+    net = Net((Stage("normalise", Normalise()), *gated), exits)
+    variables, data = tiny.variables_of(net), tiny.images(30)
+    found = record.record(net, variables, data, net_name="gated", batch_size=8)
+    features = jax.jit(lambda v, x: run(net, v, x)[0].features)(variables, data.images)
+    np.testing.assert_array_equal(found.executed, executed_share(features["b"]))
+    record.save(found, tmp_path / "t.npz")
+    again = record.load(tmp_path / "t.npz")
+    np.testing.assert_array_equal(again.executed, found.executed)
+    assert again.payload_bytes is None
 
 
 def test_mistakes_are_usage_errors(made, tmp_path):

@@ -8,7 +8,14 @@ from exit_traces import COST, trace
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.trace import Trace, outcome
-from sc_jax.exits.asked import KINDS, WAYS, knobs_of, parse, policy_from_text
+from sc_jax.exits.asked import (
+    KINDS,
+    WAYS,
+    knobs_of,
+    parse,
+    policy_from_text,
+    usable,
+)
 from sc_jax.exits.calibration import temperatures
 from sc_jax.exits.policies import (
     Anytime,
@@ -190,7 +197,10 @@ def test_text_is_read_as_recipes_are():
         ("threshold:family=geo", "unknown family 'geo'.* Known: geometric"),
         ("threshold:shares=(0.5,0.5)", "2 shares for 4 exits"),
         ("per_class:thresholds=0.9", "equally long"),
-        ("per_class:thresholds=((0.9,0.8),(0.9,0.8),(0.9,0.8))", "of 2 classes, 5"),
+        ("per_class:thresholds=((0.9,0.8),(0.9,0.8),(0.9,0.8))", "of 2 .*net has 5"),
+        (f"per_class:thresholds={((0.9,) * 7,) * 3}", "of 7 classes, the net has 5"),
+        ("threshold:score=entropy,thresholds=0.5", "to 0, higher is surer.*nobody"),
+        ("threshold:thresholds=(1.5,2.0,1.5)", "nobody would leave early"),
         ("per_class:thresholds=((0.9,),)", "1 given, 3 needed"),
         ("per_class:quantile=1.5", "share in 0..1"),
         ("per_class:quantile=0.9,budget=0.5", "no budget"),
@@ -199,6 +209,7 @@ def test_text_is_read_as_recipes_are():
         ("top_fraction:shares=1", "1 given, 4 needed"),
         ("top_fraction:budget=0.05", "the first costs 10"),
         ("patience:patience=0", "from 1 on"),
+        ("patience:patience=3", "of 3 exits before the last, 2 can repeat"),
         ("patience:patience=-1", "patience is a whole number from 0 on"),
         ("patience:patience=2,budget=0.5", "no budget"),
         ("patience:lost=-1", r"no setting reaches accuracy 1\.\d+ on split"),
@@ -255,3 +266,26 @@ def test_a_budget_of_the_caller_is_checked_like_a_knob():
     with pytest.raises(UsageError, match="takes no budget"):
         policy_from_text("risk", RECORDED, 0.5)
     assert np.isfinite(asked("threshold", 1.0).policy.thresholds).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["threshold", "patience", "eenet", "risk", "per_class"]
+)
+def test_what_serves_a_net_is_known_before_it_is_trained(text):
+    usable(text, ("a", "b", "c", "final"), 5, COST, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "exits", "line"),
+    [
+        ("treshold", 4, "did you mean 'threshold'"),
+        ("threshold:thresholds=(0.5,)", 4, "1 given, 3 needed"),
+        ("patience", 2, "compares 2 exits before the last; this net has 1"),
+        ("threshold:score=confidence", 4, "confidence"),
+        ("threshold:budget=0.05", 4, "the first costs"),
+    ],
+)
+def test_what_serves_no_such_net_is_refused(text, exits, line):
+    names = ("a", "b", "c", "final")[4 - exits :]
+    with pytest.raises(UsageError, match=line):
+        usable(text, names, 5, COST[4 - exits :], False)

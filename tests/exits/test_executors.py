@@ -151,14 +151,16 @@ def test_ties_leave_in_order(nets):
         np.testing.assert_array_equal(executor(x).exits, expected)
 
 
-def test_a_nan_answers_last(nets):
+def test_a_nan_goes_to_the_last_exit_and_is_no_answer(nets):
     net, variables, x, _, _ = nets["dense"]
     x = x[:8].copy()
     x[3] = np.nan
     marks = Threshold((0.0,) * 3)
     for make in (all_exits, compact):
-        exits = make(net, variables, marks)(x).exits
-        assert exits.tolist() == [0, 0, 0, 3, 0, 0, 0, 0]
+        decision = make(net, variables, marks)(x)
+        assert decision.exits.tolist() == [0, 0, 0, 3, 0, 0, 0, 0]
+        with pytest.raises(UsageError, match="example 3 of the batch: logits NaN"):
+            decision.answers  # noqa: B018
     assert cond(net, variables, marks)(x[3:4]).exits.tolist() == [3]
 
 

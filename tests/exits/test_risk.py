@@ -234,3 +234,13 @@ def test_bad_input_is_one_line(more, line):
     with pytest.raises(UsageError, match="one example"):
         control(trace(1), epsilon=0.1)
     assert dataclasses.is_dataclass(control(trace(50), epsilon=0.1))
+
+
+def test_learn_then_test_saves_under_a_signed_loss_too():
+    """By its positive part; of the signed loss itself it would certify nothing."""
+    some, rest = trace(3000, seed=1), trace(20_000, seed=2)
+    found = control(some, epsilon=0.1, method="learn_then_test")
+    assert found.expected.cost_share < 0.95
+    table = LOSSES["error_gap"].function(rest)
+    taken = found.policy(rest.predictions, rest.cost)
+    assert table[taken, np.arange(20_000)].mean() <= 0.1

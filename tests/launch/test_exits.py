@@ -98,6 +98,29 @@ def test_the_methods_own_policy_is_judged_too(run):
     assert own["policy"]["scoring"]["score"] == "entropy"
 
 
+@pytest.mark.parametrize(
+    ("policy", "line"),
+    [
+        ("treshold", "did you mean 'threshold'"),
+        ("threshold:thresholds=(0.9,)", "1 given, 2 needed"),
+        ("patience:patience=2", "nobody would leave"),
+        ("threshold:score=confidence", "confidence"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_told_before_training(file, policy, line):
+    recipe = experiment.Source(str(file), {"policy": policy}).build()
+    with pytest.raises(UsageError, match=line):
+        exit_runs.check(recipe)
+
+
+def test_a_trace_is_known_by_everything_that_made_its_net(file, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment, "finished_step", lambda recipe, workdir: 5)
+    knobs = ({}, {}, {"cut": "stem"}, {"augment": "none"})
+    made = [experiment.Source(str(file), each).build() for each in knobs]
+    names = [exit_runs.name_of(recipe, tmp_path) for recipe in made]
+    assert names[0] == names[1] and len(set(names)) == 3
+
+
 def test_a_finished_run_is_neither_trained_nor_recorded_again(run):
     workdir, command, _ = run
     before = [(workdir / name).stat().st_mtime_ns for name in TRACES]

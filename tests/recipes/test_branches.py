@@ -61,20 +61,24 @@ def test_the_placed_branches_are_those_that_the_programme_keeps(tmp_path):
     """The first branch is always right and sure: no other is worth its head."""
     labels = np.arange(40) % 4
     sure = 20.0 * np.eye(4)[labels]
+    shapes = jax.eval_shape(lambda: init(BASE.net, jax.random.key(0), EXAMPLE))
+    (whole,) = record.exit_costs(BASE.net, shapes, EXAMPLE)
     trace = Trace(
         predictions=np.stack([sure, sure, sure]),
         labels=labels,
-        cost=np.array([2.0, 6.0, 10.0]),
+        cost=np.array([0.2 * whole, 0.6 * whole, whole + 2.0]),
         net="toy",
         exits=("exit@stem", "exit@layer1", FINAL),
         split="validation",
     )
     made = record.Recorded(trace, np.array([1.0, 2.0, 2.0]))
     record.save(made, tmp_path / "trace.npz")
-    assert branches.placed(str(tmp_path / "trace.npz"), 0.5, 0.9) == ("stem",)
-    knobs = {"trace": str(tmp_path / "trace.npz"), "budget": 0.5}
-    recipe = recipes.build("chiang", knobs)
+    file = str(tmp_path / "trace.npz")
+    assert branches.placed(BASE, file, 0.5, 0.9) == ("stem",)
+    recipe = recipes.build("chiang", {"trace": file, "budget": 0.5})
     assert recipe.net.exit_names == ("exit@stem", FINAL)
+    with pytest.raises(UsageError, match="of 'toy', whose network is another than res"):
+        branches.placed(classifier(backbone="resnet20"), file, 0.5, 0.9)
 
 
 def test_heads_that_differ_from_the_teachers_stay_fresh_and_the_rest_is_its_own():
