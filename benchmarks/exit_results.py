@@ -12,6 +12,7 @@ from sc_jax.evaluate.plots import COLOURS
 from sc_jax.evaluate.report import human
 
 TITLES = {"fashion_mnist_12k": "the embedded set", "folder": "CIFAR-10"}
+PICTURES = {"folder": "cifar10"}
 OVER = ("held_out", "pooled")
 LOST, SHARE = 0.01, 0.7  # the bar: a point, at this share of the cost without exits
 
@@ -111,7 +112,10 @@ def section(file: str, out: Path) -> list[str]:
     """The page's section of one exit_methods.json, and its picture."""
     made = json.loads(Path(file).read_text())
     kind = made["data"].split(":")[0]
-    name, picture = TITLES.get(kind, made["data"]), f"exits_{kind}.png"
+    name, picture = (
+        TITLES.get(kind, made["data"]),
+        f"exits_{PICTURES.get(kind, kind)}.png",
+    )
     rows, machine = made["rows"], made["machine"]
     draw(rows, out / picture, f"Early exits on {name}")
     words = ", ".join(f"{key} {value}" for key, value in machine.items())

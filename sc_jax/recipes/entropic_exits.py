@@ -50,10 +50,8 @@ def entropic_exits(
     exits = tuple(Exit(place, ConvHead(classes, (width,))) for place in places)
     net = replace(student.net, exits=exits)
     hints, distil = student.phases
-    terms = tuple(
-        Term(KnowledgeDistillation(0.5, 1.0, name), name=name)
-        for name in net.exit_names
-    )
+    taught = [(name, KnowledgeDistillation(0.5, 1.0, name)) for name in net.exit_names]
+    terms = tuple(Term(loss, name=name) for name, loss in taught)
     trainable = (*distil.trainable, *branches.heads(net))
     stage2 = replace(distil, terms=terms, trainable=trainable)
     return branches.finish(
