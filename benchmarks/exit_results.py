@@ -112,10 +112,8 @@ def section(file: str, out: Path) -> list[str]:
     """The page's section of one exit_methods.json, and its picture."""
     made = json.loads(Path(file).read_text())
     kind = made["data"].split(":")[0]
-    name, picture = (
-        TITLES.get(kind, made["data"]),
-        f"exits_{PICTURES.get(kind, kind)}.png",
-    )
+    name = TITLES.get(kind, made["data"])
+    picture = f"exits_{PICTURES.get(kind, kind)}.png"
     rows, machine = made["rows"], made["machine"]
     draw(rows, out / picture, f"Early exits on {name}")
     words = ", ".join(f"{key} {value}" for key, value in machine.items())

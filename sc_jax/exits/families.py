@@ -70,7 +70,7 @@ def geometric_shares(
 
 def within(budget: float, cost: np.ndarray) -> None:
     """UsageError where no exit meets the budget, with the range that can be met."""
-    if not budget >= cost[0]:
+    if not budget >= cost[0] * (1 - 1e-9):  # a share of a cost may round below it
         raise UsageError(
             f"no exit meets a budget of {budget:.6g}: the first costs {cost[0]:.6g}, "
             f"the last {cost[-1]:.6g}"

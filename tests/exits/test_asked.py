@@ -289,3 +289,15 @@ def test_what_serves_no_such_net_is_refused(text, exits, line):
     names = ("a", "b", "c", "final")[4 - exits :]
     with pytest.raises(UsageError, match=line):
         usable(text, names, 5, COST[4 - exits :], False)
+
+
+@pytest.mark.parametrize("name", ["threshold", "top_fraction"])
+def test_the_first_exits_own_share_of_the_cost_is_a_budget_that_it_meets(name):
+    """Though the share times the whole cost may round below the first exit's."""
+    first, whole = 3647488.0, 14236032.0
+    share = np.nextafter(first / whole, 0)
+    assert share * whole < first
+    cost = np.array([first, 6e6, 9e6, whole])
+    made = trace(80, cost=cost)
+    found = policy_from_text(name, made, float(share))
+    assert found.expected.exit_shares[0] > 0.9
