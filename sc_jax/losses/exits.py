@@ -36,19 +36,19 @@ class ExitDistillation:
     exit), "reverse" the other way (FastBERT has both). `sharpness`: tau is the least
     power of 1.05 from 1 on at which the teacher's mean largest probability over the
     batch is at most this, a variant of Phuong & Lampert's rule, whose tau only grows,
-    once a step; else `tau`.
+    once a step; else `tau`, which may be a schedule of the step in its phase.
     """
 
     exit: str
     teachers: tuple[str, ...] = (FINAL,)
-    tau: float = 1.0
+    tau: float | optax.Schedule = 1.0
     sharpness: float | None = None
     direction: Literal["forward", "reverse"] = "forward"
 
     def __post_init__(self):
         if self.direction not in ("forward", "reverse"):
             raise unknown("direction", self.direction, ("forward", "reverse"))
-        if not self.teachers or not self.tau > 0:
+        if not self.teachers or not (callable(self.tau) or self.tau > 0):
             raise UsageError("exit distillation takes teachers and a tau above 0")
 
     def __call__(self, context: Context):
@@ -56,7 +56,7 @@ class ExitDistillation:
         parts = []
         for name in self.teachers:
             taught = jax.lax.stop_gradient(answers[name])
-            tau = self.tau
+            tau = self.tau(context.step) if callable(self.tau) else self.tau
             if self.sharpness is not None:
                 tau = softening(taught, self.sharpness)
             log_p = jax.nn.log_softmax(taught / tau)

@@ -24,6 +24,7 @@ class Context(NamedTuple):
     student: Outputs
     teacher: Outputs | None
     batch: dict[str, jax.Array]
+    step: Any = 0  # within the phase
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
             dtype=dtype,
             gradients=phase.gradients,
         )
-        context = Context(out, teacher, batch)
+        context = Context(out, teacher, batch, step)
         loss, values = total(terms, context, step, phase.reduction)
         if supervised:
             right = out.predictions[FINAL].argmax(-1) == batch["label"]

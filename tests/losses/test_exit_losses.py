@@ -98,6 +98,13 @@ def test_distillation_from_later_exits_is_the_divergence_in_the_direction_said()
     np.testing.assert_allclose(ExitDistillation("exit@a")(context(same)), 0, atol=1e-6)
 
 
+def test_a_temperature_may_be_a_schedule_of_the_step():
+    rising = ExitDistillation("exit@a", tau=lambda step: 1.0 + step)
+    for step in (0, 3):
+        fixed = ExitDistillation("exit@a", tau=1.0 + step)(context())
+        np.testing.assert_array_equal(rising(context()._replace(step=step)), fixed)
+
+
 def test_teachers_of_exits_get_no_gradient():
     loss = ExitDistillation("exit@a", ("exit@b", "final"), sharpness=0.4)
     gradient = jax.grad(lambda z: loss(context(z)).sum())(LOGITS)
