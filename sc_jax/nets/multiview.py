@@ -152,7 +152,8 @@ class DevicesHead(nn.Module):
     """The local exit: a class vector of each device, aggregated -> logits f32[B, K].
 
     Linear without bias on each device, so that a missing one (zeros) says nothing, in
-    float where theirs is binary; one bias behind; "concat" maps V K numbers to K. The edge's feature is of one view.
+    float where theirs is binary; one bias behind; "concat" maps V K numbers to K. The
+    edge's feature is of one view.
     """
 
     classes: int
