@@ -12,6 +12,7 @@ finished runs are only read.
 """
 
 import json
+import re
 import sys
 from datetime import date
 from pathlib import Path
@@ -76,7 +77,7 @@ def measured(text: str, seed: int, folder: Path) -> dict:
     """One run: trained or read, recorded, judged."""
     asked_for = source(text, seed)
     recipe = asked_for.build()
-    run = folder / text.replace(":", "_").replace(",", "_")
+    run = folder / re.sub("[:,/]", "_", text)
     exit_runs.check(recipe)
     experiment.train(recipe, run, asked_for, teacher_dir=teacher_folder(folder, recipe))
     fitted, test = (
