@@ -81,7 +81,8 @@ def test_two_processes_train_and_report_as_one(alone, tmp_path):
     # Once each: the second process adds no record.
     records = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(r)["step"] for r in records] == [2, 4, 6]
-    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-5)
+    # Each sums half of the batch: last bits, over six steps (1e-5 was seen).
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
     assert (tmp_path / "checkpoints" / "6").is_dir()
     for name in REPORT:
         assert (tmp_path / name).stat().st_size > 0
@@ -91,7 +92,8 @@ def test_several_devices_train_as_one(alone, tmp_path):
     many = "--xla_force_host_platform_device_count=4"
     code, _, err = end(start(tmp_path, XLA_FLAGS=many))
     assert code == 0, err
-    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-5)
+    # Each sums half of the batch: last bits, over six steps (1e-5 was seen).
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
 
 
 LONG = ["--set=phases.0.steps=100000"]
