@@ -77,6 +77,7 @@ def document(found: Exits) -> dict[str, Any]:
         },
         "own": found.own and entry(found.own),
         "problem": found.problem,
+        "executed_share": found.executed,
     }
 
 
