@@ -30,7 +30,7 @@ def ddi(
     backbone: str = "skipnet14_g4",
     epochs: float = 4.0,
     target: float = 0.7,
-    price: float = 1.0,
+    price: float = 10.0,
     gated: str = "layer3",
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
