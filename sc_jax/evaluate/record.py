@@ -24,7 +24,6 @@ from sc_jax.evaluate import cost, trace
 from sc_jax.evaluate.trace import Trace
 from sc_jax.nets.net import FINAL, INPUT, Net
 from sc_jax.nets.run import Variables, init, run
-from sc_jax.nets.skipnet import Carry, executed_share
 
 OPTIONAL = ("payload_bytes", "executed")
 
@@ -35,8 +34,8 @@ class Recorded(NamedTuple):
     `payload_bytes` are the codec's own bytes, of what an example sends once it passes
     the split; None where nothing is ever sent. The first `on_device` exits stand before
     the split. `head_cost` is the part of trace.cost that early exits' heads take.
-    `executed` is the share of gated blocks that a net of such lets run (nets.skipnet):
-    trace.cost counts them all.
+    `executed` is the share of gated blocks that run, where the last feature to tell
+    `executed` is of such (nets.skipnet): trace.cost counts them all.
     """
 
     trace: Trace
@@ -198,8 +197,8 @@ def _answers(net: Net, cut: str, variables: Variables, images):
     out, _ = run(net, variables, images)
     logits = jnp.stack([out.predictions[name] for name in net.exit_names])
     latent = None if cut == INPUT else out.features[cut]
-    gated = [f for f in out.features.values() if isinstance(f, Carry)]
-    ran = executed_share(gated[-1]) if gated else jnp.zeros(0)
+    gated = [f for f in out.features.values() if hasattr(f, "executed")]
+    ran = gated[-1].executed if gated else jnp.zeros(0)
     told = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
     rows = [row for row in told if row is not None]
     if not rows or len(rows) < len(told):  # not all exits learnt one

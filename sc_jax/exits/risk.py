@@ -119,6 +119,8 @@ METHODS = {
     "learn_then_test": learn_then_test,
     "conformal": conformal,
 }
+# Blind to a signed loss: they test its positive part, whose mean bounds its own.
+UNSIGNED = frozenset({"learn_then_test"})
 
 
 def control(
@@ -162,7 +164,7 @@ def control(
     table, own = function(tested), np.arange(len(tested.labels))
     path = np.asarray(path, np.float32)
     losses = np.stack([table[decide(score, row), own] for row in path])
-    if method == "learn_then_test":  # blind to a signed loss: this part bounds it
+    if method in UNSIGNED:
         losses, low = np.maximum(losses, 0.0), max(low, 0.0)
     unit, bound = (losses - low) / (high - low), (epsilon - low) / (high - low)
     chosen = int(METHODS[method](unit, bound, delta))

@@ -34,6 +34,11 @@ class Carry(NamedTuple):
     hidden: jax.Array  # [B, WIDTH]
     x: jax.Array  # [B, H, W, C]
 
+    @property
+    def executed(self) -> jax.Array:
+        """f32[B]: what recording reads of a feature that tells it."""
+        return executed_share(self)
+
 
 class Skippable(nn.Module):
     """A basic block around an identity: relu(x + gate * branch(x)).

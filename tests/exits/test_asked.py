@@ -14,7 +14,6 @@ from sc_jax.exits.asked import (
     knobs_of,
     parse,
     policy_from_text,
-    usable,
 )
 from sc_jax.exits.calibration import temperatures
 from sc_jax.exits.policies import (
@@ -266,29 +265,6 @@ def test_a_budget_of_the_caller_is_checked_like_a_knob():
     with pytest.raises(UsageError, match="takes no budget"):
         policy_from_text("risk", RECORDED, 0.5)
     assert np.isfinite(asked("threshold", 1.0).policy.thresholds).all()
-
-
-@pytest.mark.parametrize(
-    "text", ["threshold", "patience", "eenet", "risk", "per_class"]
-)
-def test_what_serves_a_net_is_known_before_it_is_trained(text):
-    usable(text, ("a", "b", "c", "final"), 5, COST, False)
-
-
-@pytest.mark.parametrize(
-    ("text", "exits", "line"),
-    [
-        ("treshold", 4, "did you mean 'threshold'"),
-        ("threshold:thresholds=(0.5,)", 4, "1 given, 3 needed"),
-        ("patience", 2, "compares 2 exits before the last; this net has 1"),
-        ("threshold:score=confidence", 4, "confidence"),
-        ("threshold:budget=0.05", 4, "the first costs"),
-    ],
-)
-def test_what_serves_no_such_net_is_refused(text, exits, line):
-    names = ("a", "b", "c", "final")[4 - exits :]
-    with pytest.raises(UsageError, match=line):
-        usable(text, names, 5, COST[4 - exits :], False)
 
 
 @pytest.mark.parametrize("name", ["threshold", "top_fraction"])
