@@ -1,8 +1,7 @@
 """Exports a finished run's head as a bundle that a device installs.
 
   python -m launch.export --workdir=runs/first --out=bundle
-  python -m launch.export --workdir=runs/first --out=bundle_int8 --dtype=int8 \\
-      --float_ops=DIV
+  python -m launch.export --workdir=runs/first --out=bundle_int8 --dtype=int8
   python -m launch.export --workdir=runs/first --tail=first.tail
 
 Writes the folder --out and the same as --out.zip: the .tflite head (uint8 images in,
@@ -29,7 +28,11 @@ DTYPE = flags.DEFINE_enum(
     ["float32", "float16", "int8_weights", "dynamic", "int8"],
     "of weights (float16, int8_weights), or of the arithmetic too (dynamic, int8)",
 )
-FLOAT_OPS = flags.DEFINE_list("float_ops", [], "LiteRT operations kept in float: DIV")
+FLOAT_OPS = flags.DEFINE_list(
+    "float_ops",
+    ["DIV"],
+    "LiteRT operations int8 leaves in float; DIV has no fast integer form",
+)
 FLOAT_STAGES = flags.DEFINE_list("float_stages", [], "stages kept in float: normalise")
 THRESHOLDS = flags.DEFINE_list(
     "thresholds", None, "one a local exit, of its greatest probability; default: exits "

@@ -16,12 +16,44 @@ from sc_jax.errors import UsageError, unknown
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
 
+NOTHING = "nothing of interest"
+
+
+def load_only(argument: str, part: str, data_dir: str | None) -> Dataset:
+    """`only:A+B:NAME`: the set NAME, all classes but A and B as one, the first.
+
+    A and B are names of classes or their numbers; they become classes 1, 2, ... in
+    the order given.
+    """
+    wanted, _, name = argument.partition(":")
+    scheme, _, inner = name.partition(":")
+    if not wanted or not scheme:
+        raise UsageError(f"only:A+B:NAME keeps classes of a set, got {argument!r}")
+    if scheme not in SOURCES:
+        raise unknown("data source", scheme, SOURCES)
+    dataset = SOURCES[scheme](inner, part, data_dir)
+    numbers = {str(i): i for i in range(len(dataset.classes))}
+    numbers |= {name: i for i, name in enumerate(dataset.classes)}
+    kept = wanted.split("+")
+    for each in kept:
+        if each not in numbers:
+            raise unknown("class", each, dataset.classes)
+    chosen = [numbers[each] for each in kept]
+    if not len({*chosen}) == len(chosen) < len(dataset.classes):
+        raise UsageError(f"{wanted}: give different classes, and fewer than all")
+    table = np.zeros(len(dataset.classes), np.int32)
+    table[chosen] = np.arange(1, len(chosen) + 1)
+    classes = (NOTHING, *(dataset.classes[i] for i in chosen))
+    return replace(dataset, classes=classes, labels=table[dataset.labels])
+
+
 # scheme -> loader(argument, part, data_dir) of the official part, "train" or "test".
 SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
     "fashion_mnist_12k": fashion_mnist.load_embedded,
     "fashion_mnist": fashion_mnist.load_full,
     "folder": folders.load_folder,
     "indexed": folders.load_indexed,
+    "only": load_only,
     "tfds": tfds_source.load_tfds,
 }
 SPLITS = ("train", "validation", "train+validation", "test")

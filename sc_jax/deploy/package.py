@@ -18,7 +18,7 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import NEVER, Bundle
 from sc_jax.deploy.chain import chain, runner
-from sc_jax.deploy.export import ExportError
+from sc_jax.deploy.export import FLOAT_OPS, ExportError
 from sc_jax.deploy.refit import refit
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
@@ -58,7 +58,7 @@ def package(
     out: Path,
     *,
     dtype: str = "float32",
-    float_ops: tuple[str, ...] = (),
+    float_ops: tuple[str, ...] = FLOAT_OPS,
     float_stages: tuple[str, ...] = (),
     thresholds: tuple[float, ...] | None = None,
     calibration: int = 256,
@@ -69,7 +69,8 @@ def package(
 
     Calibration and refitted tables see training images only, the proof test images.
     Each exit of the head ends a segment. thresholds: one an exit, of its greatest
-    probability; None: local exits answer only where the server does not.
+    probability; None: local exits answer only where the server does not. float_ops:
+    what an int8 head leaves in float.
     """
     bundle.refuse_existing(out)
     recipe = experiment.recipe_of(workdir)
@@ -104,7 +105,7 @@ def package(
         "setting": recipe.setting,
         "cut": split.after,
         "dtype": dtype,
-        "float_ops": list(float_ops),
+        "float_ops": list(float_ops) if dtype == "int8" else [],
         "float_stages": list(float_stages),
         "input": list(test.shape),
         "segments": {

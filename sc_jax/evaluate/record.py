@@ -203,8 +203,7 @@ def _answers(net: Net, cut: str, variables: Variables, images):
     rows = [row for row in told if row is not None]
     if not rows or len(rows) < len(told):  # not all exits learnt one
         return logits, jnp.zeros((0, len(images))), latent, ran
-    last = net.exit_at(net.names[-1])
-    final = out.extras[last.name].get("confidence") if last else None
+    final = out.extras[FINAL].get("confidence")
     sure = jnp.full_like(rows[0], jnp.inf) if final is None else final
     return logits, jax.nn.sigmoid(jnp.stack([*rows, sure])), latent, ran
 

@@ -13,8 +13,6 @@ from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.terms import Context
 from sc_jax.nets.net import FINAL
 
-_GROWTH, _STEPS = 1.05, 140  # of the temperature: up to 1.05^140 = 926
-
 
 @dataclass(frozen=True)
 class OwnCrossEntropy:
@@ -33,22 +31,20 @@ class ExitDistillation:
 
     Phuong & Lampert 2019 and Zhang et al. 2019 teach by the last exit; next or all
     later ones are other choices of `teachers`. direction: "forward" is KL(teacher ||
-    exit), "reverse" the other way (FastBERT has both). `sharpness`: tau is the least
-    power of 1.05 from 1 on at which the teacher's mean largest probability over the
-    batch is at most this, a variant of Phuong & Lampert's rule, whose tau only grows,
-    once a step; else `tau`, which may be a schedule of the step in its phase.
+    exit), "reverse" the other way (FastBERT has both). tau may be a schedule of the
+    step in its phase; None: what each teacher tells as its "temperature".
     """
 
     exit: str
     teachers: tuple[str, ...] = (FINAL,)
-    tau: float | optax.Schedule = 1.0
-    sharpness: float | None = None
+    tau: float | optax.Schedule | None = 1.0
     direction: Literal["forward", "reverse"] = "forward"
 
     def __post_init__(self):
         if self.direction not in ("forward", "reverse"):
             raise unknown("direction", self.direction, ("forward", "reverse"))
-        if not self.teachers or not (callable(self.tau) or self.tau > 0):
+        fixed = self.tau is not None and not callable(self.tau)
+        if not self.teachers or (fixed and not self.tau > 0):
             raise UsageError("exit distillation takes teachers and a tau above 0")
 
     def __call__(self, context: Context):
@@ -57,25 +53,14 @@ class ExitDistillation:
         for name in self.teachers:
             taught = jax.lax.stop_gradient(answers[name])
             tau = self.tau(context.step) if callable(self.tau) else self.tau
-            if self.sharpness is not None:
-                tau = softening(taught, self.sharpness)
+            if tau is None:
+                tau = told(context, name, "temperature")
             log_p = jax.nn.log_softmax(taught / tau)
             log_q = jax.nn.log_softmax(answers[self.exit] / tau)
             if self.direction == "reverse":
                 log_p, log_q = log_q, log_p
             parts.append(tau**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1))
         return jnp.stack(parts).mean(0)
-
-
-def softening(logits: jax.Array, sharpness: float) -> jax.Array:
-    """The least tau = 1.05^k, k = 0, 1, ..., of mean largest probability <= this."""
-    if sharpness <= 1 / logits.shape[-1]:
-        least = 1 / logits.shape[-1]
-        raise UsageError(f"no temperature softens to {sharpness:g}: above {least:g}")
-    taus = _GROWTH ** jnp.arange(_STEPS, dtype=jnp.float32)
-    softened = jax.nn.softmax(logits[None] / taus.reshape(-1, 1, 1))
-    fits = softened.max(-1).mean(-1) <= sharpness
-    return taus[jnp.where(fits.any(), fits.argmax(), _STEPS - 1)]
 
 
 @dataclass(frozen=True)

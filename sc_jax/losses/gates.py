@@ -6,7 +6,7 @@ Exits are named in order, the last "final"; it has no confidence and always answ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,14 @@ class Mixture:
     """Cross-entropy of the mixture of exits by their confidences (Pomponi et al. 2021).
 
     over: "logits" mixes them by pi_i = c_i prod_{j<i} (1 - c_j), and adds the last
-    exit's own loss; "losses" is sum_i c_i CE_i. The last c is 1. Reconstruction: that
-    the last exit is in the mixture of logits too.
+    exit's own loss; "losses" is sum_i c_i CE_i. c_i is a relaxed Bernoulli sample at
+    `temperature`, which may be a schedule of the step in its phase; the last c is 1.
+    Reconstruction: that the last exit is in the mixture of logits too.
     """
 
     exits: tuple[str, ...]
     over: Literal["logits", "losses"] = "logits"
+    temperature: float | optax.Schedule = 5.0
 
     def __post_init__(self):
         if self.over not in ("logits", "losses"):
@@ -37,7 +39,14 @@ class Mixture:
     def __call__(self, context: Context):
         label = context.batch["label"]
         answers = [context.student.predictions[name] for name in self.exits]
-        leaving = [told(context, name, "sample") for name in self.exits[:-1]]
+        tau = self.temperature
+        tau = tau(context.step) if callable(tau) else tau
+        leaving = [
+            jax.nn.sigmoid(
+                (told(context, name, "confidence") + told(context, name, "noise")) / tau
+            )
+            for name in self.exits[:-1]
+        ]
         if self.over == "losses":
             each = [cross_entropy(z, label) for z in answers]
             return each[-1] + sum(c * loss for c, loss in zip(leaving, each))
@@ -106,6 +115,11 @@ class GateCost:
     def __call__(self, context: Context):
         share = executed_share(context.student.features[self.stage])
         return jnp.full(share.shape, (share.mean() - self.target) ** 2)
+
+
+def halving(step: Any, *, every: int, start: float = 20.0, least: float = 5.0):
+    """start / 2^k after k times `every` steps, not under `least` (Pomponi et al.)."""
+    return jnp.maximum(start * 0.5 ** (step // every), least)
 
 
 def shares(leaving: list[jax.Array]) -> jax.Array:

@@ -53,23 +53,47 @@ class Confident(nn.Module):
     """A head whose last output learns whether to leave (Pomponi et al. 2021).
 
     `head` has K + 1 outputs, the logits and the confidence's logit. Tells "confidence"
-    [B], that logit, and "sample" [B] in 0..1: in training a relaxed Bernoulli of it at
-    `temperature` (theirs falls from 20 to 5), else its probability.
+    [B], that logit, and "noise" [B]: a logistic sample in training, else 0. Their sum
+    over a temperature is the logit of a relaxed Bernoulli (losses.gates.Mixture).
     """
 
     head: nn.Module
-    temperature: float = 5.0
 
     @nn.compact
     def __call__(self, x, previous, *, train):
         outputs = self.head(x, previous, train=train)
         logits = sliced(outputs, 1, 0, -1)
         confidence = sliced(outputs, 1, -1, None).squeeze(1)
-        sample = jax.nn.sigmoid(confidence)
+        noise = jnp.zeros_like(confidence)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), confidence.shape)
-            sample = jax.nn.sigmoid((confidence + noise) / self.temperature)
-        return logits, {"confidence": confidence, "sample": sample}
+        return logits, {"confidence": confidence, "noise": noise}
+
+
+class Softening(nn.Module):
+    """A teaching exit that softens while it is sharp (Phuong & Lampert 2019).
+
+    Tells "temperature", a scalar: 1 at first, and `growth` times itself after each
+    training step at which the batch's mean largest probability at it is over
+    `sharpness`. It stands with the batch statistics: resumed runs know it.
+    """
+
+    head: nn.Module
+    sharpness: float = 0.5
+    growth: float = 1.05
+
+    @nn.compact
+    def __call__(self, x, previous, *, train):
+        logits = self.head(x, previous, train=train)
+        if not 1 / logits.shape[-1] < self.sharpness < 1:
+            least = 1 / logits.shape[-1]
+            raise UsageError(f"sharpness is in {least:g}..1, not {self.sharpness:g}")
+        kept = self.variable("batch_stats", "temperature", jnp.ones, ())
+        tau = kept.value
+        if train:
+            sure = jax.nn.softmax(jax.lax.stop_gradient(logits) / tau).max(-1).mean()
+            kept.value = jnp.where(sure > self.sharpness, self.growth * tau, tau)
+        return logits, {"temperature": tau}
 
 
 class Gated(nn.Module):

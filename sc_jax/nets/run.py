@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
     features: dict[str, Any]  # stage name -> its output, before the split's compressor
     predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
     bits: dict[str, jax.Array]  # split name -> f32[B], estimated
-    extras: dict[str, dict[str, Any]]  # exit name -> what else it tells (see Exit)
+    extras: dict[str, dict[str, Any]]  # the same names -> what else (see Exit)
     handed: Any = None  # what the last exit so far hands on, for the next one to read
 
 
@@ -146,6 +146,7 @@ def run(
         at = net.exit_at(names[-1])
         final = out.predictions.get(at.name) if at else None
         out.predictions[FINAL] = _float(x) if final is None else final
+        out.extras[FINAL] = out.extras.get(at.name, {}) if at else {}
     return out._replace(handed=previous), state
 
 

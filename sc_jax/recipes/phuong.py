@@ -4,16 +4,17 @@
 
 Phuong & Lampert, ICCV 2019. MSDNet with L = (1 - C) CE of every exit + C T^2 KL to the
 last exit, held fixed; C 0.5, scaled by 2 * 5 / K for K exits. The temperature grows by
-1.05 a step while the teacher's mean largest probability is over `sharpness`; here the
-least that suffices is found for each batch, so that a resumed run needs no memory.
-Expected: at or above `msdnet` at early exits, most with few examples.
+1.05 a step while the teacher's mean largest probability is over `sharpness`. Expected:
+at or above `msdnet` at early exits, most with few examples.
 """
 
+from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.config import Recipe
 from sc_jax.losses.exits import ExitDistillation
 from sc_jax.losses.terms import Term
+from sc_jax.nets.judging import Softening
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
@@ -32,11 +33,11 @@ def phuong(
     """One phase: labels for all exits, the last exit's answer for all others."""
     base = classifier(backbone=backbone, **shared)
     net = branches.branch(base)
+    last = replace(net.exits[-1], module=Softening(net.exits[-1].module, sharpness))
+    net = replace(net, exits=(*net.exits[:-1], last))
     scale = 2 * 5 / len(net.exit_names)
     taught = tuple(
-        Term(
-            ExitDistillation(name, sharpness=sharpness), scale * share, f"{name}_taught"
-        )
+        Term(ExitDistillation(name, tau=None), scale * share, f"{name}_taught")
         for name in net.exit_names[:-1]
     )
     hard = branches.joint(net, lambda i, n: scale * (1 - share))

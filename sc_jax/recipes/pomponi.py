@@ -7,19 +7,20 @@ c_i of leaving there, and its cross-entropy counts c_i times (a relaxed Bernoull
 sample), plus beta times the class-balanced cross-entropy of c_i against "this exit is
 right". Leave where the cumulative confidence reaches a threshold. `over=logits` is
 their other form, one cross-entropy of the logits mixed by c_i prod (1 - c_j): there
-an exit learns to correct those before it, and is worse alone. Their temperature falls
-from 20 to 5 over epochs; here it is 5 from the start, and branches are not dropped out.
-Expected: beside `branchynet`.
+an exit learns to correct those before it, and is worse alone. The temperature halves
+each epoch from 20 to 5, as theirs; branches are not dropped out. Expected: beside
+`branchynet`.
 """
 
+from functools import partial
 from typing import Literal, Unpack
 
 from sc_jax.config import Recipe
-from sc_jax.losses.gates import ConfidenceTarget, Mixture
+from sc_jax.losses.gates import ConfidenceTarget, Mixture, halving
 from sc_jax.losses.terms import Term
 from sc_jax.nets.heads import ConvHead
 from sc_jax.nets.judging import Confident
-from sc_jax.recipes import branches
+from sc_jax.recipes import branches, common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
 
@@ -32,18 +33,16 @@ def pomponi(
     width: int = 16,
     beta: float = 1.0,
     over: Literal["logits", "losses"] = "losses",
-    temperature: float = 5.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: losses by confidences, and each confidence against being right."""
     base = classifier(**shared)
-    net = branches.branch(
-        base, lambda k, i: Confident(ConvHead(k + 1, (width,)), temperature)
-    )
+    net = branches.branch(base, lambda k, i: Confident(ConvHead(k + 1, (width,))))
     sure = tuple(
         Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits
     )
-    mixture = Term(Mixture(net.exit_names, over), name="mixture")
+    temperature = partial(halving, every=common.steps(base.data, 1))
+    mixture = Term(Mixture(net.exit_names, over, temperature), name="mixture")
     joint = branches.phase("joint", base, epochs, (mixture, *sure))
     return branches.finish(
         base,

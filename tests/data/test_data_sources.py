@@ -47,6 +47,22 @@ def test_validation_is_the_same_tenth_and_disjoint():
     assert digest[:16] == "529ed3b6816380b2"
 
 
+def test_all_but_the_classes_of_interest_are_one():
+    whole = sources.load("fashion_mnist_12k", "test")
+    some = sources.load("only:9+sandal:fashion_mnist_12k", "test")
+    assert some.classes == (sources.NOTHING, "ankle boot", "sandal")
+    assert some.name == "only:9+sandal:fashion_mnist_12k"
+    np.testing.assert_array_equal(some.images, whole.images)
+    wanted = np.select([whole.labels == 9, whole.labels == 5], [1, 2], 0)
+    np.testing.assert_array_equal(some.labels, wanted)
+    assert some.labels.dtype == np.int32
+    parts = [sources.load(some.name, split) for split in ("train", "validation")]
+    assert [np.bincount(part.labels).tolist() for part in parts] == [
+        [7200, 900, 900],
+        [800, 100, 100],
+    ]
+
+
 def test_small_classes_stay_in_train():
     held = sources.held_out(np.array([0] * 5 + [1] * 10 + [2] * 26))
     assert [held[:5].sum(), held[5:15].sum(), held[15:].sum()] == [0, 1, 3]
@@ -103,6 +119,10 @@ def test_damaged_idx_names_the_file(idx_folder, fails):
         ("fashoin_mnist", "train", ["did you mean", "fashion_mnist", "tfds", "folder"]),
         ("fashion_mnist_12k", "val", ["unknown split", "validation", "test"]),
         ("fashion_mnist_12k:x", "train", ["no argument"]),
+        ("only:5", "train", ["only:A+B:NAME"]),
+        ("only:5:fashion", "train", ["data source", "fashion_mnist_12k"]),
+        ("only:sandals:fashion_mnist_12k", "train", ["did you mean", "sandal"]),
+        ("only:5+sandal:fashion_mnist_12k", "train", ["different classes"]),
     ],
 )
 def test_errors_name_the_way_out(name, split, words, fails):

@@ -1,5 +1,7 @@
 """Losses of several exits: exact values, where gradients stop, what is refused."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,6 @@ from sc_jax.losses.exits import (
     AdaptiveWeights,
     ExitDistillation,
     OwnCrossEntropy,
-    softening,
 )
 from sc_jax.losses.gates import (
     ConfidenceTarget,
@@ -19,6 +20,7 @@ from sc_jax.losses.gates import (
     GatedCrossEntropy,
     GateTarget,
     Mixture,
+    halving,
     shares,
 )
 from sc_jax.losses.terms import Context
@@ -34,13 +36,13 @@ LABEL = jnp.asarray(RNG.integers(K, size=B))
 COSTS = (0.1, 0.5, 1.0)
 
 
-def context(logits=LOGITS, told=TOLD, sample=None, own=None) -> Context:
-    sample = jax.nn.sigmoid(told) if sample is None else sample
+def context(logits=LOGITS, told=TOLD, own=None, noise=0 * TOLD) -> Context:
     extras = {
-        name: {"confidence": told[i], "sample": sample[i]}
+        name: {"confidence": told[i], "noise": noise[i]}
         | ({} if own is None else {"own": own[i]})
         for i, name in enumerate(EXITS[:-1])
     }
+    extras["final"] = {"temperature": jnp.float32(2.0)}
     student = Outputs({}, dict(zip(EXITS, logits)), {}, extras)
     return Context(student, None, {"label": LABEL})
 
@@ -52,7 +54,7 @@ def ce(logits):
 LOSSES = [
     ExitDistillation("exit@a"),
     ExitDistillation("exit@a", EXITS[1:], tau=3.0, direction="reverse"),
-    ExitDistillation("exit@b", sharpness=0.5),
+    ExitDistillation("exit@b", tau=None),
     Mixture(EXITS),
     Mixture(EXITS, "losses"),
     ConfidenceTarget("exit@a"),
@@ -77,10 +79,11 @@ def test_own_cross_entropy_reads_the_logits_before_joining():
     own = LOGITS[:2] + 1.0 * RNG.normal(size=(2, B, K)).astype(np.float32)
     got = OwnCrossEntropy("exit@b")(context(own=own))
     np.testing.assert_allclose(got, ce(own[1]), rtol=1e-6)
-    with pytest.raises(UsageError, match=r"tells no 'own' \(confidence, sample\)"):
+    with pytest.raises(UsageError, match=r"tells no 'own' \(confidence, noise\)"):
         OwnCrossEntropy("exit@b")(context())
+    bare = context()._replace(student=Outputs({}, {"final": LOGITS[2]}, {}, {}))
     with pytest.raises(UsageError, match="logits only"):
-        OwnCrossEntropy("final")(context())
+        OwnCrossEntropy("final")(bare)
 
 
 def divergence(p, q):
@@ -98,40 +101,45 @@ def test_distillation_from_later_exits_is_the_divergence_in_the_direction_said()
     np.testing.assert_allclose(ExitDistillation("exit@a")(context(same)), 0, atol=1e-6)
 
 
-def test_a_temperature_may_be_a_schedule_of_the_step():
+def test_a_temperature_may_be_a_schedule_or_the_teachers_own():
     rising = ExitDistillation("exit@a", tau=lambda step: 1.0 + step)
     for step in (0, 3):
         fixed = ExitDistillation("exit@a", tau=1.0 + step)(context())
         np.testing.assert_array_equal(rising(context()._replace(step=step)), fixed)
+    told = ExitDistillation("exit@a", tau=None)(context())
+    np.testing.assert_array_equal(told, ExitDistillation("exit@a", tau=2.0)(context()))
 
 
 def test_teachers_of_exits_get_no_gradient():
-    loss = ExitDistillation("exit@a", ("exit@b", "final"), sharpness=0.4)
+    loss = ExitDistillation("exit@a", ("exit@b", "final"), tau=3.0)
     gradient = jax.grad(lambda z: loss(context(z)).sum())(LOGITS)
     assert np.abs(gradient[0]).max() > 0 and not np.abs(gradient[1:]).any()
 
 
-def test_the_temperature_is_where_the_published_rule_stops_growing():
-    """T *= 1.05 a step while the mean largest probability at T is over the bound."""
-    for scale, bound in ((1.0, 0.5), (5.0, 0.5), (0.01, 0.5), (3.0, 0.3)):
-        z, tau = scale * LOGITS[2], 1.0
-        while jax.nn.softmax(z / tau).max(-1).mean() > bound:
-            tau *= 1.05
-        np.testing.assert_allclose(softening(z, bound), tau, rtol=1e-4)
-
-
 def test_a_mixture_of_certain_confidences_is_one_exit():
-    ones, zeros = jnp.ones((2, B)), jnp.zeros((2, B))
-    first = Mixture(EXITS)(context(sample=ones))
+    sure, never = jnp.full((2, B), 1e3), jnp.full((2, B), -1e3)
+    first = Mixture(EXITS)(context(told=sure))
     np.testing.assert_allclose(first, ce(LOGITS[0]) + ce(LOGITS[2]), rtol=1e-5)
-    last = Mixture(EXITS)(context(sample=zeros))
+    last = Mixture(EXITS)(context(told=never))
     np.testing.assert_allclose(last, 2 * ce(LOGITS[2]), rtol=1e-5)
-    second = Mixture(EXITS, "losses")(context(sample=jnp.stack([zeros[0], ones[0]])))
+    second = Mixture(EXITS, "losses")(context(told=jnp.stack([never[0], sure[0]])))
     np.testing.assert_allclose(second, ce(LOGITS[1]) + ce(LOGITS[2]), rtol=1e-5)
     weights = shares(list(jax.nn.sigmoid(TOLD)))
     np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
     c = jax.nn.sigmoid(TOLD)
     np.testing.assert_allclose(weights[1], c[1] * (1 - c[0]), rtol=1e-6)
+
+
+def test_confidences_are_relaxed_samples_at_a_temperature_that_halves():
+    noise = jnp.asarray(RNG.logistic(size=TOLD.shape), jnp.float32)
+    halves = partial(halving, every=10)
+    for step, tau in ((0, 20.0), (9, 20.0), (10, 10.0), (20, 5.0), (99, 5.0)):
+        loss = Mixture(EXITS, "losses", halves)(
+            context(noise=noise)._replace(step=step)
+        )
+        c = 1 / (1 + np.exp(-np.asarray(TOLD + noise, np.float64) / tau))
+        expected = ce(LOGITS[2]) + sum(c[i] * ce(LOGITS[i]) for i in range(2))
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_confidences_weigh_right_and_wrong_answers_alike():

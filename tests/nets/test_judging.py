@@ -16,6 +16,7 @@ from sc_jax.nets.judging import (
     Gated,
     Given,
     Pruned,
+    Softening,
     uncertainties,
 )
 
@@ -78,15 +79,35 @@ def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
         both, PooledLinear(K + 1).apply(inner, X, None, train=False)
     )
     sure = jax.nn.sigmoid(told["confidence"])
-    np.testing.assert_array_equal(told["sample"], sure)
+    assert not told["noise"].any()
     draw = jax.vmap(
         lambda key: module.apply(variables, X, None, train=True, rngs={"noise": key})[1]
     )
-    samples = draw(jax.random.split(KEY, 4000))["sample"]
-    assert ((samples > 0) & (samples < 1)).all()
-    # P(sample > 1/2) is the confidence itself, whatever the temperature.
+    drawn = draw(jax.random.split(KEY, 4000))
+    # P(confidence + noise > 0) is the confidence itself, whatever the temperature.
     deviation = np.sqrt(sure * (1 - sure) / 4000)
-    assert (np.abs((samples > 0.5).mean(0) - sure) < 4 * deviation).all()
+    chosen = drawn["confidence"] + drawn["noise"] > 0
+    assert (np.abs(chosen.mean(0) - sure) < 4 * deviation).all()
+
+
+def test_a_temperature_grows_a_step_at_a_time_while_its_answers_are_sharp():
+    head, x = Given(), 5 * RNG.normal(size=(B, K)).astype(np.float32)
+    module = Softening(head, sharpness=0.5, growth=1.5)
+    state, tau = module.init(KEY, x, None, train=False), 1.0
+    for _ in range(8):
+        (logits, told), grown = module.apply(
+            state, x, None, train=True, mutable="batch_stats"
+        )
+        np.testing.assert_array_equal(logits, x)
+        np.testing.assert_allclose(told["temperature"], tau, rtol=1e-6)
+        if jax.nn.softmax(x / tau).max(-1).mean() > 0.5:
+            tau *= 1.5
+        state = dict(state) | grown
+    assert 1.5 < tau < 1.5**8  # it grew, and stopped
+    told = module.apply(state, x, None, train=False)[1]
+    np.testing.assert_allclose(told["temperature"], tau, rtol=1e-6)
+    with pytest.raises(UsageError, match=r"sharpness is in 0.25..1, not 0.2"):
+        Softening(head, sharpness=0.2).init(KEY, x, None, train=False)
 
 
 def test_a_gate_reads_the_uncertainties_that_scores_read_and_trains_no_head():
