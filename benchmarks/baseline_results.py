@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baseline_picture
-from benchmarks.deploy_results import where
+from benchmarks.deploy_results import machine_kind, where
 from benchmarks.ways import PEER, SERVER
 
 
@@ -17,8 +17,9 @@ def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
     Each run is drawn too, under `out`.
     """
     body: list[str] = []
-    for path in paths:
-        report = json.loads(Path(path).read_text())
+    reports = {Path(path): json.loads(Path(path).read_text()) for path in paths}
+    kind = machine_kind(next(iter(reports.values())))
+    for report in reports.values():
         versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
         body += [
             f"{where(report)}, {versions}; {report['threads']} thread, medians of "
@@ -34,11 +35,11 @@ def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
             made = _trained if trained else _untrained
             body += made(group, rows)
             body += [*_peer(report, rows), ""]
-    lines = ["## Head and coder beside local computing and image files", "", *body]
-    lines += [_links(json.loads(Path(paths[-1]).read_text())), ""]
-    for path in map(Path, paths):
-        picture = f"baselines_{path.stem}.png"
-        baseline_picture.draw(json.loads(path.read_text()), str(out / picture))
+    title = f"## Head and coder beside local computing and image files{kind}"
+    lines = [title, "", *body, _links(report), ""]
+    for path, report in reports.items():
+        picture = f"baselines_{path.stem}{kind.replace(', ', '_')}.png"
+        baseline_picture.draw(report, str(out / picture))
         lines += [f"![latency against link rate]({picture})", ""]
     return lines
 

@@ -10,6 +10,12 @@ def where(report: dict) -> str:
     return f"{report['date'][:10]}; {machine}"
 
 
+def machine_kind(report: dict) -> str:
+    """ ", avx2": what a title adds, so that runs of other processors stay beside."""
+    kind = report["machine"].get("instructions")
+    return f", {kind}" if kind else ""
+
+
 def bundles(folders: list[str]) -> list[str]:
     """Manifests of launch.export: what each head keeps of accuracy and bytes."""
     lines = [
@@ -63,7 +69,8 @@ def designs(path: str) -> list[str]:
             f"{head['gemm_share']:.2f} |"
         )
     return [
-        f"## Head designs at {report['image_size']} x {report['image_size']}",
+        f"## Head designs at {report['image_size']} x {report['image_size']}"
+        + machine_kind(report),
         "",
         f"{where(report)}; one thread, random weights, medians of "
         f"{report['runs']} interleaved rounds; GEMM {report['gemm_gflop_per_s']:.1f} "

@@ -91,11 +91,12 @@ def program(
     segment's input. exact: as `run` takes it, not for export.
     """
     part = stretch(net, start, stop)
-    ends = part.names[-1] == net.names[-1]
+    last = net.names[-1]
+    ends = part.names[-1] == last and net.split_at(last) is None
 
     def outputs(x, previous=None):
         out, _ = run(part, variables, x, exact=exact, previous=previous)
-        exits = [e for e in part.exits if not (ends and e.after == net.names[-1])]
+        exits = [e for e in part.exits if not (ends and e.after == last)]
         found = {e.name: out.predictions[e.name] for e in exits}
         found |= named(CARRY, out.handed) if carries else {}
         z = out.features[part.names[-1]]
@@ -134,7 +135,7 @@ def segment(
     codec: Codec | None = None,
     carries: bool = False,
     dtype: str = "float32",
-    float_ops: tuple[str, ...] = (),
+    float_ops: tuple[str, ...] = export.FLOAT_OPS,
     float_stages: tuple[str, ...] = (),
 ) -> Segment:
     """The stretch from `start` to `stop`, converted, quantised and compared with JAX.

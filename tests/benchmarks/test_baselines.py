@@ -102,7 +102,12 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
     assert "peer_ratio" not in rows[4]
     assert list(rows[0]["latency_s"]) == list(rows[2]["break_even_bytes"])
     links = {k: vars(link) for k, link in LINKS.items()}
-    report = {"date": "2026-01-01", "machine": {}, "versions": {}, "threads": 1}
+    report = {
+        "date": "2026-01-01",
+        "machine": {"instructions": "avx2"},
+        "versions": {},
+        "threads": 1,
+    }
     report |= {"rounds": 2, "command": "x", "links": links, "against": "JPEG q=75"}
     report |= {
         "points_below": 0.0,
@@ -115,4 +120,7 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
     page = "\n".join(
         baseline_results.head_vs_baselines([str(tmp_path / "r.json")], tmp_path)
     )
+    assert page.startswith("## Head and coder beside local computing and image files,")
+    assert page.splitlines()[0].endswith(", avx2")
+    assert (tmp_path / "baselines_r_avx2.png").exists()
     assert "| patch head | float32 | 10.00 | 1.00 | 11.00 | 5.00 |" in page

@@ -1,5 +1,6 @@
 """Stretches, whole nets, stages in float and operations: segments beyond one head."""
 
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -135,6 +136,9 @@ def test_numbers_that_are_none_and_far_symbols_are_differences(student):
     nothing = np.array([np.nan, 1.0, np.inf]), np.array([0.5, 1.0, 3.0])
     for got, exact in (nothing, nothing[::-1]):
         assert (parity._real(got, exact)[0] > 0).tolist() == [True, False, True]
+    sums = np.array([300.0, 1e-3])  # the small one may be a sum of large ones
+    for off, near in ((1e-2, True), (1e-1, False)):
+        assert (parity._real(sums + np.array([0.0, off]), sums)[0] == 0).all() == near
     codec = student[3]
     z = np.full(codec.shape, 0.50001, np.float32) + codec.medians
     symbols = np.moveaxis(codec.symbols(z), 0, -1) + 1
@@ -142,6 +146,13 @@ def test_numbers_that_are_none_and_far_symbols_are_differences(student):
         parity._distance(codec, z, {"symbols": s}) for s in (symbols, symbols + 300)
     )
     assert near[1].any() and not far[1].any() and (far[0] > 0).all()
+
+
+def test_a_split_behind_the_last_stage_ends_a_segment(student, images):
+    recipe, variables, cut, codec = student
+    alone = replace(head(recipe.net, cut), splits=recipe.net.splits)
+    made = segments.head_segment(alone, variables, cut, codec, images[:4])
+    assert made.signature.outputs == ("symbols",) and made.parity.symbols > 0
 
 
 def test_an_operation_outside_the_list_is_refused_by_name(nets, images):
