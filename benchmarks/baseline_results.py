@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks import baseline_picture
 from benchmarks.deploy_results import machine_kind, where
 from benchmarks.ways import PEER, SERVER
+from sc_jax.errors import UsageError
 
 
 def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
@@ -18,7 +19,10 @@ def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
     """
     body: list[str] = []
     reports = {Path(path): json.loads(Path(path).read_text()) for path in paths}
-    kind = machine_kind(next(iter(reports.values())))
+    kinds = {machine_kind(report) for report in reports.values()}
+    if len(kinds) > 1:
+        raise UsageError(f"{', '.join(map(str, reports))} are of several processors")
+    (kind,) = kinds
     for report in reports.values():
         versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
         body += [

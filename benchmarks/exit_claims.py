@@ -23,32 +23,33 @@ SCORES |= {"jei_dnn": "gate", "eenet": "scheduler"}
 
 
 def by_recipe(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows of one recipe as it was asked for together, a row a seed."""
-    found: dict[str, list[dict]] = {}
-    for row in rows:
+    """Rows of one recipe as it was asked for together, in the order of their seeds."""
+    found: dict[str, list[dict]] = {row["asked"]: [] for row in rows}
+    for row in sorted(rows, key=lambda row: row["seed"]):
         found.setdefault(row["asked"], []).append(row)
     return found
 
 
-def at(rows: list[dict], quarter: str) -> float | None:
-    """Mean accuracy over seeds at a share of the whole cost; None: not to be had."""
-    points = [p for row in rows if (p := row["quarters"][quarter]) is not None]
-    if len(points) < len(rows):
-        return None
-    return float(np.mean([point["accuracy"] for point in points]))
+def at(rows: list[dict], quarter: str) -> list[float]:
+    """Each seed's accuracy at a share of the whole cost; empty: not all have one."""
+    found = [p for row in rows if (p := row["quarters"][quarter]) is not None]
+    return [point["accuracy"] for point in found] if len(found) == len(rows) else []
 
 
 def at_macs(row: dict, macs: float) -> float | None:
     """Accuracy at a mean cost, between the points of the budgeted curve."""
-    points = sorted((p["mean_cost_macs"], p["accuracy"]) for p in row["budgeted"])
-    costs, accuracies = zip(*points)
+    curve = sorted((p["mean_cost_macs"], p["accuracy"]) for p in row["budgeted"])
+    costs, accuracies = zip(*curve)
     if macs < costs[0]:
         return None
     return float(np.interp(macs, costs, accuracies))
 
 
 def noise(rows: list[dict], other: list[dict]) -> float:
-    """Standard error of the difference of two mean accuracies, tests unpaired."""
+    """Standard error of the difference of two mean accuracies, tests unpaired.
+
+    That of drawing examples; claims() takes the seeds' own where it is larger.
+    """
     accuracies = [row["anytime"][-1]["accuracy"] for row in (*rows, *other)]
     examples = rows[0]["anytime"][-1]["examples"] * min(len(rows), len(other))
     spread = float(np.mean(accuracies)) * (1 - float(np.mean(accuracies)))
@@ -70,19 +71,27 @@ def claims(rows: list[dict]) -> list[str]:
     for better, worse, quarters in CLAIMS:
         if better not in known or worse not in known:
             continue
-        gaps = {}
+        gaps, error = {}, noise(known[better], known[worse])
+        theirs_by_seed = {row["seed"]: row for row in known[worse]}
+        pairs = [(a, b) for a in known[better] if (b := theirs_by_seed.get(a["seed"]))]
         for quarter in quarters:
             share = float(quarter.split()[0]) / 100
             found = []
-            for a, b in zip(known[better], known[worse]):
+            for a, b in pairs:
                 macs = share * b["cost_macs"][-1]
                 mine, theirs = at_macs(a, macs), at_macs(b, macs)
                 if mine is not None and theirs is not None:
                     found.append(mine - theirs)
             if found:
                 gaps[quarter] = float(np.mean(found))
-        lines += _said(f"{better} >= {worse}", gaps, noise(known[better], known[worse]))
+                error = max(error, spread(found) / len(found) ** 0.5)
+        lines += _said(f"{better} >= {worse}", gaps, error)
     return lines
+
+
+def spread(values: list[float]) -> float:
+    """Standard deviation between seeds; 0 where there is only one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def score_claims(rows: list[dict]) -> list[str]:
@@ -102,9 +111,14 @@ def score_claims(rows: list[dict]) -> list[str]:
     return lines
 
 
+def points(share: float) -> float:
+    """Points of accuracy to two digits; never -0.00."""
+    return round(100 * share, 2) + 0.0
+
+
 def _said(title: str, gaps: dict[str, float], error: float) -> list[str]:
     if not gaps:
         return []
-    each = ", ".join(f"{100 * gap:+.2f} at {quarter}" for quarter, gap in gaps.items())
+    each = ", ".join(f"{points(gap):+.2f} at {q}" for q, gap in gaps.items())
     made = verdict(list(gaps.values()), error)
     return [f"- {title}: {made} ({each}; standard error {100 * error:.2f})."]

@@ -24,6 +24,7 @@ from benchmarks import exit_risk
 from launch import cli
 from sc_jax import exit_runs, experiment, recipes
 from sc_jax.config import Recipe
+from sc_jax.described import digest
 from sc_jax.evaluate import exit_report, judged, report
 from sc_jax.train import devices
 
@@ -68,9 +69,8 @@ def teacher_folder(folder: Path, recipe: Recipe) -> Path | None:
     """One folder for all recipes that learn from the same teacher."""
     if recipe.teacher is None:
         return None
-    gradients = {phase.gradients for phase in recipe.teacher.phases}
-    words = [recipe.teacher.name, recipe.teacher.backbone, *sorted(gradients)]
-    return folder / "_".join(["teacher", *words, str(recipe.teacher.steps)])
+    words = ["teacher", recipe.teacher.name, recipe.teacher.backbone]
+    return folder / "_".join([*words, digest(recipe.teacher)])
 
 
 def measured(text: str, seed: int, folder: Path) -> dict:

@@ -16,7 +16,13 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks import baseline_results, deploy_results, exit_results, trade_results
+from benchmarks import (
+    baseline_results,
+    deploy_results,
+    executor_results,
+    exit_results,
+    trade_results,
+)
 from benchmarks.results_page import anonymous, merged
 from launch import cli
 from sc_jax.evaluate import plots, report
@@ -240,7 +246,7 @@ def main(_):
     for made in EXITS.value:
         page += exit_results.section(made, out)
     for made in EXECUTORS.value:
-        page += exit_results.speed(made)
+        page += executor_results.section(made)
     file = out / "results.md"
     old = file.read_text() if file.exists() else ""
     file.write_text(merged(old, [anonymous(line) for line in page]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,9 @@ import jax
 import numpy as np
 
 from sc_jax import experiment
-from sc_jax.config import Recipe, describe
+from sc_jax.config import Recipe
 from sc_jax.data.sources import Dataset
+from sc_jax.described import digest
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate import exit_report, judged, record
 from sc_jax.evaluate.judged import Judged
@@ -61,8 +61,7 @@ def name_of(recipe: Recipe, workdir: Path) -> str:
     """Whose traces: the recipe, its setting, seed, last step, and a hash of it all."""
     step = experiment.finished_step(recipe, workdir)
     words = [recipe.name, recipe.setting, f"seed={recipe.seed}", f"step={step}"]
-    every = json.dumps(describe(recipe), sort_keys=True).encode()
-    return " ".join(filter(None, [*words, hashlib.sha256(every).hexdigest()[:12]]))
+    return " ".join(filter(None, [*words, digest(recipe)]))
 
 
 def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:

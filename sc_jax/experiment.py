@@ -16,9 +16,10 @@ from sc_jax import recipes
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Image
-from sc_jax.config import Recipe, agrees, describe, override, validate
+from sc_jax.config import Recipe, validate
 from sc_jax.data import sources
 from sc_jax.data.sources import Dataset
+from sc_jax.described import agrees, describe, override
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate, report
 from sc_jax.evaluate.report import Row

@@ -16,22 +16,59 @@ from sc_jax.errors import UsageError, unknown
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
 
-NOTHING = "nothing of interest"
+# scheme -> loader(argument, part, data_dir) of the official part, "train" or "test".
+SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
+    "fashion_mnist_12k": fashion_mnist.load_embedded,
+    "fashion_mnist": fashion_mnist.load_full,
+    "folder": folders.load_folder,
+    "indexed": folders.load_indexed,
+    "tfds": tfds_source.load_tfds,
+}
+ONLY, NOTHING = "only", "nothing of interest"
+SPLITS = ("train", "validation", "train+validation", "test")
+# The held-out tenth must stay the same for ever, or thresholds solved on it leak.
+_HELD_OUT_SHARE = 0.1
+_HELD_OUT_SEED = 2029
 
 
-def load_only(argument: str, part: str, data_dir: str | None) -> Dataset:
-    """`only:A+B:NAME`: the set NAME, all classes but A and B as one, the first.
+def load(
+    name: str, split: str, *, data_dir: str | None = None, image_size: int | None = None
+) -> Dataset:
+    """The images of `split` (see SPLITS) of the set `name`.
 
-    A and B are names of classes or their numbers; they become classes 1, 2, ... in
-    the order given.
+    `only:A+B:NAME` is the set NAME with all classes but A and B as one, the first; A
+    and B, names of classes or their numbers, become 1, 2, ... in the order given.
+    data_dir: where TFDS keeps prepared sets; other sources take no notice.
+    image_size: resize to this square; None keeps the set's own size, or 224 where
+        the sizes within the set vary.
+    Raises UsageError with one line that says what to do: unknown name or split,
+        missing or unreadable files, a set that was not prepared.
     """
-    wanted, _, name = argument.partition(":")
-    scheme, _, inner = name.partition(":")
-    if not wanted or not scheme:
-        raise UsageError(f"only:A+B:NAME keeps classes of a set, got {argument!r}")
+    scheme, _, argument = name.partition(":")
+    if scheme == ONLY:
+        wanted, colon, inner = argument.partition(":")
+        if not wanted or not colon:
+            raise UsageError(f"only:A+B:NAME keeps classes of a set, got {name!r}")
+        whole = load(inner, split, data_dir=data_dir, image_size=image_size)
+        return replace(_only(whole, wanted), name=name)
     if scheme not in SOURCES:
-        raise unknown("data source", scheme, SOURCES)
-    dataset = SOURCES[scheme](inner, part, data_dir)
+        raise unknown("data source", scheme, (*SOURCES, ONLY))
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"image_size must be at least 1, got {image_size}")
+    part = "test" if split == "test" else "train"
+    dataset = SOURCES[scheme](argument, part, data_dir)
+    if split in ("train", "validation"):
+        held = held_out(dataset.labels)
+        dataset = dataset.take(np.flatnonzero(held == (split == "validation")), split)
+    if image_size is not None:
+        dataset = dataset.resized(image_size)
+    return replace(dataset, name=name, split=split)
+
+
+def _only(dataset: Dataset, wanted: str) -> Dataset:
+    """Classes "A+B" and before them all others as one."""
     numbers = {str(i): i for i in range(len(dataset.classes))}
     numbers |= {name: i for i, name in enumerate(dataset.classes)}
     kept = wanted.split("+")
@@ -45,49 +82,6 @@ def load_only(argument: str, part: str, data_dir: str | None) -> Dataset:
     table[chosen] = np.arange(1, len(chosen) + 1)
     classes = (NOTHING, *(dataset.classes[i] for i in chosen))
     return replace(dataset, classes=classes, labels=table[dataset.labels])
-
-
-# scheme -> loader(argument, part, data_dir) of the official part, "train" or "test".
-SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
-    "fashion_mnist_12k": fashion_mnist.load_embedded,
-    "fashion_mnist": fashion_mnist.load_full,
-    "folder": folders.load_folder,
-    "indexed": folders.load_indexed,
-    "only": load_only,
-    "tfds": tfds_source.load_tfds,
-}
-SPLITS = ("train", "validation", "train+validation", "test")
-# The held-out tenth must stay the same for ever, or thresholds solved on it leak.
-_HELD_OUT_SHARE = 0.1
-_HELD_OUT_SEED = 2029
-
-
-def load(
-    name: str, split: str, *, data_dir: str | None = None, image_size: int | None = None
-) -> Dataset:
-    """The images of `split` (see SPLITS) of the set `name`.
-
-    data_dir: where TFDS keeps prepared sets; other sources take no notice.
-    image_size: resize to this square; None keeps the set's own size, or 224 where
-        the sizes within the set vary.
-    Raises UsageError with one line that says what to do: unknown name or split,
-        missing or unreadable files, a set that was not prepared.
-    """
-    scheme, _, argument = name.partition(":")
-    if scheme not in SOURCES:
-        raise unknown("data source", scheme, SOURCES)
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    if image_size is not None and image_size < 1:
-        raise UsageError(f"image_size must be at least 1, got {image_size}")
-    part = "test" if split == "test" else "train"
-    dataset = SOURCES[scheme](argument, part, data_dir)
-    if split in ("train", "validation"):
-        held = held_out(dataset.labels)
-        dataset = dataset.take(np.flatnonzero(held == (split == "validation")), split)
-    if image_size is not None:
-        dataset = dataset.resized(image_size)
-    return replace(dataset, name=name, split=split)
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ import numpy as np
 from sc_jax.errors import ExportError, unknown
 
 DTYPES = ("float32", "float16", "int8_weights", "dynamic", "int8")
-# XNNPACK has no integer kernel of it: GDN's cost nine times the head left as floats.
+# What int8 leaves in float: XNNPACK has no integer division, and a head with GDN took
+# three to nine times as long with one (docs/results.md, head designs).
 FLOAT_OPS = ("DIV",)
 LEGALISE = "builtin.module(vhlo-legalize-stablehlo,reconcile-unrealized-casts)"
 KEPT = ("tfl.", "arith.", "func.", "builtin.")
@@ -77,8 +78,8 @@ def quantise(
 ) -> bytes:
     """A float32 segment in another number format, one of DTYPES.
 
-    int8 calibrates on `examples`; operations named in `float_ops` (DIV, CONV_2D), and
-    those whose results' names match a pattern of `float_scopes`, stay in float.
+    int8 calibrates on `examples`; there operations named in `float_ops` (DIV, CONV_2D)
+    stay in float. So, in all, do those whose results match a pattern of `float_scopes`.
     int8_weights keeps float arithmetic; dynamic quantises activations while it runs.
     """
     from ai_edge_quantizer import qtyping, quantizer
@@ -113,7 +114,7 @@ def quantise(
         rules.add_dynamic_config(**every, num_bits=8)
     else:
         rules.add_static_config(**every, activation_num_bits=8, weight_num_bits=8)
-    for op in float_ops:
+    for op in float_ops if dtype == "int8" else ():
         rules.update_quantization_recipe(".*", known[op], algorithm_key="no_quantize")
     for scope in float_scopes:
         rules.update_quantization_recipe(

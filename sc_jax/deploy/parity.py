@@ -20,7 +20,7 @@ class Parity:
 
     examples: int
     symbols: int  # numbers compared: symbols, and values of exits and features
-    different: int  # other symbols, or values beyond CLOSE
+    different: int  # other symbols, or values beyond CLOSE of their tensor's size
     ties: int  # of the different, symbols with |frac - 1/2| < CLOSE in JAX
     largest: float  # difference of a symbol, or of a value beyond CLOSE
 
@@ -55,10 +55,10 @@ def compare(
 def _real(got: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """|difference| where it is more than float32's own, and no ties.
 
-    A number near 0 may be a sum of large ones: the tensor's size counts too.
+    A number near 0 may be a sum of large ones: the tensor's median counts too.
     """
     finite = np.isfinite(exact)
-    size = np.sqrt(np.mean(np.square(exact, where=finite, out=np.zeros(exact.shape))))
+    size = np.median(np.abs(exact[finite])) if finite.any() else 0
     with np.errstate(invalid="ignore"):  # inf - inf
         distance = np.abs(got - exact)
         near = finite & (distance <= CLOSE * np.maximum(max(1, size), np.abs(exact)))
@@ -80,8 +80,8 @@ def _distance(
     else:
         ours, zero, scale = codec.quantise(z)
         exact = z / scale
-        beside = np.stack([outputs["zero"].item(), outputs["scale"].item() / scale])
-        beside, _ = _real(beside, np.array([zero, 1.0]).reshape(beside.shape))
+        told = (outputs["zero"].item(), zero), (outputs["scale"].item() / scale, 1.0)
+        beside = np.array([_real(*map(np.float64, pair))[0].item() for pair in told])
     distance = np.abs(outputs["symbols"].astype(np.int64) - ours)
     tie = (np.abs(exact - np.floor(exact) - 0.5) < CLOSE) & (distance == 1)
     if isinstance(codec, AffineCodec):

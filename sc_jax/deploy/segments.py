@@ -87,8 +87,8 @@ def program(
 
     Each exit on the way gives f32[B, K] under its own name, and if `carries` the last
     one gives CARRY, what the next exit reads. The end gives the `analyse`d latent of
-    `codec`; without one FINAL after the net's last stage, else FEATURE, the next
-    segment's input. exact: as `run` takes it, not for export.
+    `codec`; without one FINAL after the net's last stage where no split stands there,
+    else FEATURE, the next segment's input. exact: as `run` takes it, not for export.
     """
     part = stretch(net, start, stop)
     last = net.names[-1]

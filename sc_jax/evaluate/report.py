@@ -98,7 +98,7 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-# Widest first: what decides whether integers are faster than floats.
+# The first that a processor has decides whether integers are faster than floats.
 _INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp", "asimd")
 
 

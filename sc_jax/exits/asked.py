@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.config import literal
+from sc_jax.described import literal
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate.trace import Trace
 from sc_jax.exits import fitted_ways, ways

@@ -117,9 +117,16 @@ class GateCost:
         return jnp.full(share.shape, (share.mean() - self.target) ** 2)
 
 
-def halving(step: Any, *, every: int, start: float = 20.0, least: float = 5.0):
-    """start / 2^k after k times `every` steps, not under `least` (Pomponi et al.)."""
-    return jnp.maximum(start * 0.5 ** (step // every), least)
+@dataclass(frozen=True)
+class Halving:
+    """A schedule: start / 2^k after k times `every` steps, not under `least`."""
+
+    every: int
+    start: float = 20.0
+    least: float = 5.0
+
+    def __call__(self, step: Any):
+        return jnp.maximum(self.start * 0.5 ** (step // self.every), self.least)
 
 
 def shares(leaving: list[jax.Array]) -> jax.Array:

@@ -53,8 +53,8 @@ class Confident(nn.Module):
     """A head whose last output learns whether to leave (Pomponi et al. 2021).
 
     `head` has K + 1 outputs, the logits and the confidence's logit. Tells "confidence"
-    [B], that logit, and "noise" [B]: a logistic sample in training, else 0. Their sum
-    over a temperature is the logit of a relaxed Bernoulli (losses.gates.Mixture).
+    [B], that logit, and "noise" [B]: a logistic sample in training, else 0. In training
+    their sum over a temperature is a relaxed Bernoulli's logit (losses.gates.Mixture).
     """
 
     head: nn.Module

@@ -12,11 +12,10 @@ each epoch from 20 to 5, as theirs; branches are not dropped out. Expected: besi
 `branchynet`.
 """
 
-from functools import partial
 from typing import Literal, Unpack
 
 from sc_jax.config import Recipe
-from sc_jax.losses.gates import ConfidenceTarget, Mixture, halving
+from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture
 from sc_jax.losses.terms import Term
 from sc_jax.nets.heads import ConvHead
 from sc_jax.nets.judging import Confident
@@ -41,7 +40,7 @@ def pomponi(
     sure = tuple(
         Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits
     )
-    temperature = partial(halving, every=common.steps(base.data, 1))
+    temperature = Halving(common.steps(base.data, 1))
     mixture = Term(Mixture(net.exit_names, over, temperature), name="mixture")
     joint = branches.phase("joint", base, epochs, (mixture, *sure))
     return branches.finish(

@@ -13,8 +13,9 @@ import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
-from sc_jax.config import Recipe, agrees
+from sc_jax.config import Recipe
 from sc_jax.data import pipeline, sources
+from sc_jax.described import agrees
 from sc_jax.errors import UsageError
 from sc_jax.nets import pretrained
 from sc_jax.nets.graft import graft, widened

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sc_jax.config import Phase, Recipe, describe
+from sc_jax.config import Phase, Recipe
+from sc_jax.described import describe
 from sc_jax.errors import Diverged, Stopped
 from sc_jax.nets.run import Variables
 from sc_jax.train.checkpoint import Checkpoints

@@ -53,15 +53,16 @@ ROWS = [
 def test_points_are_chosen_by_cost_and_means_are_over_seeds():
     """70 % of the network without exits is 56 % of that with them here."""
     assert exit_results.near_the_bar(ROWS[0])["accuracy"] == 0.880
-    assert exit_claims.at(ROWS[:2], "50 %") == 0.885
-    assert exit_claims.at(ROWS[:2], "25 %") is None
+    assert exit_claims.at(ROWS[:2], "50 %") == [0.88, 0.89]
+    assert exit_claims.at(ROWS[:2], "25 %") == []
     assert exit_claims.at_macs(ROWS[0], 4e6) == 0.880
     assert exit_claims.at_macs(ROWS[0], 5e6) == pytest.approx(0.89)
     assert exit_claims.at_macs(ROWS[0], 1e6) is None
     lines = exit_results.methods(ROWS)
     assert len(lines) == 2 + 5  # the knobs make another recipe, not another seed
-    assert "| msdnet | cnn | 2 | 90.00 | 8.00 M | – | 88.50 | 90.00 |" in lines[2]
-    assert "no: 1.50 at 62 %" in lines[2] and "yes: 0.50 at 62 %" in lines[5]
+    assert "| msdnet | cnn | 2 | 90.00 ± 0.00 | 8.00 M | – | 88.50 ± 0.71 |" in lines[2]
+    assert "no: 1.50 (worst 2.00) at 62 %" in lines[2]
+    assert "yes: 0.50 at 62 %" in lines[5]
 
 
 def test_a_claim_is_said_to_hold_only_beyond_the_noise():
@@ -70,6 +71,12 @@ def test_a_claim_is_said_to_hold_only_beyond_the_noise():
     assert held[1].startswith("- phuong >= msdnet: does not hold (-1.33 at 25 %, -8.00")
     assert exit_claims.verdict([0.02, 0.03], 0.01) == "holds"
     assert len(held) == 2
+    apart = [row("imta", 1, 0.830, 0.92), row("msdnet", 1, 0.890), *ROWS[:1], ROWS[2]]
+    (wide,) = exit_claims.claims(apart)  # +3 and -6 points: seeds, paired by number
+    assert "-1.50 at 50 %" in wide and "standard error 4.50" in wide
+    assert (
+        exit_claims.points(-1e-7) == 0 and f"{exit_claims.points(-1e-7):.2f}" == "0.00"
+    )
     assert exit_claims.verdict([0.001, -0.002], 0.01) == "within noise"
     assert exit_claims.verdict([0.02, 0.001], 0.01) == "in part"
     (score,) = exit_claims.score_claims(ROWS)
@@ -99,6 +106,21 @@ def test_resplits_measure_the_promise_on_all_and_on_the_held_out_half():
     for found in made["methods"].values():
         assert 0.25 <= found["cost_share_mean"] <= 1
         assert found["pooled_over"] <= 0.4 and found["lost_mean"] < 0.02
+
+
+def test_resplits_of_all_seeds_are_one_line_a_method():
+    found = {"lost_mean": 0.002, "lost_p90": 0.006, "cost_share_mean": 0.5}
+    made = {"calibration": 600, "held_out": 500, "times": 9}
+
+    def resplit(over):
+        method = found | {"held_out_over": over, "pooled_over": 0.01}
+        return {"resplits": made | {"methods": {"learn_then_test": method}}}
+
+    rows = [ROWS[0] | resplit(0.02), ROWS[1] | resplit(0.05), ROWS[2]]
+    assert exit_results.resplits(rows)[2:] == [
+        "| msdnet | 2 | 9 | 600 / 500 | learn_then_test | 2–5 % | 1 % | 0.20 | 0.60 | "
+        "50.0 |"
+    ]
 
 
 def test_a_section_is_written_and_drawn(tmp_path):

@@ -64,6 +64,18 @@ def test_an_int8_head_computes_in_integers(made):
     assert found.parity.different <= 0.35 * found.parity.symbols
 
 
+def test_an_int8_head_leaves_divisions_in_float_unless_told(made, student, images):
+    recipe, variables, cut, codec = student
+    every = segments.head_segment(
+        recipe.net, variables, cut, codec, images, dtype="int8", float_ops=()
+    )
+    default, integers = (
+        export.operations(found.model).count("DEQUANTIZE")
+        for found in (made("int8"), every)
+    )
+    assert default > integers
+
+
 def test_any_batch_and_one_at_a_time_agree(made, images):
     runner = Runner(made("float32").model)
     whole = runner(images[:7])["symbols"]

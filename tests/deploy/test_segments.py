@@ -13,6 +13,7 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 from ai_edge_litert.interpreter import Interpreter
 
+from sc_jax.codec.simple import AffineCodec
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Affine
 from sc_jax.deploy import export, operations, parity, segments
@@ -139,6 +140,12 @@ def test_numbers_that_are_none_and_far_symbols_are_differences(student):
     sums = np.array([300.0, 1e-3])  # the small one may be a sum of large ones
     for off, near in ((1e-2, True), (1e-1, False)):
         assert (parity._real(sums + np.array([0.0, off]), sums)[0] == 0).all() == near
+    affine = AffineCodec((5,))
+    z = np.linspace(-131, -130, 5, dtype=np.float32)
+    symbols, zero, scale = affine.quantise(z)
+    for wrong, found in ((1, 0), (1.002, 1)):
+        told = {"symbols": symbols, "zero": zero, "scale": wrong * scale}
+        assert (parity._distance(affine, z, told)[0] > 0).sum() == found
     codec = student[3]
     z = np.full(codec.shape, 0.50001, np.float32) + codec.medians
     symbols = np.moveaxis(codec.symbols(z), 0, -1) + 1

@@ -116,6 +116,7 @@ def test_machine_is_json():
     assert facts["cores"] >= 1 and facts["cpu"]
     assert {"jax", "flax", "numpy", "platform"} <= set(facts)
     assert json.loads(json.dumps(facts)) == facts
+    assert facts.get("instructions") in {None, *report._INSTRUCTIONS}
 
 
 def test_curves_drop_what_sends_nothing_and_sort_by_bytes():

@@ -7,7 +7,7 @@ import pytest
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.config import override
+from sc_jax.described import override
 from sc_jax.errors import UsageError
 
 

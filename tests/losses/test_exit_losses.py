@@ -1,7 +1,5 @@
 """Losses of several exits: exact values, where gradients stop, what is refused."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +17,8 @@ from sc_jax.losses.gates import (
     GateCost,
     GatedCrossEntropy,
     GateTarget,
+    Halving,
     Mixture,
-    halving,
     shares,
 )
 from sc_jax.losses.terms import Context
@@ -132,7 +130,7 @@ def test_a_mixture_of_certain_confidences_is_one_exit():
 
 def test_confidences_are_relaxed_samples_at_a_temperature_that_halves():
     noise = jnp.asarray(RNG.logistic(size=TOLD.shape), jnp.float32)
-    halves = partial(halving, every=10)
+    halves = Halving(10)
     for step, tau in ((0, 20.0), (9, 20.0), (10, 10.0), (20, 5.0), (99, 5.0)):
         loss = Mixture(EXITS, "losses", halves)(
             context(noise=noise)._replace(step=step)

@@ -16,10 +16,12 @@ from sc_jax.losses.gates import (
     GateCost,
     GatedCrossEntropy,
     GateTarget,
+    Halving,
     Mixture,
 )
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.nets.heads import Boosted
+from sc_jax.nets.judging import Softening
 from sc_jax.nets.net import FINAL, match
 from sc_jax.recipes import build, tiny
 from sc_jax.recipes.common import steps
@@ -88,8 +90,9 @@ def test_phuong_splits_labels_and_the_last_exit_by_c_and_scales_by_exits():
     taught = weights(phase, ExitDistillation)
     assert taught == dict.fromkeys(names[:-1], scale * 0.25)
     kinds = [t.loss for t in phase.terms if type(t.loss) is ExitDistillation]
-    assert {loss.teachers for loss in kinds} == {(FINAL,)}
-    assert recipe.net.exits[-1].module.sharpness == 0.5
+    assert {(loss.teachers, loss.tau) for loss in kinds} == {((FINAL,), None)}
+    last = recipe.net.exits[-1].module
+    assert type(last) is Softening and last.sharpness == 0.5
 
 
 def test_boostnet_boosts_every_exit_under_equilibrium():
@@ -132,12 +135,9 @@ def test_jei_dnn_warms_early_heads_most_and_then_trains_gates_for_their_price():
 def test_pomponi_mixes_exits_and_teaches_confidences_by_beta():
     recipe = made("pomponi", beta=0.5, over="losses")
     (phase,) = recipe.phases
-    mixture = phase.terms[0].loss
-    assert type(mixture) is Mixture and mixture.over == "losses"
-    assert mixture.exits == recipe.net.exit_names
-    epoch = steps(recipe.data, 1)
-    softness = [mixture.temperature(step) for step in (0, epoch, 2 * epoch, 9 * epoch)]
-    assert softness == [20.0, 10.0, 5.0, 5.0]
+    halves = Halving(steps(recipe.data, 1))
+    assert phase.terms[0].loss == Mixture(recipe.net.exit_names, "losses", halves)
+    assert recipe == made("pomponi", beta=0.5, over="losses")
     names = [e.name for e in recipe.net.exits]
     assert weights(phase, ConfidenceTarget) == dict.fromkeys(names, 0.5)
 

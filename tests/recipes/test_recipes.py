@@ -12,8 +12,9 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.config import agrees, describe, override, validate
+from sc_jax.config import validate
 from sc_jax.data import sources
+from sc_jax.described import agrees, describe, override
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
 from sc_jax.evaluate.record import record

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from sc_jax import recipes
-from sc_jax.config import override
 from sc_jax.data import sources
 from sc_jax.data.dataset import Dataset
+from sc_jax.described import override
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,8 +12,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.config import override
 from sc_jax.data.pipeline import Batches
+from sc_jax.described import override
 from sc_jax.errors import UsageError
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables, fit
