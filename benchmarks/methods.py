@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import experiment, recipes
+from sc_jax import experiment, rate_runs, recipes
 from sc_jax.train import devices
 
 DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")
@@ -85,9 +85,9 @@ def main(_):
                 recipe, run, source, teacher_dir=folder / "teacher"
             )
             if not rows and recipe.teacher is not None and taught is not None:
-                rows = experiment.baselines(recipe.teacher, taught, test)
-            rows.append(experiment.student_row(recipe, run, test))
-            experiment.conclude(rows, recipe, folder, test, command)
+                rows = rate_runs.baselines(recipe.teacher, taught, test)
+            rows.append(rate_runs.student_row(recipe, run, test))
+            rate_runs.conclude(rows, recipe, folder, test, command)
         collected[seed] = [dataclasses.asdict(row) for row in rows]
     out = Path(WORKDIR.value) / "methods.json"
     out.write_text(json.dumps({"command": command, "seeds": collected}, indent=1))

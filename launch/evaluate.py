@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import exit_runs, experiment
+from sc_jax import exit_runs, experiment, rate_runs
 from sc_jax.evaluate import exit_report
 from sc_jax.train import devices
 
@@ -52,12 +52,12 @@ def main(_):
         exit_runs.conclude_again(recipe, workdir, out, examples, command)
         if not recipe.net.splits:
             return
-    rows = [experiment.student_row(recipe, workdir, examples)]
+    rows = [rate_runs.student_row(recipe, workdir, examples)]
     if BASELINES.value and recipe.teacher is not None:
         folder = experiment.teacher_of(workdir)
         variables, _ = experiment.restore(recipe.teacher, folder)
-        rows = experiment.baselines(recipe.teacher, variables, examples) + rows
-    experiment.conclude(rows, recipe, out, examples, command)
+        rows = rate_runs.baselines(recipe.teacher, variables, examples) + rows
+    rate_runs.conclude(rows, recipe, out, examples, command)
 
 
 def decide(recipe, workdir, command):
@@ -70,7 +70,7 @@ def decide(recipe, workdir, command):
     print(exit_report.table([made.way, made.whole], made.exits))
     if OUT.value:
         examples = experiment.dataset_of(recipe, SPLIT.value)
-        facts = experiment.facts_of(recipe, examples, command)
+        facts = rate_runs.facts_of(recipe, examples, command)
         exit_runs.write_decision(made, Path(OUT.value), facts)
 
 

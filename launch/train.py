@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import exit_runs, experiment, recipes
+from sc_jax import exit_runs, experiment, rate_runs, recipes
 from sc_jax.train import devices
 
 __doc__ = f"{__doc__}\n{recipes.catalogue()}"
@@ -76,11 +76,11 @@ def main(_):
         whole = recipe.teacher or recipe
         if not rows and not whole.net.splits:
             net_variables = variables if taught is None else taught
-            rows = experiment.baselines(whole, net_variables, test)
+            rows = rate_runs.baselines(whole, net_variables, test)
         if recipe.teacher is not None or recipe.net.splits:
-            rows.append(experiment.student_row(recipe, folder, test))
+            rows.append(rate_runs.student_row(recipe, folder, test))
     if rows:
-        experiment.conclude(rows, first, workdir, test, command)
+        rate_runs.conclude(rows, first, workdir, test, command)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from sc_jax import experiment
+from sc_jax import experiment, rate_runs
 from sc_jax.config import Recipe
 from sc_jax.data.sources import Dataset
 from sc_jax.described import digest
@@ -129,7 +129,7 @@ def write_report(
     held = experiment.dataset_of(recipe, "validation")
     fitted = recorded(recipe, workdir, held, out)
     ways = judged.judge(fitted, found, policy=recipe.policy)
-    facts = experiment.facts_of(recipe, examples, command)
+    facts = rate_runs.facts_of(recipe, examples, command)
     facts |= {"thresholds solved on": held.split, "net": found.trace.net}
     title = f"{recipe.title} on {examples.name}"
     exit_report.write(ways, out, title=title, facts=facts)

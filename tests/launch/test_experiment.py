@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sc_jax import experiment, recipes
+from sc_jax import experiment, rate_runs, recipes
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate, report
@@ -51,11 +51,11 @@ def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
 
 def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch):
     workdir, _, recipe = run
-    monkeypatch.setattr(experiment, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
+    monkeypatch.setattr(rate_runs, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
     taught, _ = experiment.restore(recipe.teacher, experiment.teacher_of(workdir))
-    rows = experiment.baselines(recipe.teacher, taught, images)
-    rows.append(experiment.student_row(recipe, workdir, images))
-    experiment.conclude(rows, recipe, workdir, images, "command")
+    rows = rate_runs.baselines(recipe.teacher, taught, images)
+    rows.append(rate_runs.student_row(recipe, workdir, images))
+    rate_runs.conclude(rows, recipe, workdir, images, "command")
     found = {row.method: row for row in report.read(workdir)}
     teacher, png = found["teacher"], found["edge-only PNG"]
     assert found["local-only"].top1 == teacher.top1 == png.top1

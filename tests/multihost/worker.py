@@ -3,10 +3,10 @@
 import runpy
 import sys
 
-from sc_jax import experiment
+from sc_jax import rate_runs
 from sc_jax.data import sources
 
-experiment.CLASSICAL = (("PNG", (None,)),)
+rate_runs.CLASSICAL = (("PNG", (None,)),)
 full = sources.load
 
 
