@@ -9,8 +9,8 @@ right". Leave where the confidence reaches a threshold, or the cumulative one of
 far (`--policy=threshold:score=cumulative_confidence`). `over=logits` is their other
 form, one cross-entropy of the logits mixed by c_i prod (1 - c_j): there an exit learns
 to correct those before it, and is worse alone. The temperature halves each epoch from
-20 to 5, as theirs; their beta is 1, which in few epochs takes from the answers; branches
-are not dropped out. Expected: beside `branchynet`.
+20 to 5, as theirs; their beta is 1, which takes from the answers in few epochs;
+branches are not dropped out. Expected: beside `branchynet`.
 """
 
 from typing import Literal, Unpack
