@@ -2,12 +2,12 @@
 
   python -m launch.device --bundle=bundle --server=localhost:50051 --images=photos.zip
 
---images: a folder or zip of class folders (their names are the labels), or
-fashion_mnist_12k. Prints accuracy, where the answers came from, bytes and milliseconds
-a step; --out keeps one JSON line an image. A server that refuses the first image
-(gone, another token or model) ends it with one line and exit code 1, unless a local
-exit answers. Without --server nothing is sent: the head and the coder are timed. No
-jax, flax or TensorFlow is loaded.
+--images: a folder or zip of images, in class folders if their classes are known, or
+fashion_mnist_12k. Prints accuracy if it can, where the answers came from, bytes and
+milliseconds a step; --out keeps one JSON line an image. A server that refuses the first
+image (gone, another token or model) ends it with one line and exit code 1, unless a
+local exit answers. Without --server nothing is sent: the head and the coder are timed.
+No jax, flax or TensorFlow is loaded.
 """
 
 import json
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from launch import cli
 from sc_jax.data import sources
+from sc_jax.data.trees import open_tree
 from sc_jax.deploy import bundle, device
 
 BUNDLE = flags.DEFINE_string("bundle", None, "folder or zip of launch.export")
@@ -43,9 +44,12 @@ def main(_):
         raise cli.UsageError(f"{OUT.value} exists; give another --out")
     installed = bundle.read(Path(BUNDLE.value))
     side = installed.manifest["facts"]["input"][0]
-    name, split = f"folder:{IMAGES.value}", "train+validation"
-    if IMAGES.value.partition(":")[0] in sources.SOURCES:
+    if IMAGES.value.partition(":")[0] in (*sources.SOURCES, sources.ONLY):
         name, split = IMAGES.value, "test"
+    else:
+        known = bool(open_tree(IMAGES.value).tops())
+        name = f"{'folder' if known else 'plain'}:{IMAGES.value}"
+        split = "train+validation"
     examples = sources.load(name, split, image_size=side)
     order = np.random.default_rng(0).permutation(len(examples))[: LIMIT.value]
     send = None

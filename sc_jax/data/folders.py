@@ -3,7 +3,8 @@
 TRAIN/cat/1.jpg is an example of class "cat". One path with train/ and test/ (or val/,
 validation/) inside gives both parts. Sets of equal-sized images up to 2 GiB are decoded
 once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by one.
-`indexed:K:PATH` takes images whose file names begin with their class's number.
+`indexed:K:PATH` takes images whose file names begin with their class's number,
+`plain:PATH` images of no known class.
 """
 
 from pathlib import Path
@@ -29,11 +30,24 @@ def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
             f"folder:{argument} has no test part: give folder:TRAIN,TEST, or one "
             f"folder with train and {', '.join(_TEST_NAMES[:-1])} or {_TEST_NAMES[-1]}"
         )
-    chosen = parts[part]
-    images = _in_memory([*parts.values()], chosen)
+    return _dataset(f"folder:{argument}", part, [*parts.values()], parts[part])
+
+
+def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
+    """`plain:PATH`: all images there, to ask about: of one class, "unknown"."""
+    del data_dir
+    tree = open_tree(argument)
+    if not tree.files:
+        raise UsageError(f"{tree.path} holds no images")
+    labels = np.zeros(len(tree.files), np.int32)
+    whole = Part(tree, ("unknown",), tree.files, labels)
+    return _dataset(f"plain:{argument}", part, [whole], whole)
+
+
+def _dataset(name: str, part: str, parts: list[Part], chosen: Part) -> Dataset:
+    images: np.ndarray | LazyImages | None = _in_memory(parts, chosen)
     if images is None:
         images = LazyImages(chosen.pixels, np.arange(len(chosen.files)), channels=3)
-    name = f"folder:{argument}"
     return Dataset(name, part, chosen.classes, images, chosen.labels)
 
 

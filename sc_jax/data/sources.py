@@ -22,6 +22,7 @@ SOURCES: dict[str, Callable[[str, str, str | None], Dataset]] = {
     "fashion_mnist": fashion_mnist.load_full,
     "folder": folders.load_folder,
     "indexed": folders.load_indexed,
+    "plain": folders.load_plain,
     "tfds": tfds_source.load_tfds,
 }
 ONLY, NOTHING = "only", "nothing of interest"

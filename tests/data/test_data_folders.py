@@ -147,6 +147,17 @@ def test_cifar10():
     assert np.bincount(dataset.labels).tolist() == [1000] * 10
 
 
+def test_plain_images_have_no_known_class(tmp_path):
+    with pytest.raises(UsageError, match="holds no images"):
+        sources.load(f"plain:{tmp_path}", "test")
+    (tmp_path / "deep").mkdir()
+    for name in ("b", "a", "deep/c"):
+        Image.new("L", (8, 8), ord(name[-1])).save(tmp_path / f"{name}.png")
+    found = sources.load(f"plain:{tmp_path}", "test")
+    assert found.classes == ("unknown",) and found.labels.tolist() == [0, 0, 0]
+    assert sorted(image[0, 0, 0] for image in found.images) == [97, 98, 99]
+
+
 def test_indexed_files_carry_their_class_in_their_name(tmp_path):
     for name in ("0003_a", "0000_b", "0007_c", "0007_d", "0001_e"):
         Image.new("RGB", (40, 30), (int(name[3]), 0, 0)).save(tmp_path / f"{name}.png")

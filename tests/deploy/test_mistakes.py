@@ -42,6 +42,10 @@ def world(student, images, tmp_path_factory):
         (folder / "colour" / side).mkdir(parents=True)
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "colour" / side / "0.png")
+    (folder / "plain").mkdir()
+    for i in range(3):
+        grey = Image.fromarray(np.asarray(images[i, ..., 0]))
+        grey.save(folder / "plain" / f"{i}.png")
     own = tails.tails(recipe.net, variables, {recipe.net.splits[0].name: codec})
     server = edge.serve({"first": own}, edge.Settings(sizes=(1,), token="new"))
     yield folder, server.address
@@ -77,6 +81,8 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
             for name, (_, _, arguments, options) in cases.items()
         }
         good = pool.submit(device, folder, "good", address)
+        plain = f"--images={folder / 'plain'}"
+        flat = pool.submit(device, folder, "good", address, plain)
     for name, (code, words, _, _) in cases.items():
         done = runs[name].result()
         assert done.returncode == code, (name, done.stderr)
@@ -87,6 +93,8 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         assert words in told[0]
     assert good.result().returncode == 0, good.result().stderr
     assert "answered 5 of 5: Counter({'edge': 5})" in good.result().stdout
+    assert "answered 3 of 3: Counter({'edge': 3})" in flat.result().stdout
+    assert "top-1" not in flat.result().stdout
 
 
 def test_tables_of_another_kind_are_refused_before_they_are_decoded(world):
