@@ -96,13 +96,14 @@ def resplits(rows: list[dict]) -> list[str]:
 
 
 def draw(rows: list[dict], path: Path, title: str) -> None:
-    """Accuracy against the share of the cost, a line a recipe, first seed (PNG)."""
+    """Accuracy against cost, first seeds, without rows on data of their own (PNG)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    rows = [row for row in rows if "data=" not in row["asked"]]
     for i, (name, seeds) in enumerate(by_recipe(rows).items()):
         curve = [point for row in seeds[:1] for point in row["budgeted"]]
         axes.plot(
@@ -115,7 +116,7 @@ def draw(rows: list[dict], path: Path, title: str) -> None:
     axes.set(title=title, xlabel="mean cost, % of the whole network with its exits")
     axes.set_ylabel("top-1 % (test)")
     top = max(100 * point["accuracy"] for row in rows for point in row["budgeted"])
-    axes.set_ylim(top - 16, top + 1)  # a filter's curve would flatten all others
+    axes.set_ylim(top - 16, top + 1)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
     figure.savefig(path)
