@@ -22,6 +22,7 @@ LAYERS = {
     "tasks": 5,
     "data": 5,
     "config": 6,
+    "described": 7,
     "evaluate": 7,
     "train": 8,
     "recipes": 8,
@@ -42,6 +43,7 @@ LAYERS = {
     "evaluate/judged": 9,  # of policies solved on traces
     "evaluate/exit_report": 9,
     "experiment": 9,
+    "rate_runs": 10,
     "exit_runs": 10,
     "deploy/tails": 10,  # of runs: the rest of deploy knows files only
     "deploy/models": 10,
