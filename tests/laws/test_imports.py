@@ -44,7 +44,7 @@ LAYERS = {
     "evaluate/exit_report": 9,
     "experiment": 9,
     "rate_runs": 10,
-    "exit_runs": 10,
+    "exit_runs": 11,
     "deploy/tails": 10,  # of runs: the rest of deploy knows files only
     "deploy/models": 10,
     "deploy/segments": 10,
