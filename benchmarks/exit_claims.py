@@ -26,7 +26,7 @@ def by_recipe(rows: list[dict]) -> dict[str, list[dict]]:
     """Rows of one recipe as it was asked for together, in the order of their seeds."""
     found: dict[str, list[dict]] = {row["asked"]: [] for row in rows}
     for row in sorted(rows, key=lambda row: row["seed"]):
-        found.setdefault(row["asked"], []).append(row)
+        found[row["asked"]].append(row)
     return found
 
 
@@ -52,8 +52,8 @@ def noise(rows: list[dict], other: list[dict]) -> float:
     """
     accuracies = [row["anytime"][-1]["accuracy"] for row in (*rows, *other)]
     examples = rows[0]["anytime"][-1]["examples"] * min(len(rows), len(other))
-    spread = float(np.mean(accuracies)) * (1 - float(np.mean(accuracies)))
-    return (2 * spread / examples) ** 0.5
+    mean = float(np.mean(accuracies))
+    return (2 * mean * (1 - mean) / examples) ** 0.5
 
 
 def verdict(gaps: list[float], error: float) -> str:

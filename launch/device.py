@@ -44,12 +44,12 @@ def main(_):
         raise cli.UsageError(f"{OUT.value} exists; give another --out")
     installed = bundle.read(Path(BUNDLE.value))
     side = installed.manifest["facts"]["input"][0]
-    if IMAGES.value.partition(":")[0] in (*sources.SOURCES, sources.ONLY):
-        name, split = IMAGES.value, "test"
-    else:
-        known = bool(open_tree(IMAGES.value).tops())
-        name = f"{'folder' if known else 'plain'}:{IMAGES.value}"
-        split = "train+validation"
+    name, split = IMAGES.value, "test"
+    if name.partition(":")[0] not in (*sources.SOURCES, sources.ONLY):
+        if open_tree(name).tops():
+            name, split = f"folder:{name}", "train+validation"
+        else:
+            name = f"plain:{name}"
     examples = sources.load(name, split, image_size=side)
     order = np.random.default_rng(0).permutation(len(examples))[: LIMIT.value]
     send = None

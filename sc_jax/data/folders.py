@@ -34,8 +34,10 @@ def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
 
 
 def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
-    """`plain:PATH`: all images there, to ask about: of one class, "unknown"."""
+    """`plain:PATH`: all images there, to ask about: a test part of class "unknown"."""
     del data_dir
+    if part != "test":
+        raise UsageError(f"plain:{argument} has no classes to train on: use folder:")
     tree = open_tree(argument)
     if not tree.files:
         raise UsageError(f"{tree.path} holds no images")

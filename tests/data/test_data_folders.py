@@ -156,6 +156,9 @@ def test_plain_images_have_no_known_class(tmp_path):
     found = sources.load(f"plain:{tmp_path}", "test")
     assert found.classes == ("unknown",) and found.labels.tolist() == [0, 0, 0]
     assert sorted(image[0, 0, 0] for image in found.images) == [97, 98, 99]
+    for split in ("train", "validation"):
+        with pytest.raises(UsageError, match="no classes to train on"):
+            sources.load(f"plain:{tmp_path}", split)
 
 
 def test_indexed_files_carry_their_class_in_their_name(tmp_path):
