@@ -206,6 +206,8 @@ def throughput(paths: list[str]) -> list[str]:
 
 def main(_):
     out, page = Path(OUT.value), []
+    file = out / "results.md"
+    old = file.read_text() if file.exists() else ""
     folders = [Path(folder) for folder in EMBEDDED.value]
     if folders:
         body = [
@@ -238,7 +240,7 @@ def main(_):
     if DESIGNS.value:
         page += deploy_results.designs(DESIGNS.value)
     if TRADE.value:
-        page += trade_results.trade(TRADE.value, out)
+        page += trade_results.trade(TRADE.value, out, old)
     if BASELINES.value:
         page += baseline_results.head_vs_baselines(BASELINES.value, out)
     if SERVING.value:
@@ -247,8 +249,6 @@ def main(_):
         page += exit_results.section(made, out)
     for made in EXECUTORS.value:
         page += executor_results.section(made)
-    file = out / "results.md"
-    old = file.read_text() if file.exists() else ""
     file.write_text(merged(old, [anonymous(line) for line in page]))
 
 

@@ -6,6 +6,7 @@ Its input: benchmarks.head_vs_baselines with --workdirs=SET/PAIR/SEED=FOLDER,...
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate.plots import COLOURS
 
 PICTURE = "trade.png"
+TITLE = "What a cheaper head costs"
 
 
 @dataclass(frozen=True)
@@ -107,43 +109,66 @@ def _spread(values: Sequence[float], least: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def trade(paths: Sequence[str], out: Path) -> list[str]:
-    """The section of docs/results.md, and its picture under `out`."""
+def trade(paths: Sequence[str], out: Path, old: str = "") -> list[str]:
+    """The section of docs/results.md, and its picture under `out`.
+
+    Sets that the files lack stay as they stand in `old`, the page so far.
+    """
     reports = [json.loads(Path(path).read_text()) for path in paths]
-    found = [p for report in reports for p in points(report["rows"])]
+    found, origins = [], {}
+    for report in reports:
+        own = points(report["rows"])
+        found += own
+        names = tuple(dict.fromkeys(p.dataset for p in own))
+        origins[names] = f"{where(report)}.", report["command"].strip()
     if not found:
         raise UsageError("no heads of --workdirs=SET/PAIR/SEED=FOLDER in the files")
+    new = {p.dataset for p in found}
+    text = next((t for t in old.split("\n## ") if t.startswith(TITLE)), "")
+    found = [p for p in _rows(text) if p.dataset not in new] + found
+    origins = {k: v for k, v in _origins(text).items() if not new & {*k}} | origins
     draw(found, out / PICTURE)
     lines = [
-        "| set | pair | seeds | top-1 % | points | framed bytes | more bytes |"
-        " head + coder ms | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| {p.dataset} | {p.pair} | {p.seeds} | {100 * p.top1:.2f} | "
+        f"{p.points:+.2f} | {p.framed_bytes:,.1f} | {100 * p.more_bytes:+.1f} % | "
+        f"{p.device_ms:.3f} | {p.ratio:.2f} |"
+        for p in found
     ]
-    for p in found:
-        lines.append(
-            f"| {p.dataset} | {p.pair} | {p.seeds} | {100 * p.top1:.2f} | "
-            f"{p.points:+.2f} | {p.framed_bytes:,.1f} | {100 * p.more_bytes:+.1f} % | "
-            f"{p.device_ms:.3f} | {p.ratio:.2f} |"
-        )
+    told = []
+    for names, (measured, command) in origins.items():
+        told += [f"**{', '.join(names)}.** {measured}", "", f"    {command}", ""]
     return [
-        "## What a cheaper head costs",
+        f"## {TITLE}",
         "",
         "Trained students, float32 heads as exported, accuracy "
         "and bytes over the whole test split, times of one core. Ratios, differences "
         "are to the set's first pair, seed by seed, within one run.",
         "",
-        *(
-            line
-            for report in reports
-            for line in (
-                f"{where(report)}.",
-                "",
-                f"    {report['command'].strip()}",
-                "",
-            )
-        ),
+        *told,
+        "| set | pair | seeds | top-1 % | points | framed bytes | more bytes |"
+        " head + coder ms | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
         *lines,
         "",
         f"![accuracy, bytes and milliseconds of heads]({PICTURE})",
         "",
     ]
+
+
+def _rows(text: str) -> list[Point]:
+    """The table of `trade`, read back."""
+    made = []
+    for line in text.splitlines():
+        cells = [cell.strip(" %").replace(",", "") for cell in line.split("|")[1:-1]]
+        if len(cells) == 9 and cells[2].isdecimal():
+            dataset, pair, seeds, top1, gain, framed, more, ms, ratio = cells
+            numbers = float(top1) / 100, float(framed), float(ms), float(ratio)
+            more = float(more) / 100
+            made.append(Point(dataset, pair, int(seeds), *numbers, more, float(gain)))
+    return made
+
+
+def _origins(text: str) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Sets of a run -> (when and where it was measured, its command), read back."""
+    found = re.findall(r"^\*\*(.+)\.\*\* (.+)\n\n    (.+)$", text, re.MULTILINE)
+    return {tuple(names.split(", ")): (at, command) for names, at, command in found}

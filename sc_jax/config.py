@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
+from flax.errors import ScopeParamShapeError
 
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
@@ -76,7 +78,8 @@ class Phase:
 
     Parts not named keep every bit and run in evaluation mode. Gradients of the batch
     are summed or averaged by `reduction`; `gradients` is how those of several exits
-    meet in the trunk (nets.gradients). `look_ahead` trains sample weights.
+    meet in the trunk (nets.gradients). `look_ahead` trains sample weights. `window` is
+    the side of a random square of each image that the phase sees; 0 is all of it.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Phase:
     reduction: Reduction = "mean"
     gradients: str = "sum"
     look_ahead: LookAhead | None = None
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,26 +141,33 @@ def validate(recipe: Recipe, example: Any) -> None:
                 f"phase {phase.name!r}: equilibrium would scale the gradient of the "
                 "rate too; in a net with splits gradients are 'sum' or 'detached'"
             )
+        side = min(example.shape[1:3])
+        if not 0 <= phase.window <= side:
+            raise UsageError(
+                f"phase {phase.name!r}: window is 0 (all) to {side} pixels, the side "
+                f"of an image, not {phase.window}"
+            )
         phase.optimiser.build(phase.steps)
     key = jax.random.key(0)
 
     def losses(image):
-        taught = None
-        if recipe.teacher is not None:
-            net = recipe.teacher.net
-            taught, _ = run(net, init(net, key, image), image)
-        variables = init(recipe.net, key, image)
+        variables, teacher = init(recipe.net, key, image), recipe.teacher
+        taught = init(teacher.net, key, image) if teacher else None
+
+        def seen(side: int) -> Context:
+            part = image[:, :side, :side] if side else image
+            out, _ = run(recipe.net, variables, part)
+            answer = run(teacher.net, taught, part)[0] if teacher and taught else None
+            return Context(out, answer, {"image": part, "label": jnp.zeros(1, int)})
+
+        contexts, found = {0: seen(0)}, []
         for phase in recipe.phases:
             _check_ahead(phase, recipe.net, variables.params)
-        out, _ = run(recipe.net, variables, image)
-        context = Context(
-            out, taught, {"image": image, "label": jax.numpy.zeros(1, int)}
-        )
-        found = []
-        for phase in recipe.phases:
+            if phase.window not in contexts:
+                contexts[phase.window] = seen(phase.window)
             ahead = phase.look_ahead.terms if phase.look_ahead else ()
-            groups = [phase.terms, *([ahead] if ahead else [])]
-            found += [total(g, context, 0, phase.reduction)[0] for g in groups]
+            for terms in (phase.terms, ahead):
+                found += total(terms, contexts[phase.window], 0, phase.reduction)[:1]
         return found
 
     try:
@@ -165,6 +176,10 @@ def validate(recipe: Recipe, example: Any) -> None:
         known = ", ".join((*recipe.net.names, *recipe.net.exit_names))
         raise UsageError(
             f"a loss names unknown stage or exit {error}. Known: {known}"
+        ) from None
+    except ScopeParamShapeError:
+        raise UsageError(
+            f"{recipe.backbone} takes images of one size only: window is 0"
         ) from None
     if recipe.teacher is not None:
         validate(recipe.teacher, example)

@@ -29,6 +29,19 @@ def augment_on_device(images: jax.Array, key: jax.Array, kind: str) -> jax.Array
     return AUGMENTATIONS[kind](images, key)
 
 
+def windows(images: jax.Array, key: jax.Array, side: int) -> jax.Array:
+    """[B, H, W, C] -> [B, side, side, C]: a random square of each image. For jit."""
+    count, height, width, channels = images.shape
+    free = jnp.array([[height - side, width - side]]) + 1
+    corners = jax.random.randint(key, (count, 2), 0, free)
+
+    def cut(image, corner):
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, (side, side, channels))
+
+    return jax.vmap(cut)(images, corners)
+
+
 def augment_on_host(
     image: np.ndarray, size: int, kind: str, rng: np.random.Generator
 ) -> np.ndarray:

@@ -36,7 +36,10 @@ def sliced(x: jax.Array, axis: int, start: int, stop: int | None, stride: int = 
 
 
 class Conv(nn.Module):
-    """2-D convolution, [B, H, W, Cin] -> [B, H', W', features]; no bias by default."""
+    """2-D convolution, [B, H, W, Cin] -> [B, H', W', features]; no bias by default.
+
+    `start` draws the kernel, [height, width, Cin / groups, features].
+    """
 
     features: int
     kernel: int = 3
@@ -44,11 +47,12 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     groups: int = 1
     bias: bool = False
+    start: nn.initializers.Initializer = he_normal
 
     @nn.compact
     def __call__(self, x):
         shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", he_normal, shape)
+        kernel = self.param("kernel", self.start, shape)
         padding = self.padding
         if isinstance(padding, int):
             padding = ((padding, padding),) * 2

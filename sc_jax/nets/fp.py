@@ -8,10 +8,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from sc_jax.errors import unknown
-from sc_jax.nets.blocks import GDN1, Conv
+from sc_jax.nets.blocks import GDN1, Conv, he_normal
 
 ACTIVATIONS = ("gdn", "sigmoid", "relu")
 STEMS = ("published", "patch", "depthwise", "space_to_depth")
+# Uniform in +-1 / sqrt(fan in), as PyTorch's convolutions start. From He's wider one
+# the decoder's squares overshoot a linear feature twentyfold, and come back to zero.
+PUBLISHED_START = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def activate(kind: str, x):
@@ -34,7 +37,8 @@ class FPEncoder(nn.Module):
 
     Channels 4b, 2b, b; kernels 5, 5, 2; GDN1 between. With strides (2, 2) a side n
     gives ceil(n / 4) - 1. As published no convolution has a bias: but for rounding the
-    transform is odd. `small`, for few channels and few steps, gives each one.
+    transform is odd. `small`, for few channels and few steps, gives each one, and draws
+    the kernels wider (He's).
 
     `stem` makes the first two cheaper and leaves the latent's shape: "patch" cuts the
     image into squares (4x4 for strides 2, 2) of 2b channels and mixes them 3x3;
@@ -51,7 +55,8 @@ class FPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
-        conv = partial(Conv, bias=self.small)
+        start = he_normal if self.small else PUBLISHED_START
+        conv = partial(Conv, bias=self.small, start=start)
         first, second = self.strides
         wide, narrow = 4 * self.channels, 2 * self.channels
         if self.stem == "patch":
@@ -90,7 +95,7 @@ class FPDecoder(nn.Module):
 
     `target` is t, the channels of the stage whose output it restores. As published
     it has no bias and a linear end; `small` gives it biases, and a ReLU unless the
-    feature that it restores is `linear`.
+    feature that it restores is `linear`. Before a ReLU kernels start wider (He's).
     """
 
     target: int
@@ -99,10 +104,12 @@ class FPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
-        conv = partial(Conv, bias=self.small)
+        rectified = self.small and not self.linear
+        start = he_normal if rectified else PUBLISHED_START
+        conv = partial(Conv, bias=self.small, start=start)
         x = conv(2 * self.target, 2, padding=1)(x)
         x = GDN1(inverse=True)(x)
         x = conv(self.target, 2, padding=0)(x)
         x = GDN1(inverse=True)(x)
         x = conv(self.target, 2, padding=1)(x)
-        return nn.relu(x) if self.small and not self.linear else x
+        return nn.relu(x) if rectified else x

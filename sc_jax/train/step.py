@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from sc_jax.config import LookAhead, Phase, Recipe
+from sc_jax.data.augment import windows
 from sc_jax.data.pipeline import augment_on_device
 from sc_jax.losses.terms import Context, total
 from sc_jax.nets.net import FINAL, match
@@ -107,6 +108,8 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
     def step_once(train_state, cold, taught, batch, step, key):
         noise, crops = jax.random.split(key)
         images = augment_on_device(batch["image"], crops, recipe.data.augment)
+        if phase.window:
+            images = windows(images, jax.random.fold_in(crops, 1), phase.window)
         batch = {**batch, "image": images}
         hot, state, moments = train_state
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)

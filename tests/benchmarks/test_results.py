@@ -1,5 +1,7 @@
 """What the results page makes of measured files."""
 
+import json
+
 import pytest
 
 pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
@@ -38,6 +40,26 @@ def test_a_trade_compares_pairs_seed_by_seed():
 def test_a_trade_is_drawn(tmp_path):
     trade_results.draw(trade_results.points(ROWS), tmp_path / "trade.png")
     assert (tmp_path / "trade.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_trade_keeps_the_sets_that_were_not_measured_again(tmp_path):
+    def made(date, rows, old):
+        report = {"date": date, "machine": {"cpu": "x"}, "command": date, "rows": rows}
+        (tmp_path / "one.json").write_text(json.dumps(report))
+        return "\n".join(trade_results.trade([tmp_path / "one.json"], tmp_path, old))
+
+    other = json.loads(json.dumps(ROWS).replace("photos", "cifar"))
+    first = made("2026-01-01", ROWS, "")
+    both = made("2026-01-02", other, f"# Results\n\n{first}\n## Another\n\n| a | b |\n")
+    rows = [
+        line for line in both.splitlines() if "| fp |" in line or "| patch |" in line
+    ]
+    assert [row.split(" | ")[0] for row in rows] == ["| photos"] * 2 + ["| cifar"] * 2
+    assert [row.replace("photos", "cifar") for row in rows[:2]] == rows[2:]
+    assert "**photos.** 2026-01-01; cpu x.\n\n    2026-01-01\n" in both
+    assert "**cifar.** 2026-01-02; cpu x.\n\n    2026-01-02\n" in both
+    again = made("2026-01-03", ROWS, both)
+    assert "2026-01-01" not in again and again.count("| photos | patch | 2 |") == 1
 
 
 def test_sections_that_were_not_measured_again_stay():

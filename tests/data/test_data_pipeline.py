@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sc_jax.data import pipeline, sources
+from sc_jax.data.augment import windows
 from sc_jax.data.dataset import Dataset, LazyImages
 from sc_jax.errors import UsageError
 
@@ -184,6 +185,16 @@ def test_crops_are_crops_of_the_padded_image():
     possible = {c.tobytes() for c in [*crops, *(c[:, ::-1] for c in crops)]}
     assert {o.tobytes() for o in out} <= possible
     assert len({o.tobytes() for o in out}) > 9
+
+
+def test_windows_are_squares_of_their_own_image_from_corner_to_corner():
+    images = np.arange(64 * 6 * 8, dtype=np.int32).reshape(64, 6, 8, 1)
+    out = np.asarray(jax.jit(windows, static_argnums=2)(images, jax.random.key(0), 4))
+    assert out.shape == (64, 4, 4, 1)
+    tops, lefts = np.unravel_index(out[:, 0, 0, 0] % 48, (6, 8))
+    for image, square, top, left in zip(images, out, tops, lefts):
+        assert np.array_equal(square, image[top : top + 4, left : left + 4])
+    assert set(tops) == {0, 1, 2} and set(lefts) == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("kind", pipeline.AUGMENTATIONS)

@@ -1,5 +1,6 @@
-"""Architectures against published counts; only abstract values, nothing is computed."""
+"""Architectures against published counts; abstract values, little is computed."""
 
+import math
 from functools import lru_cache
 
 import jax
@@ -13,7 +14,7 @@ from sc_jax.evaluate.cost import macs, parameters
 from sc_jax.nets.backbones import backbone, classifier_net
 from sc_jax.nets.blocks import Normalise
 from sc_jax.nets.bottlenecks import PAIRS
-from sc_jax.nets.fp import FPEncoder
+from sc_jax.nets.fp import FPDecoder, FPEncoder
 from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
 from sc_jax.nets.resnet import resnet
 from sc_jax.nets.run import init, run
@@ -84,6 +85,25 @@ def test_cheaper_heads_have_their_macs_and_the_published_latent(pair, expected):
     net, x = student(pair, 24, FactorizedPrior()), image(224)
     assert round(through(net, x, stop="encoder") / 1e6) == expected
     assert shapes(net, x)["encoder"] == shapes(entropic(), x)["encoder"]
+
+
+def test_kernels_start_as_published_and_wider_before_a_relu():
+    """Uniform in +-1 / sqrt(fan in), of variance 1 / (3 fan in); He's by fan out."""
+    image, latents = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 3, 3, 24))
+    for module, x, biased in (
+        (FPEncoder(), image, False),
+        (FPDecoder(64), latents, False),
+        (FPDecoder(64, small=True, linear=True), latents, True),
+    ):
+        layers = module.init(jax.random.key(0), x, train=True)["params"]
+        for layer in (layers[f"Conv_{i}"] for i in range(3)):
+            kernel, fan_in = layer["kernel"], math.prod(layer["kernel"].shape[:3])
+            assert ("bias" in layer) == biased
+            assert jnp.abs(kernel).max() <= fan_in**-0.5
+            assert kernel.var() * 3 * fan_in == pytest.approx(1, abs=0.1)
+    wide = FPDecoder(64, small=True).init(jax.random.key(0), latents, train=True)
+    kernel = wide["params"]["Conv_1"]["kernel"]
+    assert kernel.var() * 4 * 64 == pytest.approx(2, abs=0.1)
 
 
 def test_an_unknown_stem_or_activation_lists_the_known():

@@ -196,6 +196,24 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
             assert all(jax.tree.leaves(same)), part
 
 
+def test_shallow_epochs_are_stage_one_without_the_hints_behind_the_cut():
+    knobs = tiny("entropic_student")
+    plain = build("entropic_student", knobs)
+    knobs |= {"shallow_epochs": 0.02, "window": 14}
+    recipe = build("entropic_student", knobs)
+    shallow, *rest = recipe.phases
+    assert tuple(rest) == plain.phases
+    assert shallow.steps == 2 * plain.phases[0].steps
+    labels = [term.label for term in shallow.terms]
+    assert labels == ["hint_layer1", "bits"]
+    assert set(labels) < {term.label for term in plain.phases[0].terms}
+    assert shallow.trainable == plain.phases[0].trainable
+    beta, steps = plain.phases[0].terms[-1].weight, shallow.steps
+    weights = [float(shallow.terms[-1].weight(step)) for step in (0, steps / 2, steps)]
+    more = (28 / 14) ** 2  # a quarter of the pixels has a quarter of the bits
+    assert weights == pytest.approx([0, more * beta / 2, more * beta])
+
+
 def test_a_saved_recipe_agrees_unless_something_that_it_tells_changed():
     """A field that came later stands at its default in runs that do not know it."""
     recipe = build("entropic_student", tiny("entropic_student"))

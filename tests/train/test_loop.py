@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,16 @@ import orbax.checkpoint as ocp
 import pytest
 
 from sc_jax.compressors.freeze import freeze_all
+from sc_jax.config import validate
 from sc_jax.data.pipeline import Batches
 from sc_jax.described import override
 from sc_jax.errors import UsageError
+from sc_jax.losses.terms import Term
+from sc_jax.recipes import build
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables, fit
 from sc_jax.train.running import Diverged, Stopped
+from sc_jax.train.step import begin, divide, make_step
 
 EXAMPLE = np.zeros((1, 16, 16, 1), np.uint8)
 OFTEN = {"log_every": 2, "save_every": 2}
@@ -206,3 +211,40 @@ def test_a_batch_that_devices_cannot_share_is_refused(classifier, tmp_path):
 def hashes(folder):
     files = [p for p in folder.rglob("*") if p.is_file()]
     return {str(p): hash(p.read_bytes()) for p in files}
+
+
+def test_a_phase_with_a_window_sees_a_square_of_every_image():
+    """Both nets do; nothing is computed."""
+    seen = []
+
+    def sides(context):
+        features = context.student.features, context.teacher.features
+        seen.append([f["normalise"].shape for f in features])
+        return jnp.zeros(len(context.batch["label"]))
+
+    recipe = build("entropic_student", {"data": "little", "backbone": "resnet20"})
+    phase = replace(recipe.phases[0], terms=(Term(sides),), window=12)
+    batch = {"image": np.zeros((8, 16, 16, 1), np.uint8), "label": np.zeros(8, int)}
+
+    def step():
+        taught = first_variables(recipe.teacher, None, EXAMPLE)
+        variables = first_variables(recipe, taught, EXAMPLE)
+        state = begin(recipe, phase, variables)
+        cold = divide(recipe, phase, variables)[1]
+        advance = make_step(recipe, phase)
+        return advance(state, cold, taught, batch, 0, jax.random.key(0))
+
+    jax.eval_shape(step)
+    assert seen[0] == [(8, 12, 12, 1)] * 2
+
+
+def test_a_window_that_cannot_be_is_one_line():
+    knobs = {"data": "little", "shallow_epochs": 1.0, "backbone": "resnet20"}
+    for window in (-1, 17):
+        recipe = build("entropic_student", {**knobs, "window": window})
+        with pytest.raises(UsageError, match=r"'shallow': window is 0 \(all\) to 16"):
+            validate(recipe, EXAMPLE)
+    validate(build("entropic_student", {**knobs, "window": 12}), EXAMPLE)
+    knobs |= {"window": 12, "backbone": "cnn"}  # its dense layer has one size
+    with pytest.raises(UsageError, match="cnn takes images of one size"):
+        validate(build("entropic_student", knobs), EXAMPLE)
