@@ -60,11 +60,11 @@ def main(_):
     runtime = device.Device(
         installed, send, deadline_s=DEADLINE.value, threads=THREADS.value
     )
-    first = runtime.infer(examples.images[order[0]])
+    first = runtime.infer(examples.image(order[0]))
     if first.sent_bytes and first.prediction is None and LATE not in first.note:
         cli.fail(f"{SERVER.value} does not answer: {first.note}", 1)
     bar = tqdm(order, "images", disable=None)
-    answers = [runtime.infer(examples.images[i]) for i in bar]
+    answers = [runtime.infer(examples.image(i)) for i in bar]
     if OUT.value:
         rows = ({"image": int(i)} | asdict(a) for i, a in zip(order, answers))
         Path(OUT.value).write_text("".join(json.dumps(row) + "\n" for row in rows))

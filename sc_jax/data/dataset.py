@@ -64,6 +64,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def image(self, i: int) -> np.ndarray:
+        """uint8 [H, W, C] of one example, as a batch holds it."""
+        image = self.images[i]
+        return image if self.in_memory else centre_crop(image, self.shape[0])
+
     def take(self, indices: np.ndarray, split: str | None = None) -> "Dataset":
         """The examples at `indices`, in that order, as a set of its own."""
         if isinstance(self.images, np.ndarray):

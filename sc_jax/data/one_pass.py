@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.data.dataset import Dataset, LazyImages, centre_crop
+from sc_jax.data.dataset import Dataset
 
 
 def evaluation_batches(
@@ -52,10 +52,7 @@ def mean_std(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _read(dataset: Dataset, rows: Any, pool: ThreadPoolExecutor) -> Iterator:
     """uint8 [H, W, C] of each row; lazy images are read by the pool's threads."""
-    images = dataset.images
-    if not isinstance(images, LazyImages):
-        return (images[i] for i in rows)
-    return pool.map(lambda i: centre_crop(images[i], images.size), rows)
+    return (map if dataset.in_memory else pool.map)(dataset.image, rows)
 
 
 def decoding_threads() -> int:

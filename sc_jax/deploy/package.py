@@ -82,7 +82,8 @@ def package(
     thresholds = _checked(thresholds, head(recipe.net, split.after))
     seen = experiment.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
-    images = np.asarray(seen.take(np.sort(some)).images)
+    chosen = seen.take(np.sort(some))
+    images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
     made = chain(
         recipe.net, variables, codec, images,
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,

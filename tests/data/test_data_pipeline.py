@@ -187,6 +187,12 @@ def test_crops_are_crops_of_the_padded_image():
     assert len({o.tobytes() for o in out}) > 9
 
 
+def test_one_image_is_as_in_a_batch(lazy, small):
+    for dataset in (lazy, small):
+        batch = next(pipeline.evaluation_batches(dataset, 5))[0]
+        assert all(np.array_equal(batch[i], dataset.image(i)) for i in range(5))
+
+
 def test_windows_are_squares_of_their_own_image_from_corner_to_corner():
     images = np.arange(64 * 6 * 8, dtype=np.int32).reshape(64, 6, 8, 1)
     out = np.asarray(jax.jit(windows, static_argnums=2)(images, jax.random.key(0), 4))

@@ -26,14 +26,15 @@ def hashes(folder):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """train and test folders of two classes, grey 28x28."""
+    """train and test folders of two classes, grey, no two of one size."""
     root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for part, count in (("train", 12), ("test", 4)):
         for level, name in ((60, "dark"), (190, "light")):
             folder = root / part / name
             folder.mkdir(parents=True)
             for i in range(count):
-                pixels = rng.normal(level, 20, (28, 28)).clip(0, 255).astype(np.uint8)
+                size = (28 + i, 44 - i)
+                pixels = rng.normal(level, 20, size).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     return root
 
@@ -43,7 +44,7 @@ def curve(pictures, tmp_path_factory):
     """(workdir, what was printed) of a sweep over two widths of a value."""
     workdir = tmp_path_factory.mktemp("curve") / "run"
     data = f"data=folder:{pictures}/train,{pictures}/test"
-    knobs = [data, "batch_size=4", "augment=none"]
+    knobs = [data, "image_size=28", "batch_size=4", "augment=none"]
     knobs += [f"{k}={v}" for k, v in recipes.tiny("ghnd").items()]
     done = launch(
         "launch.train", f"--recipe=ghnd:{','.join(knobs)}",
@@ -114,8 +115,8 @@ def test_a_run_is_exported_and_its_bundle_runs(curve, pictures, tmp_path):
     again = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
     assert again.returncode == 2 and "exists" in again.stderr
     assert again.stderr.count("\n") == 1
-    grey = ("launch.device", f"--bundle={out}.zip", f"--images={pictures}/test")
-    done = launch(*grey, f"--out={tmp_path}/answers.jsonl")
+    shown = ("launch.device", f"--bundle={out}.zip", f"--images={pictures}/test")
+    done = launch(*shown, f"--out={tmp_path}/answers.jsonl")
     assert done.returncode == 0, done.stderr
     assert "answered 0 of 8" in done.stdout and "no server" in done.stdout
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()

@@ -199,8 +199,7 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
 def test_shallow_epochs_are_stage_one_without_the_hints_behind_the_cut():
     knobs = tiny("entropic_student")
     plain = build("entropic_student", knobs)
-    knobs |= {"shallow_epochs": 0.02, "window": 14}
-    recipe = build("entropic_student", knobs)
+    recipe = build("entropic_student", knobs | {"shallow_epochs": 0.02, "window": 14})
     shallow, *rest = recipe.phases
     assert tuple(rest) == plain.phases
     assert shallow.steps == 2 * plain.phases[0].steps
