@@ -126,7 +126,11 @@ def trade(paths: Sequence[str], out: Path, old: str = "") -> list[str]:
     new = {p.dataset for p in found}
     text = next((t for t in old.split("\n## ") if t.startswith(TITLE)), "")
     found = [p for p in _rows(text) if p.dataset not in new] + found
-    origins = {k: v for k, v in _origins(text).items() if not new & {*k}} | origins
+    before = {
+        tuple(name for name in names if name not in new): at
+        for names, at in _origins(text).items()
+    }
+    origins = {names: at for names, at in before.items() if names} | origins
     draw(found, out / PICTURE)
     lines = [
         f"| {p.dataset} | {p.pair} | {p.seeds} | {100 * p.top1:.2f} | "
