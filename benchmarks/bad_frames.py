@@ -26,9 +26,9 @@ from benchmarks.memory import resident_bytes
 from benchmarks.serving import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
-from sc_jax import experiment
-from sc_jax.deploy.protocol import Client, EdgeError
-from sc_jax.evaluate.report import machine
+from sc_jax.deploy.wire.protocol import Client, EdgeError
+from sc_jax.evaluate.reports.report import machine
+from sc_jax.runs import experiment
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")
 _FRAMES = flags.DEFINE_integer("frames", 100_000, "damaged frames", 1)

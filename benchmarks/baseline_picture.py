@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ways import SERVER, break_even_bytes
-from sc_jax.evaluate.plots import COLOURS
+from sc_jax.evaluate.reports.plots import COLOURS
 from sc_jax.plan.link import Link, send_s
 
 RATES = np.geomspace(1e4, 1e8, 81)  # bit/s

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sc_jax.deploy.frame import HEAD, U32
+from sc_jax.deploy.wire.frame import HEAD, U32
 
 Damage = Callable[[bytearray, np.random.Generator], object]
 

@@ -10,16 +10,16 @@ import jax
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs
-from sc_jax.exits.compact import compact
-from sc_jax.exits.executors import Decision, all_exits, capacity, cond
-from sc_jax.exits.families import shares_to_thresholds
+from sc_jax.exits.execute.buckets import compact
+from sc_jax.exits.execute.executors import Decision, all_exits, capacity, cond
+from sc_jax.exits.execute.segments import walk
 from sc_jax.exits.policies import Threshold, TopFraction
 from sc_jax.exits.scores import Scoring
-from sc_jax.exits.walk import walk
-from sc_jax.nets.backbones import exit_net
+from sc_jax.exits.solve.threshold_search import shares_to_thresholds
+from sc_jax.nets.backbones.registry import exit_net
 from sc_jax.nets.net import FINAL, Net
 from sc_jax.nets.run import Variables, init, run
+from sc_jax.traces.cost import macs
 
 CLASSES = 10
 TWENTY = 20  # single examples that stand for the shares at batch 1

@@ -22,11 +22,14 @@ from absl import flags
 
 from benchmarks import exit_risk
 from launch import cli
-from sc_jax import exit_runs, experiment, recipes
-from sc_jax.config import Recipe
-from sc_jax.described import digest
-from sc_jax.evaluate import exit_report, judged, report
+from sc_jax import recipes
+from sc_jax.evaluate import budgets
+from sc_jax.evaluate.reports import exit_report, report
+from sc_jax.runs import exit_runs, experiment
+from sc_jax.spec import literal
 from sc_jax.train import devices
+from sc_jax.train.recipe import Recipe
+from sc_jax.train.serialisation import digest
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of all runs")
 RECIPES = flags.DEFINE_multi_string(
@@ -58,7 +61,7 @@ def source(text: str, seed: int) -> experiment.Source:
         knob, equals, value = pair.partition("=")
         if not equals:
             raise cli.UsageError(f"--knobs takes knob=value, got {pair!r}")
-        common[knob] = cli.literal(value)
+        common[knob] = literal(value)
     known = recipes.knobs_of(name)
     return experiment.Source(
         name, {k: v for k, v in common.items() if k in known} | knobs
@@ -84,10 +87,10 @@ def measured(text: str, seed: int, folder: Path) -> dict:
         exit_runs.recorded(recipe, run, experiment.dataset_of(recipe, split))
         for split in exit_runs.SPLITS
     )
-    ways = judged.judge(fitted, test, policy=recipe.policy)
+    ways = budgets.judge(fitted, test, policy=recipe.policy)
     print(f"\n{text}, seed {seed}")
     print(exit_report.table(exit_report.rows(ways), ways.exits))
-    plain = judged.judge(fitted, test)
+    plain = budgets.judge(fitted, test)
     made = {
         "asked": text,
         "recipe": recipe.name,

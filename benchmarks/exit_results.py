@@ -16,8 +16,8 @@ from benchmarks.exit_claims import (
     score_claims,
     spread,
 )
-from sc_jax.evaluate.plots import COLOURS
-from sc_jax.evaluate.report import human
+from sc_jax.evaluate.reports.plots import COLOURS
+from sc_jax.evaluate.reports.report import human
 
 TITLES = {"fashion_mnist_12k": "the embedded set", "folder": "CIFAR-10"}
 PICTURES = {"folder": "cifar10"}

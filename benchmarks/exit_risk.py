@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sc_jax.evaluate.judged import taken
-from sc_jax.evaluate.record import Recorded
-from sc_jax.evaluate.trace import Trace, outcome, subset
-from sc_jax.exits import risk
+from sc_jax.evaluate.budgets import taken
 from sc_jax.exits.policies import Policy
+from sc_jax.exits.solve import risk
+from sc_jax.traces.record import Recorded
+from sc_jax.traces.trace import Trace, outcome, subset
 
 EPSILON, DELTA = 0.01, 0.1  # at most a point worse, with probability 0.9
 

@@ -27,14 +27,14 @@ from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.data import sources
 from sc_jax.data.dataset import centre_crop
-from sc_jax.deploy import export, segments
-from sc_jax.deploy.runtime import Runner
-from sc_jax.evaluate.cost import macs
-from sc_jax.evaluate.report import machine
-from sc_jax.nets.blocks import Normalise
-from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.deploy.device.runtime import Runner
+from sc_jax.deploy.export import convert, segments
+from sc_jax.evaluate.reports.report import machine
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Net, SplitPoint, Stage
 from sc_jax.nets.run import init, run
+from sc_jax.traces.cost import macs
 
 SIZE = flags.DEFINE_integer("image_size", 224, "side of the square images", 8)
 CHANNELS = flags.DEFINE_integer("channels", 24, "of the latent", 1)
@@ -87,7 +87,7 @@ def design(pair: str, dtype: str, float_ops, images: np.ndarray) -> dict:
         "float_ops": list(float_ops),
         "macs": macs(through, images[:1]),
         "model_bytes": len(made.model),
-        "operations": len(export.operations(made.model)),
+        "operations": len(convert.operations(made.model)),
         "different": made.parity.different / made.parity.symbols,
         "runner": runner,
         "ms": [],

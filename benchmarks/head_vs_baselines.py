@@ -43,9 +43,9 @@ from absl import flags
 from benchmarks import baseline_picture, trained_ways, untrained_ways
 from benchmarks.ways import AGAINST, PEER, SERVER, Way, concluded, measure
 from launch import cli
-from sc_jax.deploy.export import DTYPES
+from sc_jax.deploy.export.convert import DTYPES
 from sc_jax.errors import unknown
-from sc_jax.evaluate.report import machine
+from sc_jax.evaluate.reports.report import machine
 from sc_jax.plan.link import ASSUMED_RTT, LINKS
 
 WORKDIRS = flags.DEFINE_list("workdirs", [], "finished runs: FOLDER or LABEL=FOLDER")

@@ -25,8 +25,8 @@ from benchmarks import (
 )
 from benchmarks.results_page import anonymous, merged
 from launch import cli
-from sc_jax.evaluate import plots, report
-from sc_jax.evaluate.report import Row
+from sc_jax.evaluate.reports import plots, report
+from sc_jax.evaluate.reports.report import Row
 
 EMBEDDED = flags.DEFINE_list("embedded", [], "folders of launch.train, one a seed")
 METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods")

@@ -18,7 +18,8 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import experiment, rate_runs, recipes
+from sc_jax import recipes
+from sc_jax.runs import experiment, rate_runs
 from sc_jax.train import devices
 
 DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")

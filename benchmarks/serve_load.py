@@ -25,10 +25,10 @@ from absl import flags
 from benchmarks.serving import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
-from sc_jax import experiment
 from sc_jax.data import pipeline
-from sc_jax.deploy.protocol import Client, EdgeError
-from sc_jax.evaluate.report import machine
+from sc_jax.deploy.wire.protocol import Client, EdgeError
+from sc_jax.evaluate.reports.report import machine
+from sc_jax.runs import experiment
 from sc_jax.train import devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")

@@ -18,7 +18,7 @@ from benchmarks.memory import resident_bytes
 from sc_jax.codec.codecs import ImageCodec
 from sc_jax.data import sources
 from sc_jax.deploy import bundle
-from sc_jax.deploy.runtime import Runner, in_turn, latent_of
+from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
 from sc_jax.errors import UsageError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.deploy_results import where
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.plots import COLOURS
+from sc_jax.evaluate.reports.plots import COLOURS
 
 PICTURE = "trade.png"
 TITLE = "What a cheaper head costs"

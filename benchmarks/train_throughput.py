@@ -28,14 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from sc_jax.config import Recipe
 from sc_jax.data import sources
 from sc_jax.data.dataset import Dataset
-from sc_jax.evaluate.cost import macs
 from sc_jax.nets.run import init
 from sc_jax.recipes import RECIPES
+from sc_jax.traces.cost import macs
 from sc_jax.train import devices
 from sc_jax.train.loop import first_variables
+from sc_jax.train.recipe import Recipe
 from sc_jax.train.step import begin, divide, make_step
 
 _SIDE = flags.DEFINE_integer("side", 224, "pixels of the square images")

@@ -11,21 +11,24 @@ import numpy as np
 
 from benchmarks.ways import SERVER, Way, chain, matched
 from launch import cli
-from sc_jax import experiment
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Image
-from sc_jax.config import Recipe
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
-from sc_jax.deploy import bundle, export, frame, segments, tails
+from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import Bundle
-from sc_jax.deploy.package import package
-from sc_jax.deploy.runtime import Runner, in_turn, latent_of
-from sc_jax.evaluate import report
-from sc_jax.evaluate.report import Row
+from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
+from sc_jax.deploy.export import convert, segments
+from sc_jax.deploy.export.package import package
+from sc_jax.deploy.server import tails
+from sc_jax.deploy.wire import frame
+from sc_jax.evaluate.reports import report
+from sc_jax.evaluate.reports.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
 from sc_jax.nets.run import Variables
+from sc_jax.runs import experiment
+from sc_jax.train.recipe import Recipe
 
 TIMED = 32  # images that the rounds go through
 CALIBRATION = 256  # training images
@@ -90,7 +93,7 @@ def heads(
     for dtype in asked.dtypes:
         try:
             found = bundle_of(label, workdir, dtype, asked.store)
-        except export.ExportError as error:
+        except convert.ExportError as error:
             print(f"{label}: no {dtype} head: {error}", flush=True)
             continue
         codec: Any = found.codec

@@ -5,12 +5,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sc_jax import experiment, recipes
+from sc_jax import recipes
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.deploy import frame
+from sc_jax.deploy.wire import frame
 from sc_jax.nets.net import INPUT, head
 from sc_jax.nets.run import run
+from sc_jax.runs import experiment
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables
 

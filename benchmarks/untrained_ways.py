@@ -19,11 +19,12 @@ from launch import cli
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.prior import FactorizedPrior
-from sc_jax.deploy import frame, segments
-from sc_jax.deploy.runtime import Runner
-from sc_jax.nets.backbones import classifier_net
-from sc_jax.nets.blocks import Normalise
-from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.deploy.device.runtime import Runner
+from sc_jax.deploy.export import segments
+from sc_jax.deploy.wire import frame
+from sc_jax.nets.backbones.registry import classifier_net
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Net, SplitPoint, Stage
 from sc_jax.nets.run import Variables, init
 

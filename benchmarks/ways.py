@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.evaluate import plots
-from sc_jax.evaluate.report import Row
+from sc_jax.evaluate.reports import plots
+from sc_jax.evaluate.reports.report import Row
 from sc_jax.plan.link import LINKS, Link, latency_s
 
 SERVER = "server"  # the step that another machine would run

@@ -1,6 +1,5 @@
 """What the binaries share: one-line errors, exit codes, asking for a recipe."""
 
-import ast
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
+from sc_jax.spec import parse
 
 
 def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
@@ -61,31 +61,14 @@ def fail(line: str, code: int):
 
 
 def parse_recipe(text: str) -> tuple[str, dict]:
-    """ "name:knob=value,knob=value" -> (name, knobs); values are literals or words.
+    """ "name:knob=value,..." -> (name, knobs), by the grammar of sc_jax.spec.
 
     A name ending in .py is a file; its whole path is kept, for evaluation to find it.
     """
-    name, _, rest = text.partition(":")
+    name, knobs = parse(text, "recipe")
     if name.endswith(".py"):
         name = str(Path(name).expanduser().resolve())
-    knobs: dict = {}
-    key = None
-    for piece in rest.split(",") if rest else ():
-        word, equals, value = piece.partition("=")
-        if equals and word.isidentifier():
-            key, knobs[word] = word, value
-        elif key is not None:  # a comma inside a value, as in folder:TRAIN,TEST
-            knobs[key] += "," + piece
-        else:
-            raise UsageError(f"--recipe takes name:knob=value,..., got {text!r}")
-    return name, {key: literal(value) for key, value in knobs.items()}
-
-
-def literal(text: str):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return name, knobs
 
 
 def writable(*files: str | None) -> None:

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from launch import cli
 from sc_jax.data import sources
 from sc_jax.data.trees import open_tree
-from sc_jax.deploy import bundle, device
+from sc_jax.deploy import bundle
+from sc_jax.deploy.device import device
 
 BUNDLE = flags.DEFINE_string("bundle", None, "folder or zip of launch.export")
 SERVER = flags.DEFINE_string("server", None, "host:port,... of launch.serve")

@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import exit_runs, experiment, rate_runs
-from sc_jax.evaluate import exit_report
+from sc_jax.evaluate.reports import exit_report
+from sc_jax.runs import exit_runs, experiment, rate_runs
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")

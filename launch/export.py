@@ -60,7 +60,7 @@ def main(_):
 
 
 def export_tail(workdir: Path, file: Path):
-    from sc_jax.deploy import tails
+    from sc_jax.deploy.server import tails
 
     made = tails.pack(workdir, file)
     platforms = ", ".join(made["platforms"])
@@ -69,7 +69,7 @@ def export_tail(workdir: Path, file: Path):
 
 
 def export_head(workdir: Path, out: Path):
-    from sc_jax.deploy import package
+    from sc_jax.deploy.export import package
 
     thresholds = THRESHOLDS.value
     try:

@@ -36,7 +36,7 @@ GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM",
 
 def main(_):
     try:
-        from sc_jax.deploy import batching, edge, models
+        from sc_jax.deploy.server import batching, edge, models
     except ImportError as error:
         raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
     if bool(CERT.value) != bool(KEY.value):

@@ -20,7 +20,9 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
-from sc_jax import exit_runs, experiment, rate_runs, recipes
+from sc_jax import recipes
+from sc_jax.runs import exit_runs, experiment, rate_runs
+from sc_jax.spec import literal
 from sc_jax.train import devices
 
 __doc__ = f"{__doc__}\n{recipes.catalogue()}"
@@ -47,7 +49,7 @@ def main(_):
     workdir = Path(WORKDIR.value)
     name, knobs = cli.parse_recipe(RECIPE.value)
     knob, _, values = (SWEEP.value or "").partition(":")
-    points = [cli.literal(v) for v in values.split(",")] if values else [None]
+    points = [literal(v) for v in values.split(",")] if values else [None]
     if SWEEP.value and points == [None]:
         raise cli.UsageError(f"--sweep takes knob:value,value, got {SWEEP.value!r}")
     sources = [

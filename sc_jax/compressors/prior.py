@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.nets.blocks import lower_bound
+from sc_jax.nets.layers.blocks import lower_bound
 
 WIDTHS = (1, 3, 3, 3, 3, 1)
 LIKELIHOOD_BOUND = 1e-9

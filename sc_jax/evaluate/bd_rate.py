@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.plots import curves, mean_bytes
+from sc_jax.evaluate.reports.plots import curves, mean_bytes
 
 if TYPE_CHECKING:
-    from sc_jax.evaluate.report import Row
+    from sc_jax.evaluate.reports.report import Row
 
 Curve = Sequence[tuple[float, float]]  # (bytes an example, accuracy) of each setting
 

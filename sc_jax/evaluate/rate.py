@@ -15,12 +15,12 @@ from tqdm import tqdm
 from sc_jax.codec import codecs
 from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
-from sc_jax.deploy import frame
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import cost
-from sc_jax.evaluate.report import Row
+from sc_jax.evaluate.reports.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, head, tail
 from sc_jax.nets.run import Variables, run
+from sc_jax.traces import cost
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.exits.rules import anytime, counts, decide, top_fraction
+from sc_jax.exits.decision import anytime, counts, decide, top_fraction
 from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
 from sc_jax.exits.scores import patience as agreements
 

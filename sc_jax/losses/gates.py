@@ -15,7 +15,7 @@ import optax
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.exits import cross_entropy, losses_of, told
 from sc_jax.losses.terms import Context
-from sc_jax.nets.skipnet import executed_share
+from sc_jax.nets.backbones.skipnet import executed_share
 
 
 @dataclass(frozen=True)

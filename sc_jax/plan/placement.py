@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.plan.dynamic_placement import dynamic_programme as dynamic_programme
+from sc_jax.plan.exit_placement import dynamic_programme as dynamic_programme
 
 Places = tuple[str, ...]
 QUARTERS = (0.25, 0.5, 0.75)

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
-from sc_jax.config import Recipe
 from sc_jax.errors import UsageError, unknown
 from sc_jax.recipes.boostnet import boostnet
 from sc_jax.recipes.bottlefit import bottlefit
@@ -40,6 +39,7 @@ from sc_jax.recipes.reconstruction import reconstruction
 from sc_jax.recipes.shallow_deep import shallow_deep
 from sc_jax.recipes.spinn import spinn
 from sc_jax.recipes.zero_time_waste import zero_time_waste
+from sc_jax.train.recipe import Recipe
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "classifier": classifier,

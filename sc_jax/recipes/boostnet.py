@@ -11,11 +11,11 @@ here. Expected: at or above `msdnet`, most at late exits.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
-from sc_jax.nets.heads import Boosted
+from sc_jax.nets.exit_classifiers.classifiers import Boosted
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 

@@ -10,17 +10,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from sc_jax.config import Phase, Recipe
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import record
-from sc_jax.exits.placing import candidates
+from sc_jax.exits.solve.placement import candidates
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.backbones import backbone, exit_net
+from sc_jax.nets.backbones.registry import backbone, exit_net
 from sc_jax.nets.net import Exit, Net
 from sc_jax.nets.run import init, run
 from sc_jax.plan import placement
 from sc_jax.recipes import common
+from sc_jax.traces import record
+from sc_jax.train.recipe import Phase, Recipe
 
 
 def branch(

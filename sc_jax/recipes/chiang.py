@@ -15,11 +15,11 @@ at the budget.
 
 from typing import Unpack
 
-from sc_jax.config import Recipe
-from sc_jax.nets.heads import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

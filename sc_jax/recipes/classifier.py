@@ -8,11 +8,11 @@ checkpoint of mobilenetv2 or a ResNet for 1000 classes, training starts from it,
 `epochs=0` leaves it as it is.
 """
 
-from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.data.pipeline import Data
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
+from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

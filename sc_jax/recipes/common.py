@@ -8,16 +8,16 @@ from typing import NamedTuple, TypedDict
 
 import flax.linen as nn
 
-from sc_jax.config import Recipe
 from sc_jax.data import pipeline, sources
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
-from sc_jax.nets.backbones import backbone, classifier_net
-from sc_jax.nets.bottlenecks import PAIRS
-from sc_jax.nets.fp import FPDecoder
+from sc_jax.nets.backbones.registry import backbone, classifier_net
+from sc_jax.nets.bottlenecks.fp import FPDecoder
+from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.net import Net, inject, resolve
+from sc_jax.train.recipe import Recipe
 
 # Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

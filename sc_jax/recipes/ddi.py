@@ -5,22 +5,22 @@
 Wang et al., 2020 (dual dynamic inference): gates of blocks and of groups of their
 channels, driven by a small recurrent controller, learn with the exits under a term that
 steers the share that runs to `target`. The steering is a square (reconstruction;
-nets/skipnet.py tells the rest). One input alone skips a closed block, a batch does not:
-the exits' costs in the report leave the gates' saving out. Published: up to 4 x fewer
-computations at equal accuracy (abstract). Expected: within a point of its own last exit
-at 70 % of the cost or less.
+nets/backbones/skipnet.py tells the rest). One input alone skips a closed block, a batch
+does not: the exits' costs in the report leave the gates' saving out. Published: up to 4
+x fewer computations at equal accuracy (abstract). Expected: within a point of its own
+last exit at 70 % of the cost or less.
 """
 
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.losses.gates import GateCost
 from sc_jax.losses.terms import Term
-from sc_jax.nets.heads import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.nets.net import resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

@@ -6,18 +6,19 @@ Teerapittayanon, McDanel & Kung, ICDCS 2017. Each device sees a view (here a cro
 image), runs binary layers and sends them up; the local exit joins the devices' class
 vectors, the edge and the cloud join features. All exits are trained together with equal
 weights; leave where the entropy of the softmax over ln K is low. Bytes of a device:
-plan/ddnn.py. Published on six cameras: overall 97 % with 61 % leaving locally at a
-threshold of 0.8. Expected: within a point of the cloud at 70 % of its cost or less.
+plan/transferred_bytes.py. Published on six cameras: overall 97 % with 61 % leaving
+locally at a threshold of 0.8. Expected: within a point of the cloud at 70 % of its cost
+or less.
 """
 
 from typing import Literal, Unpack
 
-from sc_jax.config import Recipe
-from sc_jax.nets.heads import PooledLinear
-from sc_jax.nets.multiview import DevicesHead
+from sc_jax.nets.backbones.multiview import DevicesHead
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

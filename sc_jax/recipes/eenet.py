@@ -5,17 +5,17 @@
 Ilhan et al., WACV 2024, beyond the survey. The network is trained jointly; then, on the
 validation split, each exit's score (linear in its probabilities, their maximum and
 entropy, the votes so far and the earlier scores) and the exits' shares are fitted to a
-budget; thresholds follow from the shares in order of score (exits/eenet.py). Expected:
-at or above the largest probability at equal budgets.
+budget; thresholds follow from the shares in order of score (exits/solve/eenet.py).
+Expected: at or above the largest probability at equal budgets.
 """
 
 from typing import Unpack
 
-from sc_jax.config import Recipe
-from sc_jax.nets.heads import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

@@ -12,15 +12,15 @@ Expected: fewer bytes and fewer MACs an input than the Entropic Student at its a
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
-from sc_jax.nets.heads import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.nets.net import Exit, resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import Shared
 from sc_jax.recipes.entropic_student import entropic_student
+from sc_jax.train.recipe import Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 

@@ -10,10 +10,11 @@ in BETAS for ResNet-50 on ImageNet, Adam x0.1 at half and four fifths
 (--set=phases.stage1.optimiser.schedule=step), and stage 2 is SGD 1e-3. The defaults are
 for minutes on small images: means over each feature, so that the small late ones count
 as much as the large first one, a beta to that scale, a higher rate, Adam on a cosine in
-both stages, and the pair's small form (nets/fp.py). `shallow_epochs` come before: the
-hint at the bottleneck alone (Furutanpey et al. 2024), squares of `window` pixels, beta
-from 0 up. No tail is computed, and no rate silences what has not learnt. Expected:
-within a point of its teacher at a third of the bytes of WebP (docs/results.md).
+both stages, and the pair's small form (nets/bottlenecks/fp.py). `shallow_epochs` come
+before: the hint at the bottleneck alone (Furutanpey et al. 2024), squares of `window`
+pixels, beta from 0 up. No tail is computed, and no rate silences what has not learnt.
+Expected: within a point of its teacher at a third of the bytes of WebP
+(docs/results.md).
 """
 
 from dataclasses import replace
@@ -22,13 +23,13 @@ from typing import Unpack
 import optax
 
 from sc_jax.compressors.prior import FactorizedPrior
-from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)

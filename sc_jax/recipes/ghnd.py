@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.compressors.simple import Affine
-from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.losses.terms import Reduction
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 

@@ -13,12 +13,12 @@ from typing import Unpack
 
 import flax.linen as nn
 
-from sc_jax.config import Recipe
-from sc_jax.nets.heads import PooledLinear
-from sc_jax.nets.judging import Given, Pruned
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
+from sc_jax.nets.exit_classifiers.gated import Given, Pruned
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

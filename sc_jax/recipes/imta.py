@@ -14,16 +14,16 @@ at or above `msdnet` at every exit.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.heads import MSDNetHead
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead
 from sc_jax.nets.net import FINAL
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
 from sc_jax.recipes.msdnet import msdnet
+from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "teacher_epochs": 0.01}
 TINY |= {"batch_size": 16}

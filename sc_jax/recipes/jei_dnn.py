@@ -14,14 +14,14 @@ theirs take turns; the fourth uncertainty is of the squared softmax. Expected: b
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.losses.gates import GatedCrossEntropy, GateTarget
 from sc_jax.losses.terms import Term
-from sc_jax.nets.heads import MixedPool
-from sc_jax.nets.judging import Gated
+from sc_jax.nets.exit_classifiers.classifiers import MixedPool
+from sc_jax.nets.exit_classifiers.gated import Gated
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Recipe
 
 TINY = {"warm_epochs": 0.01, "epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
 

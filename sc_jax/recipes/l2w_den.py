@@ -14,13 +14,13 @@ the authors draw a budget). Published, ImageNet MSDNet step 7: 59.24/69.65/73.94
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import LookAhead, Recipe
 from sc_jax.losses.exits import AssignedCrossEntropy, WeighedCrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.judging import Weighing
+from sc_jax.nets.exit_classifiers.gated import Weighing
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import LookAhead, Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 

@@ -11,10 +11,10 @@ repository). Expected: above exits on a plain network at low budgets.
 
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 

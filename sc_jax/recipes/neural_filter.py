@@ -14,14 +14,14 @@ for people (quoted at second hand). Expected: most of the negative class stops t
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.errors import UsageError
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.judging import Filter
+from sc_jax.nets.exit_classifiers.gated import Filter
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
 

@@ -11,13 +11,13 @@ at or above `msdnet` at early exits, most with few examples.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.losses.exits import ExitDistillation
 from sc_jax.losses.terms import Term
-from sc_jax.nets.judging import Softening
+from sc_jax.nets.exit_classifiers.gated import Softening
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 

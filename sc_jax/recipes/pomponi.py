@@ -15,14 +15,14 @@ branches are not dropped out. Expected: beside `branchynet`.
 
 from typing import Literal, Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture
 from sc_jax.losses.terms import Term
-from sc_jax.nets.heads import ConvHead
-from sc_jax.nets.judging import Confident
+from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.gated import Confident
 from sc_jax.recipes import branches, common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 

@@ -10,10 +10,10 @@ stand only in plots. Expected: beside MSDNet, ahead at the lowest budgets.
 
 from typing import Unpack
 
-from sc_jax.config import Recipe
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "ranet_nano", "epochs": 0.01, "batch_size": 16}
 

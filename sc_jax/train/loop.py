@@ -13,17 +13,17 @@ import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
-from sc_jax.config import Recipe
 from sc_jax.data import pipeline, sources
-from sc_jax.described import agrees
 from sc_jax.errors import UsageError
-from sc_jax.nets import pretrained
+from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.graft import graft, widened
 from sc_jax.nets.run import Variables, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
+from sc_jax.train.recipe import Recipe
 from sc_jax.train.running import Run, StopSignal
+from sc_jax.train.serialisation import agrees
 from sc_jax.train.step import TrainState, begin, divide, make_step
 
 

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sc_jax.config import Phase, Recipe
-from sc_jax.described import describe
 from sc_jax.errors import Diverged, Stopped
 from sc_jax.nets.run import Variables
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
+from sc_jax.train.recipe import Phase, Recipe
+from sc_jax.train.serialisation import describe
 
 
 class StopSignal:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sc_jax.config import LookAhead, Phase, Recipe
 from sc_jax.data.augment import windows
 from sc_jax.data.pipeline import augment_on_device
 from sc_jax.losses.terms import Context, total
 from sc_jax.nets.net import FINAL, match
 from sc_jax.nets.run import State, Variables, run
+from sc_jax.train.recipe import LookAhead, Phase, Recipe
 
 
 class TrainState(NamedTuple):

@@ -15,7 +15,7 @@ from benchmarks.ways import (
     measure,
     total_s,
 )
-from sc_jax.evaluate.report import Row
+from sc_jax.evaluate.reports.report import Row
 from sc_jax.plan.link import LINKS, Link
 
 LINK = Link(1e6, rtt_s=0.02)

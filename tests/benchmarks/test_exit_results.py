@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import exit_claims, exit_results, exit_risk
-from sc_jax.evaluate import record
-from sc_jax.evaluate.trace import Trace
+from sc_jax.traces import record
+from sc_jax.traces.trace import Trace
 
 
 def point(accuracy, share, budget=None):

@@ -14,9 +14,10 @@ from logs import COMPILED, LOGCAT, NEW, OLD
 
 from benchmarks import logged_head, op_profile, tflite_operations
 from sc_jax.codec.simple import ImageCodec, RawCodec
-from sc_jax.deploy import bundle, export, segments
+from sc_jax.deploy import bundle
+from sc_jax.deploy.export import convert, segments
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs
+from sc_jax.traces.cost import macs
 
 ROOT = Path(__file__).parents[2]
 CONV = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -40,7 +41,7 @@ EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def head():
-    return export.convert(*segments.lower(program, EXAMPLE))
+    return convert.convert(*segments.lower(program, EXAMPLE))
 
 
 @pytest.fixture(scope="module")

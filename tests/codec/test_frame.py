@@ -4,7 +4,7 @@ import zlib
 import numpy as np
 import pytest
 
-from sc_jax.deploy.frame import Frame, FrameError, pack, unpack
+from sc_jax.deploy.wire.frame import Frame, FrameError, pack, unpack
 
 FRAME = Frame(4, 513, (24, 55, 55), b"payload")
 

@@ -8,7 +8,7 @@ import pytest
 
 from sc_jax.codec import codecs, rans
 from sc_jax.codec.tables import Tables
-from sc_jax.deploy import frame
+from sc_jax.deploy.wire import frame
 
 ROOT = Path(__file__).parents[2]
 

@@ -220,7 +220,7 @@ def test_c_source_compiles_strictly(tmp_path):
 
 def test_import_needs_no_jax():
     code = (
-        "import sys, sc_jax.codec.codecs, sc_jax.deploy.frame;"
+        "import sys, sc_jax.codec.codecs, sc_jax.deploy.wire.frame;"
         "sys.exit(any(m in sys.modules for m in ('jax', 'flax', 'PIL')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

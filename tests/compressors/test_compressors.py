@@ -13,7 +13,7 @@ from sc_jax.compressors import prior
 from sc_jax.compressors.freeze import freeze, settle
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.compressors.simple import Affine, Image, Raw
-from sc_jax.nets.bottlenecks import FPEncoder
+from sc_jax.nets.bottlenecks.pairs import FPEncoder
 from sc_jax.nets.net import Net, SplitPoint, Stage
 from sc_jax.nets.run import Variables
 

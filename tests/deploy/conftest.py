@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from sc_jax import experiment, recipes
+from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.nets.backbones import classifier_net
+from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.run import init
+from sc_jax.runs import experiment
 
 
 @pytest.fixture(scope="package")
@@ -48,7 +49,7 @@ def nets():
 def trained():
     """An untrained net of the Entropic Student, 40 images and their frames."""
     from benchmarks.untrained import frames
-    from sc_jax.deploy import tails
+    from sc_jax.deploy.server import tails
 
     recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
     example = experiment.example_of(recipe)
@@ -67,7 +68,7 @@ def trained():
 def server(trained):
     from edge_tools import SIZES, still
 
-    from sc_jax.deploy import edge
+    from sc_jax.deploy.server import edge
 
     made = edge.serve(
         {"first": trained.tails, "still": (still(opened=True),)},
@@ -79,7 +80,7 @@ def server(trained):
 
 @pytest.fixture
 def client(server):
-    from sc_jax.deploy.protocol import Client
+    from sc_jax.deploy.wire.protocol import Client
 
     with Client(server.address) as made:
         yield made
@@ -88,7 +89,7 @@ def client(server):
 @pytest.fixture
 def start():
     """Starts servers that the test's end drains."""
-    from sc_jax.deploy import edge
+    from sc_jax.deploy.server import edge
 
     made = []
 

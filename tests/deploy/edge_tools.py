@@ -10,8 +10,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sc_jax.codec.simple import RawCodec
-from sc_jax.deploy import frame
-from sc_jax.deploy.protocol import SERVICE, EdgeError
+from sc_jax.deploy.wire import frame
+from sc_jax.deploy.wire.protocol import SERVICE, EdgeError
 
 SIZES = (1, 2, 4, 8)
 SERVING, NOT_SERVING = 1, 2  # of the health service

@@ -7,8 +7,8 @@ from concurrent.futures import CancelledError, Future
 import numpy as np
 import pytest
 
-from sc_jax.deploy import batching
-from sc_jax.deploy.batching import Batcher
+from sc_jax.deploy.server import batching
+from sc_jax.deploy.server.batching import Batcher
 
 
 class Gate:

@@ -90,7 +90,7 @@ def test_what_is_no_bundle_is_one_line(tmp_path):
 
 
 def test_refitted_tables_code_their_own_symbols_shorter(student):
-    from sc_jax.deploy.refit import refit
+    from sc_jax.deploy.export.refit import refit
 
     codec, rng = student[3], np.random.default_rng(0)
     symbols = rng.integers(-2, 3, (50, *codec.shape)).astype(np.int32)

@@ -12,7 +12,7 @@ from benchmarks.damage import damaged
 from sc_jax.codec import rans
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.codec.tables import from_pmf
-from sc_jax.deploy import frame
+from sc_jax.deploy.wire import frame
 
 ROOT = Path(sc_jax.__file__).parent
 SOURCES = [str(ROOT / "deploy/c/coder.c"), str(ROOT / "codec/rans.c")]

@@ -10,8 +10,10 @@ import pytest
 
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
-from sc_jax.deploy import bundle, frame, segments
-from sc_jax.deploy.device import NOWHERE, Device, ServerLost
+from sc_jax.deploy import bundle
+from sc_jax.deploy.device.device import NOWHERE, Device, ServerLost
+from sc_jax.deploy.export import segments
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, tail
 from sc_jax.nets.run import run
@@ -101,7 +103,7 @@ for name in ("jax", "flax", "optax", "orbax", "tensorflow", "litert_converter"):
 import numpy as np
 from pathlib import Path
 from sc_jax.deploy import bundle
-from sc_jax.deploy.device import Device
+from sc_jax.deploy.device.device import Device
 device = Device(bundle.read(Path({str(installed)!r})))
 print(device.infer(np.zeros((28, 28, 1), "u1")).note)
 """

@@ -16,14 +16,14 @@ from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Raw
 from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import NEVER
-from sc_jax.deploy.chain import chain, runner
-from sc_jax.deploy.device import Device, ServerLost, greatest_probability
-from sc_jax.deploy.export import ExportError
-from sc_jax.deploy.runtime import latent_of
+from sc_jax.deploy.device.device import Device, ServerLost, greatest_probability
+from sc_jax.deploy.device.runtime import latent_of
+from sc_jax.deploy.export.chain import chain, runner
+from sc_jax.deploy.export.convert import ExportError
 from sc_jax.errors import UsageError
-from sc_jax.nets.blocks import Classifier
-from sc_jax.nets.heads import MixedPool
-from sc_jax.nets.judging import Ensembled
+from sc_jax.nets.exit_classifiers.classifiers import MixedPool
+from sc_jax.nets.exit_classifiers.gated import Ensembled
+from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import Exit, Net, Stage, cut_at, head
 from sc_jax.nets.run import Variables, init, run
 
@@ -203,7 +203,7 @@ def test_an_int8_chain_keeps_a_stage_of_one_segment_in_float(nets, images):
 
 
 def test_thresholds_are_checked_before_anything_is_converted(branchy):
-    from sc_jax.deploy.package import _checked
+    from sc_jax.deploy.export.package import _checked
 
     before = head(branchy[0], "encoder")
     assert _checked(None, before) == (NEVER,) and _checked((0.5,), before) == (0.5,)

@@ -31,9 +31,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from sc_jax.codec import codecs  # noqa: E402
 from sc_jax.compressors.freeze import freeze_all  # noqa: E402
 from sc_jax.compressors.simple import Affine  # noqa: E402
-from sc_jax.deploy import edge, frame, tails  # noqa: E402
-from sc_jax.deploy.infer import STATUS  # noqa: E402
-from sc_jax.deploy.protocol import Client  # noqa: E402
+from sc_jax.deploy.server import edge, tails  # noqa: E402
+from sc_jax.deploy.server.infer import STATUS  # noqa: E402
+from sc_jax.deploy.wire import frame  # noqa: E402
+from sc_jax.deploy.wire.protocol import Client  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 from sc_jax.evaluate import rate  # noqa: E402
 from sc_jax.nets.net import cut_at, tail  # noqa: E402

@@ -33,10 +33,11 @@ from benchmarks.damage import damaged  # noqa: E402
 from benchmarks.memory import resident_bytes  # noqa: E402
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from launch import cli  # noqa: E402
-from sc_jax import experiment  # noqa: E402
-from sc_jax.deploy import edge, frame, infer, models, tails  # noqa: E402
-from sc_jax.deploy.protocol import SERVICE, Client, EdgeError  # noqa: E402
+from sc_jax.deploy.server import edge, infer, models, tails  # noqa: E402
+from sc_jax.deploy.wire import frame  # noqa: E402
+from sc_jax.deploy.wire.protocol import SERVICE, Client, EdgeError  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
+from sc_jax.runs import experiment  # noqa: E402
 
 COUNT = 10_000
 

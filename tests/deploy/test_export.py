@@ -12,9 +12,9 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 from sc_jax.compressors.freeze import freeze
 from sc_jax.compressors.simple import Affine, Raw
-from sc_jax.deploy import export, segments
-from sc_jax.deploy.export import ExportError
-from sc_jax.deploy.runtime import Runner
+from sc_jax.deploy.device.runtime import Runner
+from sc_jax.deploy.export import convert, segments
+from sc_jax.deploy.export.convert import ExportError
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import SplitPoint, head
 from sc_jax.nets.run import run
@@ -60,7 +60,7 @@ def test_smaller_heads_are_smaller_and_near(made, dtype, size, share):
 
 def test_an_int8_head_computes_in_integers(made):
     found = made("int8")
-    assert "QUANTIZE" in export.operations(found.model)
+    assert "QUANTIZE" in convert.operations(found.model)
     assert found.parity.different <= 0.35 * found.parity.symbols
 
 
@@ -70,7 +70,7 @@ def test_an_int8_head_leaves_divisions_in_float_unless_told(made, student, image
         recipe.net, variables, cut, codec, images, dtype="int8", float_ops=()
     )
     default, integers = (
-        export.operations(found.model).count("DEQUANTIZE")
+        convert.operations(found.model).count("DEQUANTIZE")
         for found in (made("int8"), every)
     )
     assert default > integers
@@ -124,24 +124,24 @@ def test_an_operation_that_litert_lacks_is_named(images):
         return {"out": jnp.sort(image.astype(jnp.float32), axis=1)}
 
     with pytest.raises(ExportError, match="sort") as caught:
-        export.convert(*segments.lower(program, images[:1]))
+        convert.convert(*segments.lower(program, images[:1]))
     assert "\n" not in str(caught.value)
 
 
 def test_junk_is_one_line(made):
     with pytest.raises(ExportError) as caught:
-        export.convert(b"junk", made("float32").signature)
+        convert.convert(b"junk", made("float32").signature)
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_names_list_the_known(made):
     found = made("float32")
     with pytest.raises(UsageError, match="int8_weights"):
-        export.quantise(found.model, "int4", found.signature)
+        convert.quantise(found.model, "int4", found.signature)
     with pytest.raises(UsageError, match="CONV_2D"):
-        export.quantise(found.model, "dynamic", found.signature, (), ("CONV2D",))
+        convert.quantise(found.model, "dynamic", found.signature, (), ("CONV2D",))
     with pytest.raises(ExportError, match="calibrate"):
-        export.quantise(found.model, "int8", found.signature)
+        convert.quantise(found.model, "int8", found.signature)
 
 
 def test_the_input_as_a_cut_leaves_no_head(student):

@@ -18,10 +18,11 @@ pytest.importorskip("prometheus_client")
 from edge_tools import RAW, refusal, rejects, still  # noqa: E402
 
 from benchmarks.untrained import frames, untrained  # noqa: E402
-from sc_jax import experiment  # noqa: E402
-from sc_jax.deploy import edge, frame, models, tails  # noqa: E402
-from sc_jax.deploy.protocol import Client, EdgeError, target  # noqa: E402
+from sc_jax.deploy.server import edge, models, tails  # noqa: E402
+from sc_jax.deploy.wire import frame  # noqa: E402
+from sc_jax.deploy.wire.protocol import Client, EdgeError, target  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
+from sc_jax.runs import experiment  # noqa: E402
 
 DEADLINE_S = 10.0
 CLIENTS = 8

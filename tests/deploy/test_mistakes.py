@@ -15,7 +15,9 @@ pytest.importorskip("grpc_reflection")
 pytest.importorskip("prometheus_client")
 
 from sc_jax.codec import codecs
-from sc_jax.deploy import bundle, edge, segments, tails
+from sc_jax.deploy import bundle
+from sc_jax.deploy.export import segments
+from sc_jax.deploy.server import edge, tails
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +101,8 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
 
 def test_tables_of_another_kind_are_refused_before_they_are_decoded(world):
     folder, address = world
-    from sc_jax.deploy import frame
-    from sc_jax.deploy.protocol import Client, EdgeError
+    from sc_jax.deploy.wire import frame
+    from sc_jax.deploy.wire.protocol import Client, EdgeError
 
     made = bundle.read(folder / "retabled")
     z = np.zeros(made.codec.shape, np.float32)

@@ -16,13 +16,19 @@ from sc_jax.codec import codecs
 from sc_jax.codec.tables import from_pmf
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Affine
-from sc_jax.deploy import bundle, models, portable, tails
+from sc_jax.deploy import bundle
+from sc_jax.deploy.server import models, portable, tails
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import cut_at
 from sc_jax.nets.run import Variables
 
 TRAINING = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "sc_jax.nets")
-TRAINING += ("sc_jax.recipes", "sc_jax.data", "sc_jax.experiment", "sc_jax.config")
+TRAINING += (
+    "sc_jax.recipes",
+    "sc_jax.data",
+    "sc_jax.runs.experiment",
+    "sc_jax.train.recipe",
+)
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ from ai_edge_litert.interpreter import Interpreter
 from sc_jax.codec.simple import AffineCodec
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Affine
-from sc_jax.deploy import export, operations, parity, segments
-from sc_jax.deploy.export import ExportError
-from sc_jax.deploy.operations import OPERATIONS
-from sc_jax.deploy.runtime import Runner, in_turn
+from sc_jax.deploy.device.runtime import Runner, in_turn
+from sc_jax.deploy.export import convert, operations, parity, segments
+from sc_jax.deploy.export.convert import ExportError
+from sc_jax.deploy.export.operations import OPERATIONS
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import exit_net
+from sc_jax.nets.backbones.registry import exit_net
+from sc_jax.nets.layers.pooling import max_pool, mean_pool
 from sc_jax.nets.net import INPUT, Net, Stage, cut_at, head, tail
-from sc_jax.nets.pooling import max_pool, mean_pool
 from sc_jax.nets.run import Variables, init, run
 
 
@@ -39,7 +39,7 @@ def test_a_whole_backbone_exports_with_the_operations_listed(
     made = segments.segment(net, variables, x, stop=net.names[-1])
     assert made.signature.outputs == ("final",)
     assert made.parity.different == 0 and made.parity.symbols == 4 * 10
-    found = set(export.operations(made.model))
+    found = set(convert.operations(made.model))
     groups = (family, "any batch", "uint8 images")
     assert found <= {op for group in groups for op in OPERATIONS[group].split()}
 
@@ -125,7 +125,7 @@ def test_an_int8_affine_head_reckons_its_scale_in_float(nets, images):
     details = Interpreter(model_content=made.model).get_signature_runner("segment")
     types = {k: d["dtype"] for k, d in details.get_output_details().items()}
     assert types == {"symbols": np.int32, "zero": np.int32, "scale": np.float32}
-    assert "QUANTIZE" in export.operations(made.model)
+    assert "QUANTIZE" in convert.operations(made.model)
     outputs = Runner(made.model)(x)
     row = {name: value[0] for name, value in outputs.items()}
     exact = run(head(net, "layer1"), variables, x[:1])[0].features["layer1"][0]
@@ -228,12 +228,12 @@ def test_the_operations_listed_for_users_are_right_and_all_needed(group):
         return {f"out{i}": f(feature) for i, f in enumerate(GROUPS[group])}
 
     lowered, signature = segments.lower(program, x)
-    model = export.convert(lowered, signature)
+    model = convert.convert(lowered, signature)
     got, wanted = Runner(model)(x), jax.jit(program)(x)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5)
     batch = set(OPERATIONS["any batch"].split())
-    found = set(export.operations(model))
+    found = set(convert.operations(model))
     assert found - batch == set(OPERATIONS[group].split()) - batch
 
 

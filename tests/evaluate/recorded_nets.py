@@ -6,13 +6,13 @@ import numpy as np
 
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.data.dataset import Dataset
-from sc_jax.evaluate.record import Recorded
-from sc_jax.evaluate.trace import Trace
-from sc_jax.nets.blocks import Normalise
-from sc_jax.nets.cnn import cnn
-from sc_jax.nets.heads import PooledLinear, pooled
+from sc_jax.nets.backbones.cnn import cnn
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear, pooled
+from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Exit, Net, Stage, cut_at
 from sc_jax.nets.run import Variables, init
+from sc_jax.traces.record import Recorded
+from sc_jax.traces.trace import Trace
 
 CLASSES, WIDTH, SIDE = 3, 4, 8
 

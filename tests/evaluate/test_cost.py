@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs, parameters
+from sc_jax.traces.cost import macs, parameters
 
 
 def shape(*dims):
@@ -161,7 +161,7 @@ def test_a_callback_is_refused():
 
 
 def test_the_librarys_convolution_is_seen_through_its_fast_path():
-    from sc_jax.nets.convolution import conv2d
+    from sc_jax.nets.layers.convolution import conv2d
 
     def strided(x, kernel):
         return conv2d(x, kernel, strides=(2, 2), padding="SAME")
@@ -171,7 +171,7 @@ def test_the_librarys_convolution_is_seen_through_its_fast_path():
 
 
 def test_a_function_jitted_before_is_seen_through_its_fast_path():
-    from sc_jax.nets.convolution import conv2d
+    from sc_jax.nets.layers.convolution import conv2d
 
     @jax.jit
     def depthwise(x, kernel):

@@ -10,10 +10,11 @@ import recorded_nets as tiny
 from PIL import Image
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import exit_report, judged
-from sc_jax.evaluate.judged import accuracies, judge, oracle_accuracy
-from sc_jax.exits import asked
+from sc_jax.evaluate import budgets
+from sc_jax.evaluate.budgets import accuracies, judge, oracle_accuracy
+from sc_jax.evaluate.reports import exit_report
 from sc_jax.exits.policies import from_json
+from sc_jax.exits.solve import policy_spec
 
 FACTS = {"seed": np.int64(7), "command": "this test"}
 
@@ -81,7 +82,7 @@ def test_policies_of_the_report_decide_the_same_again(both, found):
     for point in (found.chosen, found.cheapest, found.safe):
         entry = exit_report.entry(point)
         policy = from_json(json.dumps(entry["policy"]))
-        taken = judged.taken(policy, trace)
+        taken = budgets.taken(policy, trace)
         answers = trace.predictions[taken, np.arange(len(taken))].argmax(-1)
         assert entry["accuracy"] == (answers == trace.labels).mean()
         assert entry["mean_cost_macs"] == trace.cost[taken].mean()
@@ -193,11 +194,13 @@ def test_mistakes_are_usage_errors(both):
 def test_a_fitted_score_is_fitted_to_each_budget(both):
     """EENet's scheduler is learnt for a budget: none is judged by another's weights."""
     fitted, _ = both
-    assert asked.refitted("eenet") and not asked.refitted("threshold:score=margin")
+    assert policy_spec.refitted("eenet") and not policy_spec.refitted(
+        "threshold:score=margin"
+    )
     ways = judge(*both, policy="eenet", budgets=2)
     quarters = [q for q in ways.quarters if q is not None]
     for quarter in quarters[:-1]:  # at the whole cost nothing is left to decide
-        own = asked.policy_from_text("eenet", fitted.trace, quarter.budget)
+        own = policy_spec.policy_from_text("eenet", fitted.trace, quarter.budget)
         assert quarter.solved.policy == own.policy
     first, second = (q.solved.policy for q in quarters[:2])
     assert first.scoring.weights != second.scoring.weights

@@ -9,13 +9,14 @@ import recorded_nets as tiny
 
 from sc_jax.compressors.freeze import freeze_all, settle
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import rate, record, trace
-from sc_jax.evaluate.record import exit_costs, sent_bytes
-from sc_jax.nets.blocks import Normalise
-from sc_jax.nets.heads import PooledLinear
+from sc_jax.evaluate import rate
+from sc_jax.nets.backbones.skipnet import Skippable, executed_share
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
+from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Exit, Net, Stage, cut_at
 from sc_jax.nets.run import run
-from sc_jax.nets.skipnet import Skippable, executed_share
+from sc_jax.traces import record, trace
+from sc_jax.traces.record import exit_costs, sent_bytes
 
 EXAMPLES, BATCH = 13, 8
 # MACs of the cnn at 8x8x1, width 4: convolutions 5x5, 3x3, 3x3, two linear layers.

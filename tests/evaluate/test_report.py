@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import plots, report
 from sc_jax.evaluate.bd_rate import against_best, of_rows
-from sc_jax.evaluate.report import Row, human, table
+from sc_jax.evaluate.reports import plots, report
+from sc_jax.evaluate.reports.report import Row, human, table
 
 FACTS = {"seed": np.int64(7), "machine": {"cores": 2}, "loss": jnp.float32(0.5)}
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.compressors.simple import Affine
-from sc_jax.nets.blocks import Classifier
-from sc_jax.nets.cnn import cnn
-from sc_jax.nets.heads import MixedPool, PooledLinear
+from sc_jax.nets.backbones.cnn import cnn
+from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
+from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import Exit, Net, SplitPoint, Stage
 from sc_jax.nets.run import Variables, init, run
 

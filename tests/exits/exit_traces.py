@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sc_jax.evaluate.trace import Trace
 from sc_jax.exits.scores import Scoring
+from sc_jax.traces.trace import Trace
 
 EXITS = ("exit@a", "exit@b", "exit@c", "final")
 COST = (10.0, 25.0, 45.0, 100.0)

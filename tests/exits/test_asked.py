@@ -7,15 +7,6 @@ import pytest
 from exit_traces import COST, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import Trace, outcome
-from sc_jax.exits.asked import (
-    KINDS,
-    WAYS,
-    knobs_of,
-    parse,
-    policy_from_text,
-)
-from sc_jax.exits.calibration import temperatures
 from sc_jax.exits.policies import (
     Anytime,
     Patience,
@@ -26,7 +17,16 @@ from sc_jax.exits.policies import (
     to_json,
 )
 from sc_jax.exits.scores import SCORES, Scoring
-from sc_jax.exits.thresholds import class_quantiles, minimum_recall, solve
+from sc_jax.exits.solve.calibration import temperatures
+from sc_jax.exits.solve.policy_spec import (
+    KINDS,
+    WAYS,
+    knobs_of,
+    parse,
+    policy_from_text,
+)
+from sc_jax.exits.solve.thresholds import class_quantiles, minimum_recall, solve
+from sc_jax.traces.trace import Trace, outcome
 
 RECORDED = trace(500)
 TWO = trace(500, classes=2, exits=2)

@@ -7,11 +7,11 @@ import pytest
 from exit_traces import COST, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import outcome, subset
-from sc_jax.exits import eenet
-from sc_jax.exits.families import geometric_shares
 from sc_jax.exits.policies import from_json, to_json
-from sc_jax.exits.thresholds import solve
+from sc_jax.exits.solve import eenet
+from sc_jax.exits.solve.threshold_search import geometric_shares
+from sc_jax.exits.solve.thresholds import solve
+from sc_jax.traces.trace import outcome, subset
 
 RECORDED = trace(500)
 SMALL = {"width": 4, "steps": 150}

@@ -16,8 +16,8 @@ from exit_nets import (
 )
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.compact import compact
-from sc_jax.exits.executors import all_exits, capacity, cond
+from sc_jax.exits.execute.buckets import compact
+from sc_jax.exits.execute.executors import all_exits, capacity, cond
 from sc_jax.exits.policies import (
     Anytime,
     Patience,

@@ -10,8 +10,8 @@ import pytest
 from exit_nets import SHARES, clear_marks, dense, inputs, made, recorded
 
 import sc_jax
-from sc_jax.exits.compact import compact, ladder
-from sc_jax.exits.executors import all_exits, capacity, cond
+from sc_jax.exits.execute.buckets import compact, ladder
+from sc_jax.exits.execute.executors import all_exits, capacity, cond
 from sc_jax.exits.policies import Threshold, TopFraction
 from sc_jax.exits.scores import Scoring
 

@@ -8,12 +8,12 @@ import pytest
 from exit_traces import trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import outcome
-from sc_jax.exits.placing import candidates, confident
 from sc_jax.exits.policies import Threshold
 from sc_jax.exits.scores import Scoring
-from sc_jax.plan.dynamic_placement import expected, stays_confident
+from sc_jax.exits.solve.placement import candidates, confident
+from sc_jax.plan.exit_placement import expected, stays_confident
 from sc_jax.plan.placement import dynamic_programme
+from sc_jax.traces.trace import outcome
 
 RECORDED = trace(300)
 RISING = dataclasses.replace(

@@ -7,7 +7,6 @@ import pytest
 from exit_traces import COST, WEIGHTS, scoring, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import outcome
 from sc_jax.exits.policies import (
     POLICIES,
     Anytime,
@@ -23,6 +22,7 @@ from sc_jax.exits.policies import (
     top_fraction,
 )
 from sc_jax.exits.scores import SCORES, Scoring, oracle
+from sc_jax.traces.trace import outcome
 
 RECORDED = trace(257)
 LOGITS = RECORDED.predictions

@@ -8,9 +8,8 @@ import pytest
 from exit_traces import trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import outcome, subset
-from sc_jax.exits.gaps import LOSSES
-from sc_jax.exits.risk import (
+from sc_jax.exits.scores import Scoring
+from sc_jax.exits.solve.risk import (
     METHODS,
     betting,
     conformal,
@@ -21,7 +20,8 @@ from sc_jax.exits.risk import (
     upper_bound,
     upper_confidence,
 )
-from sc_jax.exits.scores import Scoring
+from sc_jax.exits.solve.risk_losses import LOSSES
+from sc_jax.traces.trace import outcome, subset
 
 DRAWS, DELTA, EPSILON = 2000, 0.1, 0.1
 SIGMA = math.sqrt(DELTA * (1 - DELTA) / DRAWS)

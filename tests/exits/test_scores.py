@@ -8,8 +8,8 @@ import pytest
 from exit_traces import scoring, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.exits import failure
 from sc_jax.exits.scores import SCORES, Scoring, features, oracle
+from sc_jax.exits.solve import failure_prediction
 
 LOGITS, TOLD = trace(64).predictions, trace(64).confidence
 NAMES = sorted(SCORES)
@@ -128,7 +128,7 @@ def test_the_oracle_is_the_first_right_exit_or_the_first_of_all():
 
 
 def test_failure_prediction_ranks_mistakes_and_is_calibrated():
-    fitted = failure.fit(trace(4000))
+    fitted = failure_prediction.fit(trace(4000))
     fresh = trace(4000, seed=1)
     score = fitted(fresh.predictions)
     right = fresh.predictions.argmax(-1) == fresh.labels

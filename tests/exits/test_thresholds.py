@@ -8,18 +8,18 @@ import pytest
 from exit_traces import COST, scoring, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import Trace, outcome
-from sc_jax.exits import failure, risk
-from sc_jax.exits.families import (
+from sc_jax.exits.decision import decide
+from sc_jax.exits.policies import PerClass, Threshold, from_json, to_json
+from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.solve import failure_prediction, risk
+from sc_jax.exits.solve.threshold_search import (
     FAMILIES,
     above,
     geometric_shares,
     shares_to_thresholds,
 )
-from sc_jax.exits.policies import PerClass, Threshold, from_json, to_json
-from sc_jax.exits.rules import decide
-from sc_jax.exits.scores import SCORES, Scoring
-from sc_jax.exits.thresholds import class_quantiles, minimum_recall, never, solve
+from sc_jax.exits.solve.thresholds import class_quantiles, minimum_recall, never, solve
+from sc_jax.traces.trace import Trace, outcome
 
 RECORDED = trace(500)
 SCORINGS = [scoring(name) for name in sorted(SCORES)]
@@ -201,7 +201,7 @@ def test_never_is_over_every_score():
         lambda t: minimum_recall(trace(9, exits=2, split="test"), recall=0.9),
         lambda t: class_quantiles(t, quantile=0.9),
         lambda t: risk.control(t, epsilon=0.1),
-        lambda t: failure.fit(t),
+        lambda t: failure_prediction.fit(t),
     ],
 )
 def test_no_solver_sees_the_test_split(solver):

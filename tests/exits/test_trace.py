@@ -8,16 +8,8 @@ import pytest
 from exit_traces import COST, EXITS, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.trace import (
-    Trace,
-    for_fitting,
-    load,
-    of_net,
-    outcome,
-    save,
-    subset,
-)
-from sc_jax.exits.calibration import temperatures
+from sc_jax.exits.solve.calibration import temperatures
+from sc_jax.traces.trace import Trace, for_fitting, load, of_net, outcome, save, subset
 
 RECORDED = trace(300)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from exit_traces import scoring, trace
 
+from sc_jax.exits.execute.traced import TRACED
+from sc_jax.exits.execute.traced_decision import rule
 from sc_jax.exits.policies import PerClass, Threshold
 from sc_jax.exits.scores import SCORES, Scoring
-from sc_jax.exits.traced import TRACED
-from sc_jax.exits.traced_rules import rule
 
 RECORDED = trace(64)
 

@@ -6,7 +6,7 @@ import pytest
 from exit_traces import COST
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.asked import usable
+from sc_jax.exits.solve.policy_spec import usable
 
 NAMES = ("a", "b", "c", "final")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sc_jax.codec import codecs, rans
 from sc_jax.codec.tables import Tables, from_pmf
-from sc_jax.deploy import frame
+from sc_jax.deploy.wire import frame
 
 PATH = Path(__file__).with_name("codec.npz")
 

@@ -7,8 +7,8 @@ import pytest
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.described import override
 from sc_jax.errors import UsageError
+from sc_jax.train.serialisation import override
 
 
 def launch(*arguments):

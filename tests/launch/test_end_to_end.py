@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sc_jax import recipes
-from sc_jax.evaluate import report
+from sc_jax.evaluate.reports import report
 
 BITS = ("4", "8")
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sc_jax import exit_runs, experiment
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import judged, record, report, trace
+from sc_jax.evaluate import budgets
+from sc_jax.evaluate.reports import report
 from sc_jax.exits.policies import from_json
+from sc_jax.runs import exit_runs, experiment
+from sc_jax.traces import record, trace
 
 RECIPE = '''
 from dataclasses import replace
@@ -19,8 +21,8 @@ from dataclasses import replace
 from sc_jax.compressors.simple import Affine
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.cnn import cnn
-from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.backbones.cnn import cnn
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import Exit, Net, cut_at
 from sc_jax.recipes.classifier import classifier
 
@@ -157,7 +159,7 @@ def test_evaluate_decides_again_as_the_policy_itself_does(run, tmp_path):
     found = record.load(workdir / "trace_test.npz")
     policy = from_json(json.dumps(decision["policy"]))
     assert policy.scoring.score == "margin"
-    taken = judged.taken(policy, found.trace)
+    taken = budgets.taken(policy, found.trace)
     direct = trace.outcome(found.trace, taken)
     assert decision["accuracy"] == direct.accuracy
     assert tuple(decision["exit_shares"]) == direct.exit_shares

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from sc_jax import experiment, rate_runs, recipes
+from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import rate, report
+from sc_jax.evaluate import rate
+from sc_jax.evaluate.reports import report
+from sc_jax.runs import experiment, rate_runs
 
 EXAMPLES = 60
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from sc_jax.compressors.prior import FactorizedPrior
-from sc_jax.config import Optimiser, Phase, Recipe
 from sc_jax.data.pipeline import Data
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.backbones import backbone, classifier_net
-from sc_jax.nets.bottlenecks import PAIRS
+from sc_jax.nets.backbones.registry import backbone, classifier_net
+from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.graft import graft
 from sc_jax.nets.net import FINAL, inject, match
 from sc_jax.nets.run import init, run
+from sc_jax.train.recipe import Optimiser, Phase, Recipe
 from sc_jax.train.step import begin, divide, make_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)

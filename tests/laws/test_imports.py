@@ -10,47 +10,27 @@ import pytest
 import sc_jax
 
 ROOT = Path(sc_jax.__file__).parent
-LAYERS = {
-    "errors": 0,
-    "codec": 1,
-    "exits": 1,
-    "plan": 1,
-    "deploy": 2,
-    "nets": 3,
-    "compressors": 4,
-    "losses": 5,
-    "tasks": 5,
-    "data": 5,
-    "config": 6,
-    "described": 7,
-    "evaluate": 7,
-    "train": 8,
-    "recipes": 8,
-    "exits/asked": 8,  # of traces: the rest of exits knows arrays only
-    "exits/calibration": 8,
-    "exits/compact": 8,  # of nets
-    "exits/eenet": 8,
-    "exits/executors": 8,
-    "exits/failure": 8,
-    "exits/fitted_ways": 8,
-    "exits/placing": 8,
-    "exits/gaps": 8,
-    "exits/goals": 8,
-    "exits/thresholds": 8,
-    "exits/risk": 8,
-    "exits/ways": 8,
-    "exits/walk": 8,
-    "evaluate/judged": 9,  # of policies solved on traces
-    "evaluate/exit_report": 9,
-    "experiment": 9,
-    "rate_runs": 10,
-    "exit_runs": 11,
-    "deploy/tails": 10,  # of runs: the rest of deploy knows files only
-    "deploy/models": 10,
-    "deploy/segments": 10,
-    "deploy/chain": 10,
-    "deploy/package": 10,
-}
+# From the ground up; a file may import its own floor and those before it. A deeper
+# path is a floor of its own: the longest that fits is a file's.
+FLOORS = (
+    "errors",
+    "spec",
+    "codec",
+    "deploy/wire",
+    "plan",
+    "nets",
+    "compressors",
+    "data",
+    "tasks",
+    "losses",
+    "traces",
+    "exits",
+    "train",
+    "evaluate",
+    "recipes",
+    "runs",
+    "deploy",
+)
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 
@@ -64,8 +44,10 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def test_the_device_side_loads_no_framework():
-    names = loaded_by("sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.frame")
-    names |= loaded_by("sc_jax.deploy.protocol", "sc_jax.deploy.device")
+    names = loaded_by(
+        "sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.wire.frame"
+    )
+    names |= loaded_by("sc_jax.deploy.wire.protocol", "sc_jax.deploy.device.device")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
 
@@ -73,20 +55,22 @@ def test_the_device_side_loads_no_framework():
 def test_the_binaries_of_device_and_server_load_no_training():
     heavy = {"flax", "optax", "orbax", "tensorflow", "grain"}
     assert not loaded_by("launch.device") & (heavy | {"jax", "jaxlib"})
-    served = loaded_by("launch.serve", "sc_jax.deploy.edge", "sc_jax.deploy.models")
+    served = loaded_by(
+        "launch.serve", "sc_jax.deploy.server.edge", "sc_jax.deploy.server.models"
+    )
     assert "jax" in served and not served & heavy
 
 
 def test_exits_load_no_framework():
-    names = loaded_by("sc_jax.exits.policies", "sc_jax.exits.failure")
-    names |= loaded_by("sc_jax.exits.risk", "sc_jax.evaluate.trace")
+    names = loaded_by("sc_jax.exits.policies", "sc_jax.exits.solve.failure_prediction")
+    names |= loaded_by("sc_jax.exits.solve.risk", "sc_jax.traces.trace")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "scipy", "matplotlib"}
 
 
 def test_planning_loads_no_framework():
     assert not loaded_by("sc_jax.plan.link") & {"jax", "jaxlib", "flax", "numpy"}
-    names = loaded_by("sc_jax.plan.placement", "sc_jax.exits.placing")
+    names = loaded_by("sc_jax.plan.placement", "sc_jax.exits.solve.placement")
     assert "numpy" in names and not names & {"jax", "jaxlib", "flax", "scipy"}
 
 
@@ -96,9 +80,22 @@ def test_recipes_and_training_load_no_tensorflow():
     assert not names & {"tensorflow", "tensorflow_datasets", "grain", "torch"}
 
 
-def layer_of(path: Path) -> int:
-    whole = path.with_suffix("").as_posix()
-    return LAYERS.get(whole, LAYERS[path.parts[0].removesuffix(".py")])
+def floor_of(path: str) -> int:
+    """The floor of a file or folder below sc_jax, as "nets/run" or "nets"."""
+    fits = [f for f in FLOORS if path == f or path.startswith(f + "/")]
+    assert fits, f"{path} stands on no floor"
+    return FLOORS.index(max(fits, key=len))
+
+
+def file_of(module: str) -> str:
+    """ "sc_jax.nets.run" or a name in it -> "nets/run"; of a package its folder."""
+    parts = module.split(".")[1:]
+    while parts and not (
+        (ROOT.joinpath(*parts)).is_dir()
+        or (ROOT.joinpath(*parts)).with_suffix(".py").is_file()
+    ):
+        parts.pop()
+    return "/".join(parts)
 
 
 def imports(path: Path) -> set[str]:
@@ -109,10 +106,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            if node.module == "sc_jax":
-                found |= {f"sc_jax.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     assert not any(name.split(".")[0] in ("launch", "tests") for name in found), path
     return {name for name in found if name.startswith("sc_jax.")}
 
@@ -122,11 +116,16 @@ def test_imports_point_down(path):
     if path == Path("__init__.py"):
         assert not imports(path)
         return
-    own = path.parts[0].removesuffix(".py")
+    own = floor_of(path.with_suffix("").as_posix())
     for name in imports(path):
-        other = name.split(".")[1]
-        lower = LAYERS[other] < layer_of(path)
-        assert other == own or lower, f"{path} imports {name}"
+        assert floor_of(file_of(name)) <= own, f"{path} imports {name}"
+
+
+def test_a_file_is_asked_not_its_package():
+    """A name in a file stands on the floor of the file."""
+    assert file_of("sc_jax.exits.execute.buckets.bucketed") == "exits/execute/buckets"
+    assert floor_of("exits/execute/buckets") > floor_of("nets/backbones/cnn")
+    assert floor_of("deploy/wire/frame") < floor_of("evaluate/rate")
 
 
 def test_only_run_calls_init_and_apply_of_flax():
@@ -140,7 +139,7 @@ def test_only_run_calls_init_and_apply_of_flax():
 
 def test_only_export_imports_the_converter():
     for path in FILES:
-        if path != Path("deploy/export.py"):
+        if path != Path("deploy/export/convert.py"):
             text = (ROOT / path).read_text()
             assert "import litert_converter" not in text, path
             assert "from litert_converter" not in text, path
@@ -149,7 +148,7 @@ def test_only_export_imports_the_converter():
 
 def test_only_the_server_and_its_client_import_grpc():
     for path in FILES:
-        if path in (Path("deploy/edge.py"), Path("deploy/protocol.py")):
+        if path in (Path("deploy/server/edge.py"), Path("deploy/wire/protocol.py")):
             continue
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):

@@ -14,8 +14,8 @@ import pytest
 
 from sc_jax.compressors.simple import Affine
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import BACKBONES, classifier_net
-from sc_jax.nets.blocks import Classifier
+from sc_jax.nets.backbones.registry import BACKBONES, classifier_net
+from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import FINAL, INPUT, Exit, Net, Stage, cut_at, head, resolve, tail
 from sc_jax.nets.run import Variables, init, run
 

@@ -22,8 +22,8 @@ from sc_jax.losses.gates import (
     shares,
 )
 from sc_jax.losses.terms import Context
+from sc_jax.nets.backbones.skipnet import Carry
 from sc_jax.nets.run import Outputs
-from sc_jax.nets.skipnet import Carry
 
 B, K = 6, 4
 EXITS = ("exit@a", "exit@b", "final")

@@ -3,8 +3,8 @@
 import runpy
 import sys
 
-from sc_jax import rate_runs
 from sc_jax.data import sources
+from sc_jax.runs import rate_runs
 
 rate_runs.CLASSICAL = (("PNG", (None,)),)
 full = sources.load

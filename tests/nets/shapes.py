@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from sc_jax.evaluate.cost import macs
+from sc_jax.traces.cost import macs
 
 
 def traced(module, *inputs):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.nets.convolution import conv2d, plain
+from sc_jax.nets.layers.convolution import conv2d, plain
 
 # height, width, Cin, kernel height, width, Cout, strides, padding, groups
 CASES = {

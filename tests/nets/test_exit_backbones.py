@@ -10,15 +10,15 @@ from drawn import drawn
 
 from sc_jax.compressors.simple import Raw
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs, parameters
-from sc_jax.nets.alexnet import local_response_norm, overlapping_pool
-from sc_jax.nets.backbones import backbone, classifier_net
-from sc_jax.nets.bottlenecks import PAIRS
-from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.backbones.alexnet import local_response_norm, overlapping_pool
+from sc_jax.nets.backbones.registry import backbone, classifier_net
+from sc_jax.nets.backbones.vgg import vgg
+from sc_jax.nets.backbones.wrn import WideBlock, wrn
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, inject, resolve
 from sc_jax.nets.run import init, run
-from sc_jax.nets.vgg import vgg
-from sc_jax.nets.wrn import WideBlock, wrn
+from sc_jax.traces.cost import macs, parameters
 
 SPLIT = ("alexnet", "nin", "vgg11", "wrn16_2")  # that take a bottleneck
 NAMES = (*SPLIT, "icnn", "ddnn", "skipnet")

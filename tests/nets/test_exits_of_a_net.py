@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import classifier_net
+from sc_jax.nets.backbones.registry import classifier_net
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.gradients import GRADIENTS
-from sc_jax.nets.heads import PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, head, tail
 from sc_jax.nets.run import init, run
 

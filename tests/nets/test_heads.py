@@ -5,11 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.evaluate.cost import parameters
-from sc_jax.nets.backbones import classifier_net
-from sc_jax.nets.heads import Boosted, ConvHead, MixedPool, MSDNetHead, PooledLinear
+from sc_jax.nets.backbones.registry import classifier_net
+from sc_jax.nets.exit_classifiers.classifiers import (
+    Boosted,
+    ConvHead,
+    MixedPool,
+    MSDNetHead,
+    PooledLinear,
+)
 from sc_jax.nets.net import Exit, Net, head, tail
 from sc_jax.nets.run import init, run
+from sc_jax.traces.cost import parameters
 
 K = 5
 HEADS = {

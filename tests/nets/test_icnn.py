@@ -7,7 +7,7 @@ import pytest
 from drawn import drawn
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.icnn import SubbandStep, Wavelet, haar, icnn, inverse_haar
+from sc_jax.nets.backbones.icnn import SubbandStep, Wavelet, haar, icnn, inverse_haar
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import init, run
 

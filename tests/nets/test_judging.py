@@ -8,8 +8,8 @@ import pytest
 
 from sc_jax.errors import UsageError
 from sc_jax.exits.scores import features
-from sc_jax.nets.heads import MixedPool, PooledLinear
-from sc_jax.nets.judging import (
+from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
+from sc_jax.nets.exit_classifiers.gated import (
     Confident,
     Ensembled,
     Filter,

@@ -8,9 +8,9 @@ import pytest
 from shapes import filled, traced, walked
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import BACKBONES, classifier_net, exit_net
-from sc_jax.nets.heads import MSDNetHead, PooledLinear
-from sc_jax.nets.msdnet import IMAGENET, Layer, msdnet
+from sc_jax.nets.backbones.msdnet import IMAGENET, Layer, msdnet
+from sc_jax.nets.backbones.registry import BACKBONES, classifier_net, exit_net
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead, PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, head, resolve, tail
 from sc_jax.nets.run import init, run
 

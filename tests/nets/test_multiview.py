@@ -7,8 +7,7 @@ import pytest
 from drawn import drawn
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import backbone, classifier_net
-from sc_jax.nets.multiview import (
+from sc_jax.nets.backbones.multiview import (
     AGGREGATIONS,
     DevicesHead,
     OnDevices,
@@ -18,6 +17,7 @@ from sc_jax.nets.multiview import (
     ddnn,
     signs,
 )
+from sc_jax.nets.backbones.registry import backbone, classifier_net
 from sc_jax.nets.net import Exit, Net, resolve
 from sc_jax.nets.run import init, run
 

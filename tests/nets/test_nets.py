@@ -10,14 +10,14 @@ import pytest
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.compressors.simple import Raw
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs, parameters
-from sc_jax.nets.backbones import backbone, classifier_net
-from sc_jax.nets.blocks import Normalise
-from sc_jax.nets.bottlenecks import PAIRS
-from sc_jax.nets.fp import FPDecoder, FPEncoder
+from sc_jax.nets.backbones.registry import backbone, classifier_net
+from sc_jax.nets.backbones.resnet import resnet
+from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
-from sc_jax.nets.resnet import resnet
 from sc_jax.nets.run import init, run
+from sc_jax.traces.cost import macs, parameters
 
 
 def image(side: int, channels: int = 3):

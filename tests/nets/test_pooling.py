@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.nets.convolution import plain
-from sc_jax.nets.pooling import max_pool, mean_pool
+from sc_jax.nets.layers.convolution import plain
+from sc_jax.nets.layers.pooling import max_pool, mean_pool
 
 CASES = [  # sides, window, strides, padding
     ((8, 8), (2, 2), (2, 2), "VALID"),

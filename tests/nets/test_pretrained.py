@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.cost import macs, parameters
-from sc_jax.nets import pretrained, torch_file
-from sc_jax.nets.backbones import classifier_net
+from sc_jax.nets.backbones.registry import classifier_net
+from sc_jax.nets.checkpoints import pretrained, torch_file
 from sc_jax.nets.run import Variables, init, run
+from sc_jax.traces.cost import macs, parameters
 
 
 class Storage:

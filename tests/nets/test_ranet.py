@@ -9,10 +9,10 @@ from jax.interpreters import partial_eval
 from shapes import filled, walked
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import exit_net
-from sc_jax.nets.heads import MSDNetHead
+from sc_jax.nets.backbones.ranet import IMAGENET, Block, ranet, resized
+from sc_jax.nets.backbones.registry import exit_net
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead
 from sc_jax.nets.net import FINAL, Exit, Net, head, tail
-from sc_jax.nets.ranet import IMAGENET, Block, ranet, resized
 from sc_jax.nets.run import init, run
 
 K = 5

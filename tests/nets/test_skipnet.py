@@ -7,13 +7,20 @@ import pytest
 from drawn import drawn
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones import classifier_net
-from sc_jax.nets.blocks import ConvNorm
-from sc_jax.nets.heads import PooledLinear
+from sc_jax.nets.backbones.registry import classifier_net
+from sc_jax.nets.backbones.resnet import BasicBlock
+from sc_jax.nets.backbones.skipnet import (
+    Always,
+    Carry,
+    Skippable,
+    executed_share,
+    gates,
+    skipnet,
+)
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
+from sc_jax.nets.layers.blocks import ConvNorm
 from sc_jax.nets.net import Net, Stage
-from sc_jax.nets.resnet import BasicBlock
 from sc_jax.nets.run import init, run
-from sc_jax.nets.skipnet import Always, Carry, Skippable, executed_share, gates, skipnet
 
 X = np.random.default_rng(0).random((6, 5, 5, 4), np.float32)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.plan.ddnn import device_bytes
+from sc_jax.plan.transferred_bytes import device_bytes
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.channel import ChannelTable, place
-from sc_jax.plan.dynamic_placement import (
+from sc_jax.plan.exit_placement import (
     Candidates,
     dynamic_programme,
     expected,

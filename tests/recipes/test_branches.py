@@ -8,16 +8,16 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import record
-from sc_jax.evaluate.trace import Trace
-from sc_jax.exits.asked import WAYS
+from sc_jax.exits.solve.policy_spec import WAYS
+from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
+from sc_jax.nets.exit_classifiers.gated import Given
 from sc_jax.nets.graft import widened
-from sc_jax.nets.heads import MixedPool, PooledLinear
-from sc_jax.nets.judging import Given
 from sc_jax.nets.net import FINAL, Exit
 from sc_jax.nets.run import init, run
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
+from sc_jax.traces import record
+from sc_jax.traces.trace import Trace
 from sc_jax.train.loop import first_variables
 
 EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)
@@ -99,7 +99,7 @@ def test_heads_that_differ_from_the_teachers_stay_fresh_and_the_rest_is_its_own(
 
 
 def test_every_recipe_with_exits_names_how_it_leaves():
-    """Policies are text of exits.asked; an unknown one shows before training."""
+    """An unknown policy shows before training."""
     with_exits = [
         made
         for made in (recipes.build(n, recipes.tiny(n)) for n in recipes.RECIPES)

@@ -20,8 +20,8 @@ from sc_jax.losses.gates import (
     Mixture,
 )
 from sc_jax.losses.task import CrossEntropy
-from sc_jax.nets.heads import Boosted
-from sc_jax.nets.judging import Softening
+from sc_jax.nets.exit_classifiers.classifiers import Boosted
+from sc_jax.nets.exit_classifiers.gated import Softening
 from sc_jax.nets.net import FINAL, match
 from sc_jax.recipes import build, tiny
 from sc_jax.recipes.common import steps

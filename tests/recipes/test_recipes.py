@@ -12,15 +12,15 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.config import validate
 from sc_jax.data import sources
-from sc_jax.described import agrees, describe, override
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
-from sc_jax.evaluate.record import record
 from sc_jax.nets.net import match
 from sc_jax.recipes import RECIPES, build, tiny
+from sc_jax.traces.record import record
 from sc_jax.train import loop
+from sc_jax.train.recipe import validate
+from sc_jax.train.serialisation import agrees, describe, override
 
 TAUGHT = [name for name in RECIPES if name != "classifier"]
 EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)

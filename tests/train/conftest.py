@@ -7,7 +7,7 @@ import pytest
 from sc_jax import recipes
 from sc_jax.data import sources
 from sc_jax.data.dataset import Dataset
-from sc_jax.described import override
+from sc_jax.train.serialisation import override
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.config import LookAhead, Optimiser, Phase, Recipe, validate
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError
-from sc_jax.exits.rules import top_fraction
+from sc_jax.exits.decision import top_fraction
 from sc_jax.losses.exits import AssignedCrossEntropy, WeighedCrossEntropy
 from sc_jax.losses.terms import Context, Term, total
-from sc_jax.nets.blocks import ConvNorm, Normalise
-from sc_jax.nets.heads import PooledLinear
-from sc_jax.nets.judging import Weighing
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
+from sc_jax.nets.exit_classifiers.gated import Weighing
+from sc_jax.nets.layers.blocks import ConvNorm, Normalise
 from sc_jax.nets.net import Exit, Net, Stage
 from sc_jax.nets.run import Outputs, init, run
 from sc_jax.recipes import build, tiny
+from sc_jax.train.recipe import LookAhead, Optimiser, Phase, Recipe, validate
 from sc_jax.train.step import begin, look_ahead, make_step
 
 EXITS, SIZE = ("exit@a", "final"), 0.3

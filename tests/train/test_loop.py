@@ -13,15 +13,15 @@ import orbax.checkpoint as ocp
 import pytest
 
 from sc_jax.compressors.freeze import freeze_all
-from sc_jax.config import validate
 from sc_jax.data.pipeline import Batches
-from sc_jax.described import override
 from sc_jax.errors import UsageError
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import build
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables, fit
+from sc_jax.train.recipe import validate
 from sc_jax.train.running import Diverged, Stopped
+from sc_jax.train.serialisation import override
 from sc_jax.train.step import begin, divide, make_step
 
 EXAMPLE = np.zeros((1, 16, 16, 1), np.uint8)

@@ -1,0 +1,156 @@
+"""What a device runs: segments in LiteRT, the coder, the wire. No jax."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sc_jax.codec import codecs
+from sc_jax.deploy.bundle import Bundle
+from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
+from sc_jax.deploy.wire import frame
+from sc_jax.errors import UsageError
+
+NOWHERE = "none"  # the exit of an answer that nothing could give
+
+
+@dataclass(frozen=True)
+class Answer:
+    """prediction: class, or None where no exit answered before the server was lost.
+
+    exit: "edge", or the local exit that answered. sent_bytes: the frame's. seconds:
+    by step (head, code, edge). note: why the edge did not answer, one line.
+    """
+
+    prediction: int | None
+    exit: str
+    sent_bytes: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+class ServerLost(Exception):
+    """The server gave no answer: unreachable, too late, or refused (one line)."""
+
+
+class Device:
+    """Answers images with a bundle's head and the edge server behind `send`.
+
+    send: (model, frame, seconds left) -> class, or raises ServerLost; None: offline.
+    deadline_s: of one answer, head and coding included.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        send: Callable[[str, bytes, float], int] | None = None,
+        *,
+        deadline_s: float = 1.0,
+        threads: int = 1,
+    ):
+        self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
+        if isinstance(bundle.codec, codecs.ImageCodec):
+            raise UsageError("an image codec needs no device runtime: send the file")
+        self._codec = bundle.codec
+        self._segments = [Runner(model, threads) for model in bundle.segments.values()]
+        self._shape = tuple(bundle.manifest["facts"]["input"])
+        exits = sum(len(segment.exits) for segment in self._segments)
+        if exits != len(bundle.manifest["thresholds"]):
+            count = len(bundle.manifest["thresholds"])
+            raise UsageError(f"the bundle has {count} thresholds for {exits} exits")
+        self._codec_id = codecs.IDS[codecs.kind(bundle.codec)]
+
+    def infer(self, image: np.ndarray) -> Answer:
+        """The class of one image; never an exception from the network.
+
+        The first local exit whose greatest probability reaches its threshold answers;
+        where the server cannot, the last exit that the deadline left time for does.
+        """
+        self._check(image)
+        seconds: dict[str, float] = {}
+        best, wanted = (
+            Answer(None, NOWHERE, 0),
+            iter(self.bundle.manifest["thresholds"]),
+        )
+        outputs: dict[str, np.ndarray] = {}
+        given, begun = image[None], time.perf_counter()
+        for segment in self._segments:
+            given = outputs = segment(given)
+            seconds["head"] = time.perf_counter() - begun
+            for name in segment.exits:
+                logits = outputs.pop(name)[0]
+                best = Answer(int(logits.argmax()), name, 0, seconds)
+                if greatest_probability(logits) >= next(wanted):
+                    return best
+            if seconds["head"] >= self.deadline_s:
+                note = "the deadline passed in the head"
+                return replace(best, seconds=seconds, note=note)
+        data, seconds["code"] = self._code(outputs)
+        best = replace(best, seconds=seconds)
+        if self.send is None:
+            return replace(best, note="no server was given")
+        left, begun = self.deadline_s - sum(seconds.values()), time.perf_counter()
+        if left <= 0:
+            return replace(best, note="the deadline passed in the coder")
+        best = replace(best, sent_bytes=len(data))
+        try:
+            prediction = self.send(self.bundle.manifest["model"], data, left)
+        except ServerLost as error:
+            seconds["edge"] = time.perf_counter() - begun
+            return replace(best, note=str(error))
+        seconds["edge"] = time.perf_counter() - begun
+        return Answer(prediction, "edge", len(data), seconds)
+
+    def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
+        """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
+        self._check(image)
+        begun = time.perf_counter()
+        outputs = in_turn(self._segments, image[None])
+        head_s = time.perf_counter() - begun
+        data, code_s = self._code(latent_of(outputs))
+        return data, {"head": head_s, "code": code_s}
+
+    def _check(self, image: np.ndarray) -> None:
+        if np.shape(image) != self._shape or image.dtype != np.uint8:
+            got = getattr(image, "dtype", type(image).__name__)
+            raise UsageError(
+                f"image is {got}{np.shape(image)}, the bundle takes uint8{self._shape}"
+            )
+
+    def _code(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, float]:
+        """(frame of one latent's symbols, seconds)."""
+        begun = time.perf_counter()
+        payload = self._codec.pack(**{k: v[0] for k, v in outputs.items()})
+        split, shape = self.bundle.manifest["split"], self._codec.shape
+        data = frame.pack(self._codec_id, split, shape, payload)
+        return data, time.perf_counter() - begun
+
+
+def greatest_probability(logits: np.ndarray) -> float:
+    """Of the softmax of f32[K]; in 1/K..1, higher is surer."""
+    shifted = np.exp(logits - logits.max())
+    return float(shifted.max() / shifted.sum())
+
+
+def connect(
+    address: str, token: str | None = None, roots: bytes = b""
+) -> Callable[[str, bytes, float], int]:
+    """`send` of a Device for the edge server at host:port; needs grpcio.
+
+    token: the server's bearer token. roots: PEM that its certificate is checked
+    against; empty: no TLS.
+    """
+    from sc_jax.deploy.wire.protocol import Client, EdgeError
+
+    client = Client(address, token, roots or None)
+
+    def send(model: str, data: bytes, left: float) -> int:
+        try:
+            return client.infer(model, data, left, timeout_s=left).prediction
+        except EdgeError as error:
+            raise ServerLost(str(error)) from None
+
+    return send

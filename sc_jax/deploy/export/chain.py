@@ -1,0 +1,87 @@
+"""A head as the segments that a device runs in turn: one, or one an exit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sc_jax.codec import codecs
+from sc_jax.deploy.device.runtime import Runner, in_turn
+from sc_jax.deploy.export import segments
+from sc_jax.deploy.export.convert import ExportError
+from sc_jax.deploy.export.segments import Segment
+from sc_jax.nets.net import INPUT, Net, head, match, tail
+from sc_jax.nets.run import Outputs, Variables, run
+
+
+def chain(
+    net: Net,
+    variables: Variables,
+    codec: codecs.Codec,
+    images: np.ndarray,
+    *,
+    float_stages: tuple[str, ...] = (),
+    **options,
+) -> dict[str, Segment]:
+    """The head of a net with one split as segments by name: one, or one an exit.
+
+    Each takes what the one before gave: its feature and, where an exit reads the exit
+    before, what that hands on; the last gives the latent. Options are those of
+    `segments.segment`. ExportError where an exit behind the split reads one before it:
+    no frame carries that.
+    """
+    (split,) = net.splits
+    before = head(net, split.after)
+    kept = match(before, float_stages)
+    stops = sorted({*(e.after for e in before.exits), split.after}, key=net.names.index)
+    parts, known, x, previous = [], [], images, None
+    for start, stop in zip((INPUT, *stops), stops):
+        part = segments.stretch(net, start, stop)
+        out = _through(part, variables, x, previous)
+        reads = previous is not None and _reads(part, variables, x, previous)
+        parts.append(part)
+        known.append((x, previous if reads else None))
+        x, previous = out.features[stop], out.handed
+    rest = tail(net, split.after)
+    if previous is not None and _reads(rest, variables, x, previous):
+        raise ExportError(
+            f"an exit behind {split.name} reads {before.exits[-1].name}, before it: "
+            "no frame carries that; give the server's exits heads of their own"
+        )
+    found = {}
+    for i, (start, stop) in enumerate(zip((INPUT, *stops), stops)):
+        found[f"head{i}" if len(stops) > 1 else "head"] = segments.segment(
+            net, variables, *known[i], start=start, stop=stop,
+            codec=codec if stop == split.after else None,
+            carries=i + 1 < len(stops) and known[i + 1][1] is not None,
+            float_stages=tuple(sorted(kept & set(parts[i].parts))), **options,
+        )  # fmt: skip
+    return found
+
+
+def runner(made: Mapping[str, Segment]) -> Callable[[np.ndarray], dict]:
+    """Runs all segments, no exit taken: every exit's output and the latent's."""
+    return partial(in_turn, [Runner(each.model) for each in made.values()])
+
+
+def _through(part: Net, variables: Variables, x: Any, previous: Any) -> Outputs:
+    call = jax.jit(lambda v, x, p: run(part, v, x, previous=p)[0])
+    return jax.device_get(call(variables, x, previous))
+
+
+def _reads(part: Net, variables: Variables, x: Any, previous: Any) -> bool:
+    """Whether an exit of `part` reads what the exit before handed on.
+
+    Then nothing but NaN comes of NaN.
+    """
+    if not part.exits:
+        return False
+    x, previous = jax.tree.map(lambda a: a[:1], (x, previous))
+    nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan), previous)
+    out = _through(part, variables, x, nothing)
+    return bool(np.isnan(out.predictions[part.exits[0].name]).any())

@@ -1,0 +1,203 @@
+"""From a finished run to a bundle: export, refit, prove, write."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sc_jax.codec import codecs
+from sc_jax.codec.codecs import FactorizedCodec
+from sc_jax.data import pipeline
+from sc_jax.data.dataset import Dataset
+from sc_jax.deploy import bundle
+from sc_jax.deploy.bundle import NEVER, Bundle
+from sc_jax.deploy.export.chain import chain, runner
+from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
+from sc_jax.deploy.export.refit import refit
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import rate
+from sc_jax.nets.net import FINAL, Net, head, tail
+from sc_jax.nets.run import run
+from sc_jax.runs import experiment
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The exported head beside the evaluator, over the same images of `split`."""
+
+    split: str
+    examples: int
+    top1: float
+    top1_jax: float
+    payload_bytes: float
+    payload_bytes_jax: float
+    payload_bytes_before_refit: float
+    exits: dict[str, tuple[float, float]] = field(default_factory=dict)  # top-1, JAX's
+
+    @property
+    def drop_points(self) -> float:
+        """The greatest that the answer from the edge or a local exit loses."""
+        pairs = [(self.top1, self.top1_jax), *self.exits.values()]
+        return max(100 * (exact - own) for own, exact in pairs)
+
+    @property
+    def more_bytes(self) -> float:
+        """Share of bytes above JAX's; 0.05 is five per cent."""
+        return self.payload_bytes / self.payload_bytes_jax - 1
+
+
+def package(
+    workdir: Path,
+    out: Path,
+    *,
+    dtype: str = "float32",
+    float_ops: tuple[str, ...] = FLOAT_OPS,
+    float_stages: tuple[str, ...] = (),
+    thresholds: tuple[float, ...] | None = None,
+    calibration: int = 256,
+    max_drop_points: float = 1.0,
+    max_more_bytes: float = 0.05,
+) -> tuple[Bundle, Proof]:
+    """Writes a bundle of the finished run under `workdir`; ExportError beyond a bound.
+
+    Calibration and refitted tables see training images only, the proof test images.
+    Each exit of the head ends a segment. thresholds: one an exit, of its greatest
+    probability; None: local exits answer only where the server does not. float_ops:
+    what an int8 head leaves in float.
+    """
+    bundle.refuse_existing(out)
+    recipe = experiment.recipe_of(workdir)
+    variables, frozen = experiment.restore(recipe, workdir)
+    if len(recipe.net.splits) != 1:
+        raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
+    (split,) = recipe.net.splits
+    codec = frozen[split.name]
+    thresholds = _checked(thresholds, head(recipe.net, split.after))
+    seen = experiment.dataset_of(recipe, "train")
+    some = np.random.default_rng(0).permutation(len(seen))[:calibration]
+    chosen = seen.take(np.sort(some))
+    images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
+    made = chain(
+        recipe.net, variables, codec, images,
+        dtype=dtype, float_ops=float_ops, float_stages=float_stages,
+    )  # fmt: skip
+    run_all, refitted = runner(made), codec
+    if dtype == "int8" and isinstance(codec, FactorizedCodec):
+        batches = pipeline.evaluation_batches(seen, BATCH)
+        symbols = (run_all(np.asarray(x))["symbols"][:n] for x, _, n in batches)
+        refitted = refit(codec, symbols)
+    test = experiment.dataset_of(recipe, "test")
+    proof = prove(recipe, variables, codec, refitted, run_all, test)
+    if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
+        raise ExportError(
+            f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "
+            f"{max_drop_points}) at {100 * proof.more_bytes:+.1f} % bytes (allowed "
+            f"{100 * max_more_bytes:+.1f} %); keep operations in float or widen a bound"
+        )
+    facts = {
+        "recipe": recipe.name,
+        "setting": recipe.setting,
+        "cut": split.after,
+        "dtype": dtype,
+        "float_ops": list(float_ops) if dtype == "int8" else [],
+        "float_stages": list(float_stages),
+        "input": list(test.shape),
+        "segments": {
+            name: {
+                "inputs": list(each.signature.inputs),
+                "outputs": list(each.signature.outputs),
+                "parity": asdict(each.parity),
+            }
+            for name, each in made.items()
+        },
+        "proof": asdict(proof),
+        "versions": {
+            name: version(name)
+            for name in ("jax", "litert-converter", "ai-edge-litert")
+        },
+    }
+    name = model_id(recipe.name, workdir, refitted)
+    bundle.register(workdir, name, refitted)
+    models = {name: each.model for name, each in made.items()}
+    written = bundle.write(
+        out, models, refitted, model=name, split=0, thresholds=thresholds,
+        labels=test.classes, facts=facts,
+    )  # fmt: skip
+    return written, proof
+
+
+def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
+    """Bytes and accuracy of the exported head through tables, decoder and tail.
+
+    No exit is taken: each local exit's accuracy is that over all images.
+    """
+    (split,) = recipe.net.splits
+    after, before = tail(recipe.net, split.after), head(recipe.net, split.after)
+    exits = [e.name for e in before.exits]
+
+    @jax.jit
+    def server(latents):
+        return run(after, variables, latents)[0].predictions[FINAL].argmax(-1)
+
+    @jax.jit
+    def device(images):
+        return run(before, variables, images)[0].predictions
+
+    correct, sizes, first, done = 0, 0, 0, 0
+    local = np.zeros((len(exits), 2), int)
+    for images, labels, count in pipeline.evaluation_batches(test, BATCH):
+        outputs, labels = run_all(np.asarray(images)), labels[:count]
+        exact = device(images) if exits else {}
+        for row, name in enumerate(exits):
+            for column, logits in enumerate((outputs.pop(name), exact[name])):
+                answers = np.asarray(logits).argmax(-1)[:count]
+                local[row, column] += int((answers == labels).sum())
+        rows = [{k: v[i] for k, v in outputs.items()} for i in range(BATCH)]
+        payloads = [refitted.pack(**row) for row in rows]
+        answers = server(np.stack([refitted.decode(payload) for payload in payloads]))
+        correct += int((np.asarray(answers)[:count] == labels).sum())
+        sizes += sum(map(len, payloads[:count]))
+        first += sum(len(codec.pack(**row)) for row in rows[:count])
+        done += count
+    frozen = {split.name: codec}
+    evaluated = rate.measure(recipe.net, variables, frozen, test)
+    return Proof(
+        test.split,
+        done,
+        correct / done,
+        float(evaluated.correct.mean()),
+        sizes / done,
+        float(evaluated.payload_bytes.mean()),
+        first / done,
+        {name: (a / done, b / done) for name, (a, b) in zip(exits, local.tolist())},
+    )
+
+
+def _checked(thresholds: tuple[float, ...] | None, before: Net) -> tuple[float, ...]:
+    """One finite number for each exit of the head; UsageError."""
+    exits = [e.name for e in before.exits]
+    if thresholds is None:
+        return (NEVER,) * len(exits)
+    if len(thresholds) != len(exits):
+        raise UsageError(
+            f"{len(thresholds)} thresholds for {len(exits)} exits of the head: "
+            f"{', '.join(exits) or 'none'}"
+        )
+    if not np.isfinite(thresholds).all():
+        raise UsageError(
+            f"thresholds are numbers in 0..1, or 2 for never: {thresholds}"
+        )
+    return thresholds
+
+
+def model_id(name: str, workdir: Path, codec: codecs.Codec) -> str:
+    """What device and server must agree on: recipe, data, weights' run and tables."""
+    told = (workdir / "recipe.json").read_bytes() + bundle.table_bytes(codec)
+    return f"{name}-{hashlib.sha256(told).hexdigest()[:12]}"

@@ -1,0 +1,199 @@
+"""A stretch of a net as a .tflite segment, and its proof against JAX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sc_jax.codec.codecs import AffineCodec, Codec, FactorizedCodec, RawCodec
+from sc_jax.compressors.simple import Affine
+from sc_jax.deploy.device.runtime import CARRY, FEATURE
+from sc_jax.deploy.export import convert, operations
+from sc_jax.deploy.export.convert import ExportError, Signature
+from sc_jax.deploy.export.parity import Parity, compare
+from sc_jax.errors import UsageError
+from sc_jax.nets.layers.convolution import plain
+from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
+from sc_jax.nets.run import Variables, run
+
+ANALYSIS = "analysis"  # scope of what makes symbols of a latent
+BATCH = 64  # of a comparison
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One .tflite model: uint8 images (or features) in, `signature.outputs` out."""
+
+    signature: Signature
+    model: bytes
+    dtype: str
+    parity: Parity
+
+
+def analyse(codec: Codec, z: jax.Array) -> dict[str, jax.Array]:
+    """Latents f32[B, ...] to what `codec.pack` takes, by name; for export."""
+    if isinstance(codec, FactorizedCodec):
+        medians = codec.medians.reshape((1,) * (z.ndim - 1) + (-1,))
+        return {"symbols": jnp.round(z - medians).astype(jnp.int32)}
+    if isinstance(codec, RawCodec):
+        return {"latent": z}
+    if isinstance(codec, AffineCodec):
+        return Affine(codec.bits).parts(z)
+    raise UsageError("an image codec stands at the input: there is no head to export")
+
+
+def stretch(net: Net, start: str, stop: str) -> Net:
+    """The stages after `start` up to and including `stop`, with their exits."""
+    part = tail(head(net, stop), start)
+    if not part.stages:
+        raise UsageError(f"from {start!r} to {stop!r} leaves the device nothing to run")
+    if part.splits:
+        raise UsageError(f"a split stands after {part.splits[0].after!r}: stop there")
+    return part
+
+
+def named(name: str, tree: Any) -> dict[str, Any]:
+    """Arrays of a feature by tensor name: `name`, or of several name0, name1, ..."""
+    leaves = jax.tree.leaves(tree)
+    if len(leaves) == 1:
+        return {name: leaves[0]}
+    return {f"{name}{i}": leaf for i, leaf in enumerate(leaves)}
+
+
+def given(x: Any, previous: Any = None) -> dict[str, Any]:
+    """A segment's inputs by tensor name, in order."""
+    image = jax.tree.leaves(x)[0].dtype == np.uint8
+    return named("image" if image else FEATURE, x) | named(CARRY, previous)
+
+
+def program(
+    net: Net,
+    variables: Variables,
+    *,
+    start: str = INPUT,
+    stop: str,
+    codec: Codec | None = None,
+    carries: bool = False,
+    exact: bool = False,
+) -> Callable:
+    """What `stretch` computes: (its input [B, ...], carry or None) -> outputs by name.
+
+    Each exit on the way gives f32[B, K] under its own name, and if `carries` the last
+    one gives CARRY, what the next exit reads. The end gives the `analyse`d latent of
+    `codec`; without one FINAL after the net's last stage where no split stands there,
+    else FEATURE, the next segment's input. exact: as `run` takes it, not for export.
+    """
+    part = stretch(net, start, stop)
+    last = net.names[-1]
+    ends = part.names[-1] == last and net.split_at(last) is None
+
+    def outputs(x, previous=None):
+        out, _ = run(part, variables, x, exact=exact, previous=previous)
+        exits = [e for e in part.exits if not (ends and e.after == last)]
+        found = {e.name: out.predictions[e.name] for e in exits}
+        found |= named(CARRY, out.handed) if carries else {}
+        z = out.features[part.names[-1]]
+        if codec is not None:
+            with jax.named_scope(ANALYSIS):
+                return found | analyse(codec, z)
+        end = {FINAL: out.predictions[FINAL]} if ends else named(FEATURE, z)
+        return found | end
+
+    return outputs
+
+
+def lower(program: Callable, *examples: Any) -> tuple[bytes, Signature]:
+    """Serialised StableHLO of `program` for any batch of arguments like `examples`."""
+    batch = jax.export.symbolic_shape("b")
+
+    def any_batch(x):
+        return jax.ShapeDtypeStruct((*batch, *x.shape[1:]), x.dtype)
+
+    specs = jax.tree.map(any_batch, examples)
+    with plain():
+        exported = jax.export.export(jax.jit(program), platforms=["cpu"])(*specs)
+    outputs = tuple(sorted(jax.eval_shape(program, *examples)))
+    inputs = tuple(given(*examples))
+    return exported.mlir_module_serialized, Signature("segment", inputs, outputs)
+
+
+def segment(
+    net: Net,
+    variables: Variables,
+    examples: Any,
+    previous: Any = None,
+    *,
+    start: str = INPUT,
+    stop: str,
+    codec: Codec | None = None,
+    carries: bool = False,
+    dtype: str = "float32",
+    float_ops: tuple[str, ...] = convert.FLOAT_OPS,
+    float_stages: tuple[str, ...] = (),
+) -> Segment:
+    """The stretch from `start` to `stop`, converted, quantised and compared with JAX.
+
+    examples: real inputs of it, uint8 [N, H, W, C] or a feature of N: int8 is
+    calibrated on them and every segment compared. previous: what the exit before handed
+    on, where an exit here reads it; carries: one behind this segment does. In int8,
+    operations named in `float_ops` and the stages and exits named in `float_stages`
+    stay in float. ExportError if it holds an operation outside OPERATIONS, or, float32,
+    differs from JAX but for ties.
+    """
+    part = stretch(net, start, stop)
+    make = partial(program, net, start=start, stop=stop, carries=carries)
+    known = (examples,) if previous is None else (examples, previous)
+    lowered, signature = lower(make(variables, codec=codec), *next(_rows(known, 1)))
+    model = convert.convert(lowered, signature)
+    operations.check(model)
+    calibration = (given(*one) for one in _rows(known, 1))
+    scopes = _scopes(part, float_stages, signature.outputs)
+    if isinstance(codec, AffineCodec):  # its scale must not be cut at the calibrated
+        scopes = (*scopes, rf"[/;]{ANALYSIS}/", "segment_(scale|zero|symbols)_output")
+    model = convert.quantise(model, dtype, signature, calibration, float_ops, scopes)
+    try:
+        exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))
+        pairs = ((given(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
+        found = compare(model, pairs, codec)
+    except (RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
+        raise ExportError(
+            f"LiteRT cannot run the {dtype} segment{kept}: {line}"
+        ) from None
+    if dtype == "float32" and found.different > found.ties:
+        raise ExportError(
+            f"{found.different - found.ties} of {found.symbols} numbers differ from "
+            f"JAX; operations: {', '.join(sorted(set(convert.operations(model))))}"
+        )
+    return Segment(signature, model, dtype, found)
+
+
+def head_segment(net, variables, cut, codec, images, **options) -> Segment:
+    """`segment` from the image to a split, with the codec that stands there."""
+    return segment(net, variables, images, stop=cut, codec=codec, **options)
+
+
+def _rows(tree: Any, size: int) -> Iterator[Any]:
+    """The rows of every array, `size` at a time."""
+    for i in range(0, len(jax.tree.leaves(tree)[0]), size):
+        yield jax.tree.map(lambda x: np.asarray(x[i : i + size]), tree)  # noqa: B023
+
+
+def _scopes(part: Net, kept: tuple[str, ...], outputs: tuple[str, ...]) -> tuple:
+    """Patterns of the converter's names for parts of a stretch, groups included."""
+    if not kept:
+        return ()
+    names = match(part, kept)
+    found = [rf"(^|[/;]){re.escape(name)}/" for name in sorted(names)]
+    # What a segment gives is named by that alone, whichever stage computed it.
+    last = part.names[-1] in names
+    ends = {name for name in outputs if name in names or (last and "@" not in name)}
+    return (*found, *(f"segment_{re.escape(name)}_output" for name in sorted(ends)))

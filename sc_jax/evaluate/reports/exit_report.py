@@ -1,0 +1,187 @@
+"""The report of a net with exits: exit_report.json, exit_report.md and exits.png."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sc_jax.evaluate.budgets import QUARTERS, Exits, Judged, points
+from sc_jax.evaluate.reports import exit_plots
+from sc_jax.evaluate.reports.report import (
+    NONE,
+    aligned,
+    draft,
+    fact,
+    human,
+    markdown_line,
+    plain,
+)
+from sc_jax.exits.policies import to_json
+
+
+def write(found: Exits, workdir: str | Path, *, title: str, facts: dict) -> None:
+    """Writes the three files, each in one step; facts as for `report.write`."""
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    content = {"title": title, "facts": facts, **document(found)}
+    text = json.dumps(content, indent=2, allow_nan=False, default=plain) + "\n"
+    page = _markdown(found, title, facts)
+    with draft(workdir / "exit_report.json") as path:
+        path.write_text(text, "utf-8")
+    with draft(workdir / "exit_report.md") as path:
+        path.write_text(page, "utf-8")
+    with draft(workdir / "exits.png") as path:
+        exit_plots.draw(found, path, title)
+
+
+def table(points: Sequence[Judged], exits: Sequence[str]) -> str:
+    """Ways to leave as aligned plain text; every line names both splits."""
+    return aligned([_headings(exits), *(_cells(point) for point in points)])
+
+
+def rows(found: Exits) -> list[Judged]:
+    """What the table of a report shows."""
+    quarters = [point for point in found.quarters if point is not None]
+    asked = [found.cheapest, found.safe, *([found.own] if found.own else [])]
+    return [*found.anytime, *quarters, *asked]
+
+
+def document(found: Exits) -> dict[str, Any]:
+    """The report as JSON; every number stands beside the name of its split."""
+    gap = found.anytime[-1].outcome.accuracy - found.safe.outcome.accuracy
+    return {
+        "exits": found.exits,
+        "cost_macs": found.cost,
+        "head_share": [h / c for h, c in zip(found.head_cost, found.cost)],
+        "without_exits_share": found.without_exits,
+        "score": found.score,
+        "anytime": [entry(point) for point in found.anytime],
+        "budgeted": [entry(point) for point in found.curve],
+        "oracle": [
+            {"split": found.split, "budget_share": point.budget, "accuracy": accuracy}
+            for point, accuracy in zip(found.curve, found.oracle)
+        ],
+        "quarters": {
+            f"{100 * q:.0f} %": point and entry(point)
+            for q, point in zip(QUARTERS, found.quarters)
+        },
+        "histogram": entry(found.chosen),
+        "cheapest": {"lost": found.lost, **entry(found.cheapest)},
+        "risk": {
+            "epsilon": found.epsilon,
+            "delta": found.delta,
+            "lost": gap,
+            **entry(found.safe),
+        },
+        "own": found.own and entry(found.own),
+        "problem": found.problem,
+        "executed_share": found.executed,
+    }
+
+
+def entry(point: Judged) -> dict[str, Any]:
+    """One way to leave as JSON."""
+    solved, out = point.solved, point.outcome
+    made: dict[str, Any] = {"name": point.name, "budget_share": point.budget}
+    if solved is not None:
+        made["solved_on"] = {
+            "split": solved.split,
+            "examples": solved.expected.examples,
+            "accuracy": solved.expected.accuracy,
+            "cost_share": solved.expected.cost_share,
+        }
+        made["policy"] = json.loads(to_json(solved.policy))
+    return made | {
+        "split": out.split,
+        "examples": out.examples,
+        "accuracy": out.accuracy,
+        "mean_cost_macs": out.mean_cost,
+        "cost_share": out.cost_share,
+        "exit_shares": out.exit_shares,
+        "sent_bytes": point.sent_bytes,
+    }
+
+
+def _headings(exits: Sequence[str]) -> list[str]:
+    titles = ["way to leave", "solved on", "judged on", "accuracy %", "MACs", "cost %"]
+    return [*titles, "bytes", *(f"{name} %" for name in exits)]
+
+
+def _cells(point: Judged) -> list[str]:
+    out = point.outcome
+    return [
+        point.name,
+        point.solved_on or NONE,
+        out.split,
+        f"{100 * out.accuracy:.2f}",
+        human(out.mean_cost),
+        f"{100 * out.cost_share:.1f}",
+        NONE if point.sent_bytes is None else f"{point.sent_bytes:,.1f}",
+        *(f"{100 * share:.1f}" for share in out.exit_shares),
+    ]
+
+
+_HOW_TO_READ = """\
+Thresholds are solved on the split that *solved on* names and judged on *judged on*:
+where the two differ, nothing was fitted on what is judged. *MACs* are an example's
+multiply-accumulates on average, heads asked on the way included; *cost* is their share
+of the whole network's with its exits, {whole} (without early exits: {without:.1f} %).
+*Bytes* are the mean payload, 0 for who leaves before the split; {none} where nothing is
+ever sent. The columns named by exits say how many of the answers came from there."""
+
+
+def _markdown(found: Exits, title: str, facts: dict) -> str:
+    heads = _headings(found.exits)
+    rules = ["---", "---", "---", *["---:"] * (len(heads) - 3)]
+    how = _HOW_TO_READ.format(
+        whole=human(found.cost[-1]), without=100 * found.without_exits, none=NONE
+    )
+    lines = [markdown_line(cells) for cells in (heads, rules)]
+    parts = [
+        f"# {title}",
+        how,
+        "\n".join([*lines, *(markdown_line(_cells(p)) for p in rows(found))]),
+        "\n".join(f"- {sentence}" for sentence in sentences(found)),
+        "![accuracy against cost, and who leaves where](exits.png)",
+        f"## Budgets ({found.split})",
+        "\n".join([*lines, *(markdown_line(_cells(p)) for p in found.curve)]),
+        "## Facts",
+        "\n".join(f"- {name}: {fact(value)}" for name, value in facts.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def sentences(found: Exits) -> list[str]:
+    """What the numbers say, for and against the exits."""
+    whole, safe = found.anytime[-1].outcome, found.safe.outcome
+    cheapest = found.cheapest.outcome
+    shares = ", ".join(
+        f"{name} {100 * h / c:.1f} %"
+        for name, h, c in zip(found.exits, found.head_cost, found.cost)
+    )
+    lost, gap = whole.accuracy - cheapest.accuracy, whole.accuracy - safe.accuracy
+    kept = "holds" if gap <= found.epsilon + 1e-9 else "does not hold"
+    said = [
+        f"Heads' share of the cost of an answer: {shares}.",
+        f"The cheapest thresholds that lose at most {points(found.lost)} on "
+        f"{found.cheapest.solved_on} lose {points(lost)} on {found.split}, at "
+        f"{100 * cheapest.cost_share:.1f} % of the cost.",
+        f"At most {points(found.epsilon)} worse than the whole network with "
+        f"probability {1 - found.delta:g}: {points(gap)} worse on {found.split} "
+        f"({kept} there), at {100 * safe.cost_share:.1f} % of the cost.",
+    ]
+    if cheapest.cost_share >= found.without_exits:
+        said.append(
+            "The exits cost more than they save: the network without them takes "
+            f"{100 * found.without_exits:.1f} %."
+        )
+    if found.executed is not None:
+        said.append(
+            f"Gates let {100 * found.executed:.1f} % of the gated blocks run; the "
+            "costs count them all, as a batch computes them."
+        )
+    if found.problem:
+        said.append(f"The method's own policy is left out: {found.problem}")
+    return said

@@ -1,0 +1,213 @@
+"""One experiment's results: rows, a table, report.json, report.md and a picture."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import bd_rate
+from sc_jax.evaluate.reports import plots
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one setting, measured on one split."""
+
+    method: str  # rows of one method form one curve: "edge-only PNG"
+    setting: str  # the point on the curve: "", "q=50", "beta=0.32"
+    family: str  # "reference" | "classical" | "learned" | ...
+    top1: float  # share in 0..1
+    examples: int  # how many it was measured on
+    payload_bytes: tuple[float, float] | None  # mean, 95th percentile an example
+    framed_bytes: tuple[float, float] | None  # the same with headers and checksums
+    pickle_bytes: tuple[float, float] | None  # the metric of SC2 (Matsubara 2023)
+    estimated_bits: float | None  # mean an example, by the prior of training
+    head_parameters: int  # what the device holds
+    head_macs: int  # what the device runs an example
+    seconds: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.top1 <= 1:
+            raise UsageError(f"{self.method}: top1 is a share in 0..1, not {self.top1}")
+
+
+def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) -> None:
+    """Writes report.json, report.md and rate_accuracy.png, each in one step.
+
+    facts: what it takes to repeat the run (date, seed, command, data set, machine);
+    `facts["split"]`, "test" unless said, is named beside every number.
+    """
+    if not rows:
+        raise UsageError("a report takes at least one row")
+    facts = {**facts, "split": facts.get("split", "test")}
+    split = facts["split"]
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    document = {
+        "title": title,
+        "facts": facts,
+        "rows": [{"split": split, **dataclasses.asdict(row)} for row in rows],
+        "bd_rates": [{"split": split, **entry} for entry in bd_rate.of_rows(rows)],
+    }
+    text = json.dumps(document, indent=2, allow_nan=False, default=plain) + "\n"
+    page = _markdown(rows, title, facts)
+    with draft(workdir / "report.json") as path:
+        path.write_text(text, "utf-8")
+    with draft(workdir / "report.md") as path:
+        path.write_text(page, "utf-8")
+    with draft(workdir / "rate_accuracy.png") as path:
+        plots.rate_accuracy(rows, path, title, split=split)
+
+
+def read(workdir: str | Path) -> list[Row]:
+    """The rows `write` left in a directory."""
+    path = Path(workdir) / "report.json"
+    if not path.is_file():
+        raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
+    names = [field.name for field in dataclasses.fields(Row)]
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    pairs = [name for name in names if name.endswith("_bytes")]
+    for row in rows:
+        row |= {name: row[name] and tuple(row[name]) for name in pairs}
+    return [Row(**{name: row[name] for name in names}) for row in rows]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned plain text for a terminal."""
+    return aligned([_HEADINGS, *(_cells(row) for row in rows)])
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Headings and lines as plain text, the first two columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    sides = "<<" + ">" * (len(widths) - 2)
+    lines = [
+        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(line, sides, widths)).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+# The first that a processor has decides whether integers are faster than floats.
+_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp", "asimd")
+
+
+def machine() -> dict:
+    """Where the numbers come from: processor, cores, platform, versions."""
+    model, instructions = platform.processor(), {}
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        text = info.read_text()
+        named = [s for s in text.splitlines() if s.startswith("model name")]
+        model = named[0].split(":", 1)[1].strip() if named else model
+        widest = [name for name in _INSTRUCTIONS if name in text.split()]
+        instructions = {"instructions": widest[0]} if widest else {}
+    versions = {p: importlib.metadata.version(p) for p in ("jax", "flax", "numpy")}
+    return {
+        "cpu": model or platform.machine(),
+        **instructions,
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+_HEADINGS = ["method", "setting", "top-1 %", "bytes mean", "bytes p95", "framed"]
+_HEADINGS += ["SC2 pickle", "est. bits", "encoder params", "encoder MACs"]
+
+
+def _cells(row: Row) -> list[str]:
+    p95 = row.payload_bytes and row.payload_bytes[1]
+    pairs = (row.payload_bytes, row.framed_bytes, row.pickle_bytes)
+    mean, framed, pickled = (pair and pair[0] for pair in pairs)
+    sizes = (mean, p95, framed, pickled, row.estimated_bits)
+    return [
+        row.method,
+        row.setting or NONE,
+        f"{100 * row.top1:.2f}",
+        *(NONE if size is None else f"{size:,.1f}" for size in sizes),
+        human(row.head_parameters),
+        human(row.head_macs),
+    ]
+
+
+def human(count: float) -> str:
+    """Three digits and a unit: 0, 950, 12.3 k, 4.10 M, 1.20 G."""
+    count = float(f"{count:.3g}")
+    power = min(int(math.log10(max(count, 1))), 14)
+    unit = ["", " k", " M", " G", " T"][power // 3]
+    digits = 2 - power % 3 if unit else 0
+    return f"{count / 1000 ** (power // 3):.{digits}f}{unit}"
+
+
+_HOW_TO_READ = """\
+Every number is measured on the {split} split ({examples} examples). *Bytes* are what
+one example's payload takes, mean and 95th percentile; *framed* adds the headers and
+checksums of the wire; *SC2 pickle* is the size of the pickled object, the metric of
+Matsubara et al. (2023), for comparison with their tables; *est. bits* is what the
+training prior expects, beside what the coder produced. *Encoder* is what the device
+holds and runs for one example. {none} means that it does not apply: nothing is sent,
+or nothing was measured. Up and to the left is better in the picture."""
+
+
+def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
+    examples = ", ".join(f"{n:,}" for n in sorted({row.examples for row in rows}))
+    split = facts["split"]
+    heads = [h.replace("top-1 %", f"top-1 % ({split})") for h in _HEADINGS]
+    rules = ["---", "---", *["---:"] * (len(heads) - 2)]
+    rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
+    timed = [row for row in rows if row.seconds]
+    times = [f"- {row.method} {row.setting}: {fact(row.seconds)}" for row in timed]
+    parts = [
+        f"# {title}",
+        _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
+        "\n".join(map(markdown_line, [heads, rules, *map(_cells, rows)])),
+        "![accuracy against bytes](rate_accuracy.png)",
+        f"## Bytes at equal accuracy (BD-rate, {split})",
+        "\n".join(rates or ["- no learned curve has two settings"]),
+        *([f"## Seconds ({split})", "\n".join(times)] if times else []),
+        "## Facts",
+        "\n".join(f"- {name}: {fact(value)}" for name, value in facts.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def fact(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in value.items()
+        )
+    return f"`{value}`"
+
+
+def plain(value: object) -> object:
+    """NumPy and JAX numbers and arrays as JSON knows them; the rest as text."""
+    return np.asarray(value).tolist() if hasattr(value, "dtype") else str(value)
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A reader sees the old file or the new one, never half of one."""
+    made = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield made
+        os.replace(made, path)
+    finally:
+        made.unlink(missing_ok=True)

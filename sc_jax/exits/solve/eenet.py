@@ -1,0 +1,166 @@
+"""Fits EENet's scheduler (Ilhan et al., WACV 2024) to recorded answers and a budget.
+
+Two things learn together: at each exit a score q, the probability that its answer is
+right (exits.learned.eenet), and for each example r, a softmax over exits whose mean is
+the share of examples that leave at each. They minimise
+
+    BCE(q, right) weighted by r  +  pull KL(shares || prior)
+        + price |cost of the shares - budget| / budget,
+
+the prior being geometric shares of the budget. Who runs the network needs q and a
+threshold of it alone: the shares in order of score, as in exits.solve.threshold_search.
+
+Reconstruction, from a summary of the paper: that half of a weight in the BCE is the
+same for all exits, so that q can also rank those whom r sends elsewhere; what r reads;
+the linear votes; and that the shares are at last tilted, by z^e, to the budget exactly.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.exits.learned import SCALARS, standing
+from sc_jax.exits.scores import Scoring
+from sc_jax.exits.solve.threshold_search import (
+    geometric_shares,
+    shares_to_thresholds,
+    within,
+)
+from sc_jax.exits.solve.thresholds import Solved, solved
+from sc_jax.traces.trace import Trace, for_fitting
+
+SPREAD = 1e-3  # of the prior that is even, so that no exit is out of reach
+
+
+class Read(NamedTuple):
+    """What the fit reads of N examples at E exits of K classes."""
+
+    features: Any  # f32[E, N, K + SCALARS], standardised
+    right: Any  # f32[E, N], 1 where the exit is right
+    prior: Any  # f32[E]
+    cost: Any  # f32[E], in budgets
+
+
+def fit(
+    trace: Trace,
+    *,
+    budget: float,
+    pull: float = 1.0,
+    price: float = 10.0,
+    ridge: float = 10.0,
+    width: int = 16,
+    steps: int = 400,
+    seed: int = 0,
+) -> Solved:
+    """The "eenet" score and its thresholds, at most `budget` of mean cost on the trace.
+
+    budget: in the unit of trace.cost. pull, price: weights of the KL and of the cost.
+    ridge: penalty on the squared weights of the scores, in examples. width: of the
+    one hidden layer of r. The same trace and seed give the same answer. The descent is
+    compiled once for a shape of trace: seconds, then a fraction of one.
+    """
+    for name, value in (("pull", pull), ("price", price), ("ridge", ridge)):
+        if not 0 <= value < np.inf:
+            raise UsageError(f"{name} is 0 or more, not {value}")
+    if min(width, steps) < 1:
+        raise UsageError(f"width and steps are 1 or more, not {width} and {steps}")
+    predictions, cost = for_fitting(trace).predictions, trace.cost
+    within(budget, cost)
+    x = np.stack([rows.astype(np.float32) for rows in standing(predictions)])
+    middle, scale = x.mean(1), x.std(1) + 1e-3
+    aim = min(budget, float(cost[-1]))
+    prior = geometric_shares(cost, aim) * (1 - SPREAD) + SPREAD / len(cost)
+    read = Read(
+        features=(x - middle[:, None]) / scale[:, None],
+        right=(predictions.argmax(-1) == trace.labels).astype(np.float32),
+        prior=prior.astype(np.float32),
+        cost=(cost / aim).astype(np.float32),
+    )
+    rows, shares = _learn(read, (pull, price, ridge), width, steps, seed)
+    weights = tuple(_plain(w, m, s) for w, m, s in zip(rows, middle, scale))
+    scoring = Scoring("eenet", weights=weights)
+    tilted = geometric_shares(cost, aim, shares)
+    return solved(trace, scoring, shares_to_thresholds(scoring.of(trace), tilted))
+
+
+def _plain(w: np.ndarray, middle: np.ndarray, scale: np.ndarray) -> tuple[float, ...]:
+    """Weights of features as they are, from weights of standardised ones."""
+    own = w[1 : 1 + len(scale)].astype(np.float64) / scale
+    bias = float(w[0] - own @ middle.astype(np.float64))
+    return (bias, *own.tolist(), *w[1 + len(scale) :].tolist())
+
+
+def _learn(
+    read: Read, terms: tuple[float, float, float], width: int, steps: int, seed: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """(weights of each exit's score, of standardised features; shares f64[E])."""
+    exits, _, columns = read.features.shape
+    rng = np.random.default_rng(seed)
+    start = {
+        "scores": [np.zeros(1 + columns + e, np.float32) for e in range(exits)],
+        "w1": rng.normal(0, 0.1, (exits * (SCALARS + 1), width)).astype(np.float32),
+        "b1": np.zeros((1, width), np.float32),
+        "w2": rng.normal(0, 0.1, (width, exits)).astype(np.float32),
+        "b2": np.log(read.prior)[None],
+    }
+    scores, shares = _program(steps)(start, read, terms)
+    return [np.asarray(w) for w in scores], np.asarray(shares, np.float64)
+
+
+@cache
+def _program(steps: int) -> Any:
+    """The whole descent, compiled once for all fits of one shape."""
+    import jax  # late: what a device loads of exits knows no framework
+    import optax
+
+    optimiser = optax.adam(optax.cosine_decay_schedule(0.05, steps))
+    slopes = jax.grad(_loss)
+
+    @jax.jit
+    def program(weights, read, terms):
+        def step(_, state):
+            weights, memory = state
+            found, memory = optimiser.update(slopes(weights, read, terms), memory)
+            return optax.apply_updates(weights, found), memory
+
+        state = weights, optimiser.init(weights)
+        weights, _ = jax.lax.fori_loop(0, steps, step, state)
+        return weights["scores"], _leaving(weights, read)[1].mean(0)
+
+    return program
+
+
+def _leaving(weights: dict, read: Read) -> tuple[Any, Any]:
+    """(logits of q f32[E, N], r f32[N, E]) of the weights."""
+    import jax
+    import jax.numpy as jnp
+
+    odds, summary = [], []
+    for x, w in zip(read.features, weights["scores"]):
+        earlier = jnp.stack([jax.nn.sigmoid(o) for o in odds], -1) if odds else x[:, :0]
+        odds.append(w[0] + jnp.concatenate([x, earlier], 1) @ w[1:])
+        told = jax.lax.stop_gradient(jax.nn.sigmoid(odds[-1]))
+        summary.append(jnp.concatenate([x[:, -SCALARS:], told[:, None]], 1))
+    hidden = jnp.tanh(jnp.concatenate(summary, 1) @ weights["w1"] + weights["b1"])
+    return jnp.stack(odds), jax.nn.softmax(hidden @ weights["w2"] + weights["b2"])
+
+
+def _loss(weights: dict, read: Read, terms: tuple[Any, Any, Any]) -> Any:
+    import jax.numpy as jnp
+    import optax
+
+    odds, leaving = _leaving(weights, read)
+    exits, examples = odds.shape
+    wrong = optax.sigmoid_binary_cross_entropy(odds, read.right)
+    even = (1 + exits * leaving.T) / 2
+    shares = leaving.mean(0)
+    apart = (shares * jnp.log(shares / read.prior)).sum()
+    over = jnp.abs(shares @ read.cost - 1)
+    squares = sum((w[1:] ** 2).sum() for w in weights["scores"])
+    pull, price, ridge = terms
+    judged = (even * wrong).mean(1).sum()
+    return judged + pull * apart + price * over + ridge / examples * squares / 2

@@ -1,0 +1,56 @@
+"""From a trace of branches at every place to the data that chooses among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
+from sc_jax.plan.exit_placement import Candidates, first_confident
+from sc_jax.traces.trace import Trace, for_fitting
+
+
+def candidates(
+    trace: Trace,
+    threshold: float | Sequence[float],
+    scoring: Scoring = MAX_PROBABILITY,
+    head_cost: np.ndarray | None = None,
+) -> Candidates:
+    """What `plan.placement.dynamic_programme` chooses from, places as stage names.
+
+    threshold: the score from which an exit is confident, one for all or [E - 1].
+    head_cost: f64[E], what of trace.cost the heads on the way take
+    (evaluate.record.Recorded); None: nothing, so that a head left out saves nothing.
+    """
+    heads = np.zeros_like(trace.cost) if head_cost is None else np.asarray(head_cost)
+    if heads.shape != trace.cost.shape:
+        raise UsageError(f"{heads.size} costs of heads for {trace.cost.size} exits")
+    return Candidates(
+        places=tuple(name.removeprefix("exit@") for name in trace.exits[:-1]),
+        first=first_confident(confident(trace, threshold, scoring)),
+        right=trace.predictions.argmax(-1) == trace.labels,
+        trunk=trace.cost - heads,
+        heads=np.diff(heads[:-1], prepend=0.0),
+    )
+
+
+def confident(
+    trace: Trace,
+    threshold: float | Sequence[float],
+    scoring: Scoring = MAX_PROBABILITY,
+) -> np.ndarray:
+    """bool[E - 1, N], where the score of an exit before the last is high enough.
+
+    `plan.dynamic_placement.stays_confident` of it tells how far the programme's
+    assumption holds.
+    """
+    marks = np.asarray(threshold, np.float64)
+    early = len(trace.exits) - 1
+    if marks.shape not in ((), (early,)) or np.isnan(marks).any():
+        raise UsageError(
+            f"a threshold is one number, or {early}, one for each exit but the last: "
+            f"{threshold}"
+        )
+    return scoring.of(for_fitting(trace))[:-1] >= np.broadcast_to(marks, early)[:, None]

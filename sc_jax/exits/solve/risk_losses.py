@@ -1,0 +1,54 @@
+"""How much worse an early answer is than the whole network's, on a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from sc_jax.exits.softmax import normalise
+from sc_jax.traces.trace import Trace
+
+
+class Loss(NamedTuple):
+    """What leaving at an exit costs in quality: f64[E, N] of a trace, 0 at the last."""
+
+    function: Callable[[Trace], np.ndarray]
+    low: float
+    high: float
+
+
+def error_gap(trace: Trace) -> np.ndarray:
+    """Wrong at e minus wrong at the last: -1, 0 or 1; its mean is accuracy lost."""
+    right = (trace.predictions.argmax(-1) == trace.labels).astype(np.float64)
+    return right[-1] - right
+
+
+def harm(trace: Trace) -> np.ndarray:
+    """1 where e is wrong and the last is right, else 0; gains count for nothing."""
+    return np.maximum(error_gap(trace), 0.0)
+
+
+def disagreement(trace: Trace) -> np.ndarray:
+    """1 where e answers otherwise than the last, else 0; reads no labels."""
+    answers = trace.predictions.argmax(-1)
+    return (answers != answers[-1]).astype(np.float64)
+
+
+def brier_gap(trace: Trace) -> np.ndarray:
+    """Half the Brier score of e minus the last's: -1 to 1 (Jazbec et al. 2024)."""
+    rows, own = [], np.arange(len(trace.labels))
+    for z in trace.predictions:
+        p = np.exp(normalise(z.astype(np.float64)))
+        p[own, trace.labels] -= 1
+        rows.append((p**2).sum(-1) / 2)
+    return np.stack(rows) - rows[-1]
+
+
+LOSSES = {
+    "error_gap": Loss(error_gap, -1.0, 1.0),
+    "harm": Loss(harm, 0.0, 1.0),
+    "disagreement": Loss(disagreement, 0.0, 1.0),
+    "brier_gap": Loss(brier_gap, -1.0, 1.0),
+}

@@ -1,0 +1,175 @@
+"""Thresholds from a recorded trace: for a budget, for shares, for accuracy or recall.
+
+Solvers refuse the test split; what they return says on which split it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sc_jax.errors import UsageError, unknown
+from sc_jax.exits.decision import decide
+from sc_jax.exits.policies import PerClass, Policy, Threshold
+from sc_jax.exits.scores import MAX_PROBABILITY, SCORES, Scoring
+from sc_jax.exits.solve.threshold_search import (
+    FAMILIES,
+    above,
+    geometric_shares,
+    shares_to_thresholds,
+    within,
+)
+from sc_jax.traces.trace import Outcome, Trace, for_fitting, outcome
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A policy, the split it was found on and what it gives there."""
+
+    policy: Policy
+    split: str
+    expected: Outcome
+
+
+def solve(
+    trace: Trace,
+    scoring: Scoring = MAX_PROBABILITY,
+    *,
+    budget: float | None = None,
+    accuracy: float | None = None,
+    recall: float | None = None,
+    shares: Sequence[float] | None = None,
+    family: str = "geometric",
+    points: int = 40,
+) -> Solved:
+    """The thresholds of a family that reach exactly one goal best on the trace.
+
+    budget: mean cost at most this, most accurate; the geometric family spends it
+    instead, as MSDNet does, and reads no label. accuracy: share of right answers at
+    least this, cheapest. recall: of every class at least this, cheapest. shares: [E] of
+    the examples leave at each exit, whatever the family.
+    """
+    goals = {"budget": budget, "accuracy": accuracy, "recall": recall, "shares": shares}
+    given = [name for name, value in goals.items() if value is not None]
+    if len(given) != 1:
+        raise UsageError(f"one goal of {', '.join(goals)}; given: {given or 'none'}")
+    if family not in FAMILIES:
+        raise unknown("family", family, FAMILIES)
+    if points < 2:
+        raise UsageError(f"a family has 2 points or more, not {points}")
+    score = scoring.of(for_fitting(trace))
+    if budget is not None:
+        within(budget, trace.cost)
+        if family == "geometric":
+            shares = geometric_shares(trace.cost, budget).tolist()
+    if shares is not None:
+        return solved(trace, scoring, shares_to_thresholds(score, shares))
+    path = FAMILIES[family](score, trace.cost, points)
+    best = _best(trace, score, path, given[0], float(goals[given[0]]))
+    return solved(trace, scoring, path[best])
+
+
+def _best(
+    trace: Trace, score: np.ndarray, path: np.ndarray, goal: str, floor: float
+) -> int:
+    """The row of the path that `solve` picks."""
+    correct = trace.predictions.argmax(-1) == trace.labels
+    own = np.arange(len(trace.labels))
+    kinds = np.eye(trace.predictions.shape[2])[:, trace.labels]
+    kinds = kinds[kinds.any(1)] / kinds[kinds.any(1)].sum(1, keepdims=True)
+    costs, right, lowest = np.empty((3, len(path)))
+    for i, row in enumerate(path):
+        taken = decide(score, row)
+        answers = correct[taken, own]
+        costs[i], right[i] = trace.cost[taken].mean(), answers.mean()
+        lowest[i] = (kinds @ answers).min() if goal == "recall" else 0.0
+    if goal == "budget":
+        fits, value = costs <= floor * (1 + 1e-9), costs
+        order = np.lexsort((costs, -right))
+    else:
+        value = right if goal == "accuracy" else lowest
+        fits, order = value >= floor - 1e-9, np.lexsort((-right, costs))
+    if not fits.any():
+        raise UsageError(
+            f"no thresholds reach {goal} {floor:.6g} on split {trace.split!r}: from "
+            f"{value.min():.6g} to {value.max():.6g} can be had"
+        )
+    return int(order[fits[order]][0])
+
+
+def minimum_recall(
+    trace: Trace,
+    scoring: Scoring = MAX_PROBABILITY,
+    *,
+    recall: float,
+    negative: int = 0,
+) -> Solved:
+    """A filter's threshold: stop most, and pass at least `recall` of what matters.
+
+    Of two exits, the filter and what stands behind it; only inputs called `negative`
+    stop at the filter. recall: share of all other inputs that is passed on. The rule of
+    the neural filter (Matsubara and Levorato 2020).
+    """
+    exits, _, classes = trace.predictions.shape
+    matters = for_fitting(trace).labels != negative
+    if exits != 2 or not 0 <= negative < classes or not matters.any():
+        raise UsageError(
+            "a filter takes 2 exits, a class of the net as negative and examples of "
+            f"another: {exits} exits, negative {negative} of {classes} classes"
+        )
+    if not 0 <= recall <= 1:
+        raise UsageError(f"recall is a share in 0..1, not {recall}")
+    score, stops = scoring.of(trace)[0], trace.predictions[0].argmax(-1)
+    missed = np.sort(score[matters & (stops == negative)])[::-1]
+    allowed = int(np.floor((1 - recall) * matters.sum() + 1e-9))
+    marks = np.full((1, classes), never(scoring, trace))
+    marks[0, negative] = above(missed[allowed]) if allowed < len(missed) else min(score)
+    return _per_class(trace, scoring, marks)
+
+
+def class_quantiles(
+    trace: Trace, scoring: Scoring = MAX_PROBABILITY, *, quantile: float
+) -> Solved:
+    """Thresholds by class, above this share of the wrong answers of that class.
+
+    Reconstruction of Lo et al. (2017), whose fit could not be read. Where a class is
+    never wrongly predicted at an exit its lowest score serves; where it is never
+    predicted at all, nobody of it may leave.
+    """
+    if not 0 <= quantile <= 1:
+        raise UsageError(f"quantile is a share in 0..1, not {quantile}")
+    score = scoring.of(for_fitting(trace))
+    exits, _, classes = trace.predictions.shape
+    answers = trace.predictions.argmax(-1)
+    marks = np.full((exits - 1, classes), never(scoring, trace))
+    for e, k in np.ndindex(exits - 1, classes):
+        mine = answers[e] == k
+        wrong = score[e, mine & (trace.labels != k)]
+        if wrong.size:
+            marks[e, k] = above(np.quantile(wrong, quantile, method="higher"))
+        elif mine.any():
+            marks[e, k] = score[e, mine].min()
+    return _per_class(trace, scoring, marks)
+
+
+def never(scoring: Scoring, trace: Trace) -> float:
+    """A finite threshold over all that the score can be: nobody leaves, ever."""
+    exits, _, classes = trace.predictions.shape
+    return SCORES[scoring.score].bounds(exits, classes)[1] + 1.0
+
+
+def solved(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
+    """The threshold policy of `marks` f32[E - 1], with what it gives on the trace."""
+    return judge(trace, Threshold(tuple(marks.tolist()), scoring))
+
+
+def _per_class(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
+    return judge(trace, PerClass(tuple(map(tuple, marks.tolist())), scoring))
+
+
+def judge(trace: Trace, policy: Policy) -> Solved:
+    """A policy with what it gives on the trace."""
+    taken = policy(trace.predictions, trace.cost, trace.confidence)
+    return Solved(policy, trace.split, outcome(trace, taken))

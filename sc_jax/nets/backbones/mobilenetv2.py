@@ -1,0 +1,71 @@
+"""MobileNetV2 (Sandler et al. 2018) as block-level stages: what devices run whole."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from sc_jax.nets.layers.blocks import Classifier, Conv, Pooled, norm
+from sc_jax.nets.net import Stage
+
+# Expansion, channels, blocks, stride of the first: the paper's table 2.
+GROUPS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+class ConvNorm6(nn.Module):
+    """Convolution, batch norm, ReLU6: zeros of half a kernel on every side."""
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    groups: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        padding = self.kernel // 2
+        x = Conv(self.features, self.kernel, self.stride, padding, self.groups)(x)
+        return jnp.clip(norm(train)(x), 0.0, 6.0)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to `expansion` times the channels, depthwise 3x3, linear 1x1 to `features`.
+
+    Added to its input where the shapes agree; its output is linear (no ReLU).
+    """
+
+    features: int
+    stride: int = 1
+    expansion: int = 6
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        wide = self.expansion * x.shape[-1]
+        y = x
+        if self.expansion > 1:
+            y = ConvNorm6(wide, 1)(y, train=train)
+        y = ConvNorm6(wide, 3, self.stride, groups=wide)(y, train=train)
+        y = norm(train)(Conv(self.features, 1, padding=0)(y))
+        return x + y if x.shape == y.shape else y
+
+
+def mobilenetv2(*, classes: int) -> tuple[Stage, ...]:
+    """Stages stem, layer1.0 ... layer7.0, last, avgpool, fc; width 1.0.
+
+    At 224: layer2 gives 56x56x24, layer3 28x28x32, layer5 14x14x96, layer7 7x7x320.
+    """
+    stages = [Stage("stem", ConvNorm6(32, 3, 2))]
+    for number, (expansion, channels, count, stride) in enumerate(GROUPS, start=1):
+        for i in range(count):
+            block = InvertedResidual(channels, stride if i == 0 else 1, expansion)
+            stages.append(Stage(f"layer{number}.{i}", block))
+    stages.append(Stage("last", ConvNorm6(1280, 1)))
+    fc = Classifier(classes, dropout=0.2)
+    return (*stages, Stage("avgpool", Pooled()), Stage("fc", fc))

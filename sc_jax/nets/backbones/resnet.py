@@ -1,0 +1,90 @@
+"""Residual networks (He et al. 2016) as block-level stages.
+
+CIFAR form: depths 20, 32, 44, 56, 110; three groups of 16, 32, 64 channels.
+ImageNet form: depths 18, 34 (basic blocks), 50, 101, 152 (bottleneck blocks, stride on
+the 3x3, as torchvision has it).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from sc_jax.errors import UsageError
+from sc_jax.nets.bottlenecks.pairs import resnet_stem
+from sc_jax.nets.layers.blocks import Classifier, ConvNorm, Pooled
+from sc_jax.nets.net import Stage
+
+IMAGENET = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+class ImageNetStem(nn.Module):
+    """[B, H, W, C] -> [B, ceil(H/4), ceil(W/4), 64]."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return resnet_stem(x, train)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around an identity, or a strided 1x1 projection."""
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        y = ConvNorm(self.features, 3, self.stride, padding=1)(x, train=train)
+        y = ConvNorm(self.features, 3, padding=1, relu=False)(y, train=train)
+        return nn.relu(_shortcut(x, self.features, self.stride, train) + y)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1 reduce, 3x3, 1x1 to 4 x features, around a shortcut."""
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        wide = 4 * self.features
+        y = ConvNorm(self.features, 1)(x, train=train)
+        y = ConvNorm(self.features, 3, self.stride, padding=1)(y, train=train)
+        y = ConvNorm(wide, 1, relu=False)(y, train=train)
+        return nn.relu(_shortcut(x, wide, self.stride, train) + y)
+
+
+def _shortcut(x, features, stride, train):
+    if stride == 1 and x.shape[-1] == features:
+        return x
+    return ConvNorm(features, 1, stride, padding=0, relu=False)(x, train=train)
+
+
+def resnet(*, depth: int, classes: int, small: bool | None = None) -> tuple[Stage, ...]:
+    """Stages stem, layer1.0, layer1.1, ..., avgpool, fc.
+
+    `small` (default: True for the CIFAR depths) keeps the input's size in the stem.
+    """
+    if depth in IMAGENET:
+        block = BottleneckBlock if depth >= 50 else BasicBlock
+        counts, widths = IMAGENET[depth], (64, 128, 256, 512)
+        stem = ConvNorm(64, 3) if small else ImageNetStem()
+    elif depth > 8 and (depth - 2) % 6 == 0:
+        block, counts, widths = BasicBlock, ((depth - 2) // 6,) * 3, (16, 32, 64)
+        stem = ConvNorm(16, 3)
+    else:
+        raise UsageError(
+            f"no ResNet of depth {depth}. Known: 20, 32, 44, 56, 110 (CIFAR form), "
+            + ", ".join(map(str, IMAGENET))
+        )
+    stages = [Stage("stem", stem)]
+    for group, (count, width) in enumerate(zip(counts, widths), start=1):
+        for i in range(count):
+            stride = 2 if i == 0 and group > 1 else 1
+            stages.append(Stage(f"layer{group}.{i}", block(width, stride)))
+    return (*stages, Stage("avgpool", Pooled()), Stage("fc", Classifier(classes)))

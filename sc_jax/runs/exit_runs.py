@@ -1,0 +1,188 @@
+"""Runs of nets with exits: traces recorded once, reported, and decided again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from sc_jax.data.sources import Dataset
+from sc_jax.errors import UsageError, unknown
+from sc_jax.evaluate import budgets
+from sc_jax.evaluate.budgets import Judged
+from sc_jax.evaluate.reports import exit_report
+from sc_jax.evaluate.reports.report import draft, plain
+from sc_jax.exits.solve import policy_spec
+from sc_jax.nets.net import Net
+from sc_jax.runs import experiment, rate_runs
+from sc_jax.traces import record
+from sc_jax.traces.record import Recorded
+from sc_jax.train.log import LOGGER
+from sc_jax.train.recipe import Recipe
+from sc_jax.train.serialisation import digest
+
+SPLITS = ("validation", "test")  # what launch.train records
+
+
+class Decided(NamedTuple):
+    """A policy asked for, judged, beside the whole network's answers."""
+
+    way: Judged
+    whole: Judged
+    exits: tuple[str, ...]
+
+
+def leaves_early(net: Net) -> bool:
+    """Whether anybody can answer before the last exit."""
+    return len(net.exit_names) > 1
+
+
+def check(recipe: Recipe) -> None:
+    """Before training: UsageError where no threshold could be solved afterwards.
+
+    No examples are left for it, or the recipe's policy does not fit its net.
+    """
+    if not leaves_early(recipe.net):
+        return
+    if recipe.policy:
+        example = experiment.example_of(recipe)
+        costs, classes, told = record.outline(recipe.net, example)
+        names = recipe.net.exit_names
+        policy_spec.usable(recipe.policy, names, classes, costs, told)
+    if not len(experiment.dataset_of(recipe, "validation")):
+        raise UsageError(
+            f"{recipe.data.name} has no validation examples to solve thresholds on: a "
+            "class gives a tenth of its images, none of fewer than 6"
+        )
+
+
+def name_of(recipe: Recipe, workdir: Path) -> str:
+    """Whose traces: the recipe, its setting, seed, last step, and a hash of it all."""
+    step = experiment.finished_step(recipe, workdir)
+    words = [recipe.name, recipe.setting, f"seed={recipe.seed}", f"step={step}"]
+    return " ".join(filter(None, [*words, digest(recipe)]))
+
+
+def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:
+    """All exits of the finished run over a data set, through its saved codec tables."""
+    variables, frozen = experiment.restore(recipe, workdir)
+    return record.record(
+        recipe.net,
+        variables,
+        dataset,
+        net_name=name_of(recipe, workdir),
+        frozen=frozen,
+    )
+
+
+def recorded(
+    recipe: Recipe, workdir: Path, dataset: Dataset, out: Path | None = None
+) -> Recorded:
+    """The trace of a split of the run's own data: as it was saved, or measured now.
+
+    `out` keeps what is measured, the run's own folder unless given.
+    """
+    file = trace_file(workdir, dataset.split)
+    if file.exists():
+        try:
+            found = record.load(file, name_of(recipe, workdir))
+            if np.array_equal(found.trace.labels, dataset.labels):
+                return found
+            LOGGER.info("%s is of other examples: recording again", file)
+        except UsageError as error:
+            LOGGER.info("recording again: %s", error)
+    made = measure(recipe, workdir, dataset)
+    record.save(made, trace_file(out or workdir, dataset.split))
+    return made
+
+
+def conclude(recipe: Recipe, workdir: Path, command: str) -> None:
+    """Records the splits that are not yet, writes the report, prints its table."""
+    if jax.process_index() > 0:
+        return
+    test = experiment.dataset_of(recipe, "test")
+    write_report(
+        recipe, workdir, workdir, test, recorded(recipe, workdir, test), command
+    )
+
+
+def conclude_again(
+    recipe: Recipe, workdir: Path, out: Path, examples: Dataset, command: str
+) -> None:
+    """The same for `examples`, measured again; files go to `out`."""
+    found = measure(recipe, workdir, examples)
+    out.mkdir(parents=True, exist_ok=True)
+    record.save(found, trace_file(out, examples.split))
+    write_report(recipe, workdir, out, examples, found, command)
+
+
+def write_report(
+    recipe: Recipe,
+    workdir: Path,
+    out: Path,
+    examples: Dataset,
+    found: Recorded,
+    command: str,
+) -> None:
+    """The report of `found`, with thresholds from the run's validation split."""
+    held = experiment.dataset_of(recipe, "validation")
+    fitted = recorded(recipe, workdir, held, out)
+    ways = budgets.judge(fitted, found, policy=recipe.policy)
+    facts = rate_runs.facts_of(recipe, examples, command)
+    facts |= {"thresholds solved on": held.split, "net": found.trace.net}
+    title = f"{recipe.title} on {examples.name}"
+    exit_report.write(ways, out, title=title, facts=facts)
+    print(exit_report.table(exit_report.rows(ways), ways.exits))
+    print("\n".join(exit_report.sentences(ways)))
+
+
+def decide(
+    recipe: Recipe,
+    workdir: Path,
+    split: str,
+    policy: str = "",
+    budget: float | None = None,
+) -> Decided:
+    """A policy solved on the recorded validation split and judged on `split`.
+
+    policy: as text, "" is the recipe's own; budget: its mean cost, in MACs or, up to
+    1, as a share of the whole network's (exits.solve.policy_spec). The network does not
+    run.
+    """
+    if not leaves_early(recipe.net):
+        raise UsageError(f"{recipe.name} has no early exits to decide about")
+    if split not in SPLITS:
+        raise unknown("recorded split", split, SPLITS)
+    net = name_of(recipe, workdir)
+    fitted, found = (
+        record.load(trace_file(workdir, name), net) for name in (SPLITS[0], split)
+    )
+    text, whole = policy or recipe.policy or "threshold", fitted.trace.cost[-1]
+    solved = policy_spec.policy_from_text(text, fitted.trace, budget)
+    share = budget and policy_spec.in_cost(budget, fitted.trace) / whole
+    way = budgets.judge_solved(text, found, solved, share)
+    last = np.full(len(found.trace.labels), len(found.trace.exits) - 1)
+    return Decided(
+        way, budgets.judge_one("whole network", found, last), found.trace.exits
+    )
+
+
+def write_decision(made: Decided, out: Path, facts: dict) -> None:
+    """decision.json in `out`, in one step."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = {
+        "facts": facts,
+        "exits": made.exits,
+        "decision": exit_report.entry(made.way),
+        "whole": exit_report.entry(made.whole),
+    }
+    with draft(out / "decision.json") as path:
+        text = json.dumps(content, indent=2, allow_nan=False, default=plain)
+        path.write_text(text + "\n", "utf-8")
+
+
+def trace_file(folder: Path, split: str) -> Path:
+    return folder / f"trace_{split}.npz"

@@ -1,0 +1,215 @@
+"""All exits of a net over a split, run once: the trace, and what each example sends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from sc_jax.codec.codecs import Codec
+from sc_jax.data import pipeline
+from sc_jax.data.sources import Dataset
+from sc_jax.errors import UsageError
+from sc_jax.nets.net import FINAL, INPUT, Net
+from sc_jax.nets.run import Variables, init, run
+from sc_jax.traces import cost, trace
+from sc_jax.traces.trace import Trace
+
+OPTIONAL = ("payload_bytes", "executed")
+
+
+class Recorded(NamedTuple):
+    """A trace and what it does not hold of heads and bytes.
+
+    `payload_bytes` are the codec's own bytes, of what an example sends once it passes
+    the split; None where nothing is ever sent. The first `on_device` exits stand before
+    the split. `head_cost` is the part of trace.cost that early exits' heads take.
+    `executed` is the share of gated blocks that run, where the last feature to tell
+    `executed` is of such (nets.backbones.skipnet): trace.cost counts them all.
+    """
+
+    trace: Trace
+    head_cost: np.ndarray  # f64[E]
+    payload_bytes: np.ndarray | None = None  # i64[N]
+    on_device: int = 0
+    executed: np.ndarray | None = None  # f32[N], 0..1
+
+
+class Costs(NamedTuple):
+    """MACs of one example, f64[E], by the exit that answers."""
+
+    total: np.ndarray  # never falls
+    heads: np.ndarray  # of that, what exits before the last take, asked on the way
+
+
+def record(
+    net: Net,
+    variables: Variables,
+    dataset: Dataset,
+    *,
+    net_name: str,
+    split: str | None = None,
+    frozen: Mapping[str, Codec] | None = None,
+    batch_size: int = 200,
+) -> Recorded:
+    """Runs `net` in evaluation mode over `dataset`; holds f32[E, N, K] in memory.
+
+    The run is exact (`nets.run.run`): the last exit answers as `rate.measure` finds
+    it, from hard-quantised latents where the net is split. `frozen`: the codec of the
+    split; without it no bytes are recorded. `split` is the data set's own unless given.
+    """
+    if len(net.splits) > 1:
+        raise UsageError(f"record takes one split, the net has {len(net.splits)}")
+    if not len(dataset):
+        raise UsageError(f"{dataset.name} has no examples to record ({dataset.split})")
+    cut = net.splits[0] if net.splits and frozen is not None else None
+    codec = None if cut is None or frozen is None else frozen[cut.name]
+    answers = jax.jit(partial(_answers, net, cut.after if cut else INPUT))
+    columns: list[tuple] = []
+    batches = pipeline.evaluation_batches(dataset, batch_size)
+    title, total = f"exits, {dataset.split}", -(-len(dataset) // batch_size)
+    bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
+    for images, labels, count in bar:
+        logits, sure, latent, ran = jax.device_get(answers(variables, images))
+        sent = _bytes(codec, images if latent is None else latent, count)
+        kept = logits[:, :count], labels[:count], sent, sure[:, :count], ran[:count]
+        columns.append(kept)
+    logits, labels, sent, sure, ran = zip(*columns)
+    costs = exit_costs_of(net, variables, np.zeros((1, *dataset.shape), np.uint8))
+    made = Trace(
+        predictions=np.concatenate(logits, 1),
+        labels=np.concatenate(labels),
+        cost=costs.total,
+        net=net_name,
+        exits=net.exit_names,
+        split=split or dataset.split,
+    )
+    if sure[0].size:
+        made = replace(made, confidence=np.concatenate(sure, 1))
+    payload = None if codec is None else np.concatenate(sent)
+    executed = np.concatenate(ran) if ran[0].size else None
+    return Recorded(made, costs.heads, payload, _on_device(net), executed)
+
+
+def outline(net: Net, example: Any) -> tuple[np.ndarray, int, bool]:
+    """(exit_costs, K, whether exits tell a confidence) of a net that nobody trained."""
+    shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), example))
+    logits, told, *_ = jax.eval_shape(partial(_answers, net, INPUT), shapes, example)
+    return exit_costs(net, shapes, example), logits.shape[-1], told.shape[0] > 0
+
+
+def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:
+    """f64[E], the MACs of one answer at each exit; nothing is computed.
+
+    The stages up to the exit, with all that they carry on, and every head asked on the
+    way; of the last stage only what the answer reads. variables, example [1, ...]:
+    arrays or shapes.
+    """
+    return exit_costs_of(net, variables, example).total
+
+
+def exit_costs_of(net: Net, variables: Any, example: Any) -> Costs:
+    """`exit_costs`, and the heads' part of it."""
+
+    def parts(variables, x):
+        out, _ = run(net, variables, x, exact=False)
+        carried = {f"after {name}": out.features[name] for name in net.names}
+        told = {n: e.get("confidence") for n, e in out.extras.items()}
+        return carried | {n: (out.predictions[n], told.get(n)) for n in net.exit_names}
+
+    count = cost.macs_of(parts, variables, example)
+    at = {e.name: e.after for e in net.exits}
+    asked: list[str] = []
+    total, heads = [], [0]
+    for name in net.exit_names[:-1]:
+        asked.append(f"after {at[name]}")
+        before = count(*asked)
+        asked.append(name)
+        total.append(count(*asked))
+        heads.append(heads[-1] + total[-1] - before)
+    total.append(count(*asked, FINAL))
+    heads = [*heads[1:], heads[-1]]
+    return Costs(np.array(total, np.float64), np.array(heads, np.float64))
+
+
+def sent_bytes(recorded: Recorded, taken: np.ndarray) -> np.ndarray | None:
+    """i64[N] by the exits taken, i32[N]: 0 for who leaves before the split."""
+    if recorded.payload_bytes is None:
+        return None
+    return np.where(taken < recorded.on_device, 0, recorded.payload_bytes)
+
+
+def save(recorded: Recorded, path: str | Path) -> None:
+    """Writes a file that `trace.load` reads too, in one step."""
+    path = Path(path)
+    draft = path.with_name(f".{os.getpid()}.recorded.{path.name}")
+    more = {"head_cost": recorded.head_cost, "on_device": np.array(recorded.on_device)}
+    if recorded.payload_bytes is not None:
+        more["payload_bytes"] = recorded.payload_bytes
+    if recorded.executed is not None:
+        more["executed"] = recorded.executed
+    try:
+        trace.save(recorded.trace, draft)
+        with zipfile.ZipFile(draft, "a", zipfile.ZIP_DEFLATED) as archive:
+            for name, value in more.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, value)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: str | Path, net: str | None = None) -> Recorded:
+    """What `save` wrote; refused where it is of another net than the `net` given."""
+    made = trace.load(path, net)
+    with np.load(path, allow_pickle=False) as file:
+        if not {"head_cost", "on_device"} <= set(file.files):
+            raise UsageError(f"{str(path)!r} is a trace without what its heads cost")
+        payload, executed = (
+            file[name] if name in file.files else None for name in OPTIONAL
+        )
+        device = int(file["on_device"])
+        return Recorded(made, file["head_cost"], payload, device, executed)
+
+
+def _on_device(net: Net) -> int:
+    """How many exits before the last read what stands before the split."""
+    if not net.splits:
+        return 0
+    passed = (INPUT, *net.names).index(net.splits[0].after)
+    early = {e.name: e.after for e in net.exits}
+    places = [early[name] for name in net.exit_names[:-1]]
+    return sum(net.names.index(place) + 1 <= passed for place in places)
+
+
+def _answers(net: Net, cut: str, variables: Variables, images):
+    """(logits f32[E, B, K], confidence f32[E or 0, B], latent at `cut`, executed)."""
+    out, _ = run(net, variables, images)
+    logits = jnp.stack([out.predictions[name] for name in net.exit_names])
+    latent = None if cut == INPUT else out.features[cut]
+    gated = [f for f in out.features.values() if hasattr(f, "executed")]
+    ran = gated[-1].executed if gated else jnp.zeros(0)
+    told = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
+    rows = [row for row in told if row is not None]
+    if not rows or len(rows) < len(told):  # not all exits learnt one
+        return logits, jnp.zeros((0, len(images))), latent, ran
+    final = out.extras[FINAL].get("confidence")
+    sure = jnp.full_like(rows[0], jnp.inf) if final is None else final
+    return logits, jax.nn.sigmoid(jnp.stack([*rows, sure])), latent, ran
+
+
+def _bytes(codec: Codec | None, latents: np.ndarray, count: int) -> np.ndarray:
+    """i64[count], the payload of each example."""
+    if codec is None:
+        return np.zeros(0, np.int64)
+    return np.array([len(codec.encode(z)) for z in latents[:count]], np.int64)
