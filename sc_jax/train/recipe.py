@@ -16,6 +16,7 @@ from sc_jax.losses.terms import Context, Reduction, Term, total
 from sc_jax.nets.gradients import GRADIENTS
 from sc_jax.nets.net import Net, match
 from sc_jax.nets.run import init, run
+from sc_jax.tasks import Task, classification
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Recipe:
     pretrained: str | None = None
     seed: int = 0
     policy: str = ""
+    task: Task = classification
 
     @property
     def steps(self) -> int:

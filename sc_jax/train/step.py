@@ -73,7 +73,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
 
     `cold` are the frozen parameters, `taught` the teacher's variables (or None), `step`
     counts within the phase. The batch is uint8 images and int labels; augmentation runs
-    on the device. Metrics are scalars: loss, each term, gradient norm, accuracy.
+    on the device. Metrics are scalars: loss, each term, gradient norm, and the task's.
     """
     transform = phase.optimiser.build(phase.steps)
     training = match(recipe.net, phase.trainable)
@@ -101,8 +101,8 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         context = Context(out, teacher, batch, step)
         loss, values = total(terms, context, step, phase.reduction)
         if supervised:
-            right = out.predictions[FINAL].argmax(-1) == batch["label"]
-            values["accuracy"] = right.mean()
+            found = recipe.task.metrics(out.predictions[FINAL], batch)
+            values |= {name: value.mean() for name, value in found.items()}
         return loss, (state, values)
 
     def step_once(train_state, cold, taught, batch, step, key):
