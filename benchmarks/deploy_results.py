@@ -84,7 +84,7 @@ def designs(path: str) -> list[str]:
 
 
 def serving(path: str) -> list[str]:
-    """benchmarks.serve_load: throughput and latency, batched and not."""
+    """benchmarks.serving.load: throughput and latency, batched and not."""
     report = json.loads(Path(path).read_text())
     lines = [
         "| max batch | clients | answers/s | p50 ms | p95 ms | p99 ms | mean batch |"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sc_jax
-from benchmarks.damage import damaged
+from benchmarks.serving.damage import damaged
 from sc_jax.codec import rans
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.codec.tables import from_pmf

@@ -29,8 +29,8 @@ from edge_tools import (  # noqa: E402
 from google.protobuf import descriptor_pb2  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
-from benchmarks.damage import damaged  # noqa: E402
 from benchmarks.memory import resident_bytes  # noqa: E402
+from benchmarks.serving.damage import damaged  # noqa: E402
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from launch import cli  # noqa: E402
 from sc_jax.deploy.server import edge, infer, models, tails  # noqa: E402

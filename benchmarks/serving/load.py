@@ -1,6 +1,6 @@
 """Loads a real edge server: throughput and latency, batched against one by one.
 
-    python -m benchmarks.serve_load --workdir=runs/first --out=serve_load.json
+    python -m benchmarks.serving.load --workdir=runs/first --out=serve_load.json
 
 Server and clients are two processes on this machine, so they share its cores; clients
 are threads that each send the next frame when the last is answered. All servers run
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks.serving import serving
+from benchmarks.serving.server import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.data import pipeline
@@ -128,7 +128,7 @@ def main(_):
     print(table(rows))
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.serve_load " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.serving.load " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "net": recipe.title,
         "frame_bytes": float(np.mean([len(data) for data in sent])),

@@ -1,6 +1,6 @@
 """Sends damaged frames to a real edge server and counts what comes back.
 
-    python -m benchmarks.bad_frames --frames=100000 --out=bad_frames.json
+    python -m benchmarks.serving.bad_frames --frames=100000 --out=bad_frames.json
 
 Every frame must get an answer or a typed refusal in time, the server's memory must not
 grow, and a whole frame must be answered right afterwards; else exit code 1. Without
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks.damage import DAMAGE, damaged
 from benchmarks.memory import resident_bytes
-from benchmarks.serving import serving
+from benchmarks.serving.damage import DAMAGE, damaged
+from benchmarks.serving.server import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.deploy.wire.protocol import Client, EdgeError
@@ -108,7 +108,7 @@ def main(_):
         with serving(workdir) as (address, pid):
             report = attack(address, pid, good, _FRAMES.value)
     report |= {
-        "command": "python -m benchmarks.bad_frames " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.serving.bad_frames " + " ".join(sys.argv[1:]),
         "machine": machine(),
     }
     for kind, counts in report["by_damage"].items():
