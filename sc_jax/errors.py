@@ -24,5 +24,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The one line for a name that is not in `known`, nearest names first."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return UsageError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
