@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import baseline_picture, baseline_results
-from benchmarks.ways import (
+from benchmarks.methods import latency_picture
+from benchmarks.methods.deployments import (
     PEER,
     SERVER,
     Way,
@@ -15,6 +15,7 @@ from benchmarks.ways import (
     measure,
     total_s,
 )
+from benchmarks.results_page import baselines
 from sc_jax.evaluate.reports.report import Row
 from sc_jax.plan.link import LINKS, Link
 
@@ -114,12 +115,10 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
         "assumed_rtt": ["LTE"],
         "peer": {"versions": {}, "different": 0.0},
     }
-    baseline_picture.draw({**report, "rows": rows}, str(tmp_path / "p.png"))
+    latency_picture.draw({**report, "rows": rows}, str(tmp_path / "p.png"))
     assert (tmp_path / "p.png").stat().st_size > 10_000
     (tmp_path / "r.json").write_text(json.dumps({**report, "rows": rows}))
-    page = "\n".join(
-        baseline_results.head_vs_baselines([str(tmp_path / "r.json")], tmp_path)
-    )
+    page = "\n".join(baselines.head_vs_baselines([str(tmp_path / "r.json")], tmp_path))
     assert page.startswith("## Head and coder beside local computing and image files,")
     assert page.splitlines()[0].endswith(", avx2")
     assert (tmp_path / "baselines_r_avx2.png").exists()

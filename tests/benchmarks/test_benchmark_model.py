@@ -3,7 +3,7 @@
 import pytest
 from logs import COMPILED, FAILED, LOGCAT, NEW, OLD
 
-from benchmarks.benchmark_model import operations, read
+from benchmarks.speed.benchmark_model import operations, read
 from sc_jax.errors import UsageError
 
 

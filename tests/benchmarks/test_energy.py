@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import energy
+from benchmarks.speed import energy
 
 
 def write(folder, **files):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import exit_case
+from benchmarks.speed import exit_case
 from sc_jax.errors import UsageError
 
 SHARES = (0.4, 0.25, 0.2, 0.15)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import exit_claims, exit_results, exit_risk
+from benchmarks.methods import exit_risk
+from benchmarks.results_page import early_exits, exit_claims
 from sc_jax.traces import record
 from sc_jax.traces.trace import Trace
 
@@ -52,13 +53,13 @@ ROWS = [
 
 def test_points_are_chosen_by_cost_and_means_are_over_seeds():
     """70 % of the network without exits is 56 % of that with them here."""
-    assert exit_results.near_the_bar(ROWS[0])["accuracy"] == 0.880
+    assert early_exits.near_the_bar(ROWS[0])["accuracy"] == 0.880
     assert exit_claims.at(ROWS[:2], "50 %") == [0.88, 0.89]
     assert exit_claims.at(ROWS[:2], "25 %") == []
     assert exit_claims.at_macs(ROWS[0], 4e6) == 0.880
     assert exit_claims.at_macs(ROWS[0], 5e6) == pytest.approx(0.89)
     assert exit_claims.at_macs(ROWS[0], 1e6) is None
-    lines = exit_results.methods(ROWS)
+    lines = early_exits.methods(ROWS)
     assert len(lines) == 2 + 5  # the knobs make another recipe, not another seed
     assert "| msdnet | cnn | 2 | 90.00 ± 0.00 | 8.00 M | – | 88.50 ± 0.71 |" in lines[2]
     assert "no: 1.50 (worst 2.00) at 62 %" in lines[2]
@@ -117,7 +118,7 @@ def test_resplits_of_all_seeds_are_one_line_a_method():
         return {"resplits": made | {"methods": {"learn_then_test": method}}}
 
     rows = [ROWS[0] | resplit(0.02), ROWS[1] | resplit(0.05), ROWS[2]]
-    assert exit_results.resplits(rows)[2:] == [
+    assert early_exits.resplits(rows)[2:] == [
         "| msdnet | 2 | 9 | 600 / 500 | learn_then_test | 2–5 % | 1 % | 0.20 | 0.60 | "
         "50.0 |"
     ]
@@ -125,7 +126,7 @@ def test_resplits_of_all_seeds_are_one_line_a_method():
 
 def test_a_section_is_written_and_drawn(tmp_path):
     made = {
-        "command": "python -m benchmarks.exit_methods",
+        "command": "python -m benchmarks.methods.early_exits",
         "date": "2000-01-01",
         "data": "fashion_mnist_12k",
         "machine": {"cpu": "one"},
@@ -133,6 +134,6 @@ def test_a_section_is_written_and_drawn(tmp_path):
     }
     file = tmp_path / "exit_methods.json"
     file.write_text(json.dumps(made))
-    page = exit_results.section(str(file), tmp_path)
+    page = early_exits.section(str(file), tmp_path)
     assert page[0] == "## Early exits on the embedded set"
     assert (tmp_path / "exits_fashion_mnist_12k.png").read_bytes()[:4] == b"\x89PNG"

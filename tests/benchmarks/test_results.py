@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
 
-from benchmarks import results_page, trade_results
+from benchmarks.results_page import page, trade
 
 
 def row(group: str, top1: float, sent: float, device_s: float, dtype="float32"):
@@ -28,7 +28,7 @@ ROWS = [
 
 
 def test_a_trade_compares_pairs_seed_by_seed():
-    first, patch = trade_results.points(ROWS)
+    first, patch = trade.points(ROWS)
     assert (first.pair, first.ratio, first.more_bytes, first.points) == ("fp", 1, 0, 0)
     assert (patch.dataset, patch.pair, patch.seeds) == ("photos", "patch", 2)
     assert patch.top1 == pytest.approx(0.71) and patch.framed_bytes == 1150
@@ -38,7 +38,7 @@ def test_a_trade_compares_pairs_seed_by_seed():
 
 
 def test_a_trade_is_drawn(tmp_path):
-    trade_results.draw(trade_results.points(ROWS), tmp_path / "trade.png")
+    trade.draw(trade.points(ROWS), tmp_path / "trade.png")
     assert (tmp_path / "trade.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -46,7 +46,7 @@ def test_a_trade_keeps_the_sets_that_were_not_measured_again(tmp_path):
     def made(date, rows, old):
         report = {"date": date, "machine": {"cpu": "x"}, "command": date, "rows": rows}
         (tmp_path / "one.json").write_text(json.dumps(report))
-        return "\n".join(trade_results.trade([tmp_path / "one.json"], tmp_path, old))
+        return "\n".join(trade.trade([tmp_path / "one.json"], tmp_path, old))
 
     other = json.loads(json.dumps(ROWS).replace("photos", "cifar"))
     first = made("2026-01-01", ROWS, "")
@@ -64,13 +64,13 @@ def test_a_trade_keeps_the_sets_that_were_not_measured_again(tmp_path):
 
 def test_sections_that_were_not_measured_again_stay():
     old = "# Results\n\nold words\n\n## A\n\n1\n\n## B\n\n2\n"
-    page = ["## B", "", "3", "", "## C", "", "4"]
-    made = results_page.merged(old, page)
+    sections = ["## B", "", "3", "", "## C", "", "4"]
+    made = page.merged(old, sections)
     heads = [line for line in made.splitlines() if line.startswith("#")]
     assert heads == ["# Results", "## A", "## B", "## C"]
     assert "\n3\n" in made and "\n2\n" not in made and "old words" not in made
-    assert results_page.merged(made, page) == made
-    assert results_page.INTRODUCTION in results_page.merged("", page)
+    assert page.merged(made, sections) == made
+    assert page.INTRODUCTION in page.merged("", sections)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_sections_that_were_not_measured_again_stay():
     ],
 )  # fmt: skip
 def test_commands_lose_their_folders_and_other_lines_stay(line, kept):
-    assert results_page.anonymous(line) == (kept or line)
+    assert page.anonymous(line) == (kept or line)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from logs import COMPILED, LOGCAT, NEW, OLD
 
-from benchmarks import logged_head, op_profile, tflite_operations
+from benchmarks.speed import logged_head, op_profile, tflite_operations
 from sc_jax.codec.simple import ImageCodec, RawCodec
 from sc_jax.deploy import bundle
 from sc_jax.deploy.export import convert, segments
@@ -54,7 +54,7 @@ def made(head, tmp_path_factory):
 
 
 def time_head(*arguments):
-    command = [sys.executable, "-m", "benchmarks.time_head", *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.speed.time_head", *map(str, arguments)]
     options = {"capture_output": True, "text": True, "timeout": 120, "cwd": ROOT}
     return subprocess.run(command, **options)
 

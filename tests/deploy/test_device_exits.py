@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
 
-from benchmarks import timed_head
+from benchmarks.speed import timed_head
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.simple import Raw
 from sc_jax.deploy import bundle

@@ -1,9 +1,9 @@
 """Early exits in seconds: how much of the saved MACs the executors turn into time.
 
-  python -m benchmarks.exit_speed --out=exit_speed.json
-  python -m benchmarks.exit_speed --net=resnet56 --side=32 \\
+  python -m benchmarks.speed.exit_speed --out=exit_speed.json
+  python -m benchmarks.speed.exit_speed --net=resnet56 --side=32 \\
       --exits=layer1.6,layer2.4,layer3.2
-  python -m benchmarks.exit_speed --shares=0.7,0.2,0.05,0.05 --batch=64
+  python -m benchmarks.speed.exit_speed --shares=0.7,0.2,0.05,0.05 --batch=64
 
 The net is untrained; its thresholds are solved on the timed batch, so that the shares
 are met. Everything takes turns in one process, so that a busy machine slows all alike:
@@ -35,8 +35,8 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from benchmarks import exit_case
-from benchmarks.exit_case import Case, Subject
+from benchmarks.speed import exit_case
+from benchmarks.speed.exit_case import Case, Subject
 from launch import cli
 
 NET = flags.DEFINE_string("net", "resnet50", "a backbone of sc_jax.nets.backbones")
@@ -168,7 +168,7 @@ def report() -> dict:
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.exit_speed " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.speed.exit_speed " + " ".join(sys.argv[1:]),
         "machine": f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores",
         "device": f"{device.platform}: {device.device_kind}",
         "load": [before, os.getloadavg()[0]],

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.trained_ways import framed, on_device
-from benchmarks.ways import Way, chain
+from benchmarks.methods.deployments import Way, chain
+from benchmarks.methods.trained_deployments import framed, on_device
 from launch import cli
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
@@ -39,7 +39,7 @@ FILES = {
     **{f"WebP q=75 m={m}": ("WEBP", {"quality": 75, "method": m}) for m in (0, 4, 6)},
 }
 CHANNELS = 24
-PEER = Path(__file__).parent / "peers" / "torch_encode.py"
+PEER = Path(__file__).parents[1] / "peers" / "torch_encode.py"
 
 
 def photographs(side: int, count: int = 8) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import energy, op_profile, tflite_operations
-from benchmarks.head_report import Head
 from benchmarks.memory import resident_bytes
+from benchmarks.speed import energy, op_profile, tflite_operations
+from benchmarks.speed.head_report import Head
 from sc_jax.codec.codecs import ImageCodec
 from sc_jax.data import sources
 from sc_jax.deploy import bundle

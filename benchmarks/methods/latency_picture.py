@@ -1,4 +1,4 @@
-"""The picture of benchmarks.head_vs_baselines: a panel a run, lines over link rates."""
+"""The picture of head_vs_baselines: a panel a run, lines over link rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ways import SERVER, break_even_bytes
+from benchmarks.methods.deployments import SERVER, break_even_bytes
 from sc_jax.evaluate.reports.plots import COLOURS
 from sc_jax.plan.link import Link, send_s
 

@@ -1,6 +1,6 @@
 """Times entropy coders side by side on one latent, round-robin in one process.
 
-    python -m benchmarks.coder_speed --runs=60 --out=coder_speed.json
+    python -m benchmarks.speed.coder_speed --runs=60 --out=coder_speed.json
 
 The latent is 24 x 55 x 55 Laplace integers, channels of unlike scale. Coders that are
 not installed are left out; the Python reference runs once, being 50 times slower.

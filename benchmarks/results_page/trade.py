@@ -1,6 +1,6 @@
 """The trade of accuracy, bytes and milliseconds between heads, read from measured runs.
 
-Its input: benchmarks.head_vs_baselines with --workdirs=SET/PAIR/SEED=FOLDER,...
+Its input: benchmarks.methods.head_vs_baselines with --workdirs=SET/PAIR/SEED=FOLDER,...
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.deploy_results import where
+from benchmarks.results_page.heads import where
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports.plots import COLOURS
 

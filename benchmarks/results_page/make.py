@@ -1,11 +1,11 @@
 """Writes docs/results.md and docs/results.png from the reports of finished runs.
 
-  python -m benchmarks.make_results --embedded=runs/seed=0,runs/seed=1 \\
+  python -m benchmarks.results_page.make --embedded=runs/seed=0,runs/seed=1 \\
       --methods=runs/cifar --coder=runs/coder.json --throughput=runs/throughput.json
 
 --embedded: folders of launch.train runs of the default recipe, one a seed. --methods: a
-folder of benchmarks.methods. Every number is read from those files; none is typed in.
-Sections whose files are not given stay as they are.
+folder of benchmarks.methods.training. Every number is read from those files; none is
+typed in. Sections whose files are not given stay as they are.
 """
 
 import json
@@ -16,29 +16,23 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks import (
-    baseline_results,
-    deploy_results,
-    executor_results,
-    exit_results,
-    trade_results,
-)
-from benchmarks.results_page import anonymous, merged
+from benchmarks.results_page import baselines, early_exits, executors, heads, trade
+from benchmarks.results_page.page import anonymous, merged
 from launch import cli
 from sc_jax.evaluate.reports import plots, report
 from sc_jax.evaluate.reports.report import Row
 
 EMBEDDED = flags.DEFINE_list("embedded", [], "folders of launch.train, one a seed")
-METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods")
-CODER = flags.DEFINE_string("coder", None, "JSON of benchmarks.coder_speed")
-THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of benchmarks.train_throughput")
+METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods.training")
+CODER = flags.DEFINE_string("coder", None, "JSON of benchmarks.speed.coder_speed")
+THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of speed.train_throughput")
 BUNDLES = flags.DEFINE_list("bundles", [], "folders of launch.export")
-DESIGNS = flags.DEFINE_string("designs", None, "JSON of benchmarks.head_designs")
+DESIGNS = flags.DEFINE_string("designs", None, "JSON of benchmarks.speed.head_designs")
 TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pairs")
-BASELINES = flags.DEFINE_list("baselines", [], "JSONs of benchmarks.head_vs_baselines")
+BASELINES = flags.DEFINE_list("baselines", [], "JSONs of methods.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of benchmarks.serving.load")
-EXITS = flags.DEFINE_list("exits", [], "JSONs of benchmarks.exit_methods")
-EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of benchmarks.exit_speed")
+EXITS = flags.DEFINE_list("exits", [], "JSONs of benchmarks.methods.early_exits")
+EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of benchmarks.speed.exit_speed")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and results.png")
 WITHIN = 0.01  # of the teacher's accuracy: the bar for a classical codec
 
@@ -141,7 +135,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def coder(path: str) -> list[str]:
-    """Speeds of benchmarks.coder_speed, and the ratio to our C kernel in that run."""
+    """Speeds of speed.coder_speed, and the ratio to our C kernel in that run."""
     report_ = json.loads(Path(path).read_text())
     lines = [
         "| bit/symbol | coder | bytes | over ideal | encode M symbols/s | decode | "
@@ -165,7 +159,7 @@ def coder(path: str) -> list[str]:
         f"seed {report_['seed']}; medians of {report_['runs']} interleaved rounds on a "
         f"24 x 55 x 55 latent; versions {report_['versions']}.",
         "",
-        "    python -m benchmarks.coder_speed --runs=" + str(report_["runs"]),
+        "    python -m benchmarks.speed.coder_speed --runs=" + str(report_["runs"]),
         "",
         *lines,
         "",
@@ -173,7 +167,7 @@ def coder(path: str) -> list[str]:
 
 
 def throughput(paths: list[str]) -> list[str]:
-    """Stage-1 steps of benchmarks.train_throughput beside PyTorch's in the same run."""
+    """Stage-1 steps of speed.train_throughput beside PyTorch's in the same run."""
     reports = [json.loads(Path(path).read_text()) for path in paths]
     lines = [
         "| side | batch | CPU-s a step | examples per CPU-s | share of GEMM rate | "
@@ -197,7 +191,7 @@ def throughput(paths: list[str]) -> list[str]:
         "Entropic Student on ResNet-50, random images, one core. The machine was "
         "shared, so only CPU seconds and their ratios within a run are given.",
         "",
-        "    python -m benchmarks.train_throughput --side=SIDE --batch=BATCH",
+        "    python -m benchmarks.speed.train_throughput --side=SIDE --batch=BATCH",
         "",
         *lines,
         "",
@@ -236,19 +230,19 @@ def main(_):
     if THROUGHPUT.value:
         page += throughput(THROUGHPUT.value)
     if BUNDLES.value:
-        page += deploy_results.bundles(BUNDLES.value)
+        page += heads.bundles(BUNDLES.value)
     if DESIGNS.value:
-        page += deploy_results.designs(DESIGNS.value)
+        page += heads.designs(DESIGNS.value)
     if TRADE.value:
-        page += trade_results.trade(TRADE.value, out, old)
+        page += trade.trade(TRADE.value, out, old)
     if BASELINES.value:
-        page += baseline_results.head_vs_baselines(BASELINES.value, out)
+        page += baselines.head_vs_baselines(BASELINES.value, out)
     if SERVING.value:
-        page += deploy_results.serving(SERVING.value)
+        page += heads.serving(SERVING.value)
     for made in EXITS.value:
-        page += exit_results.section(made, out)
+        page += early_exits.section(made, out)
     for made in EXECUTORS.value:
-        page += executor_results.section(made)
+        page += executors.section(made)
     file.write_text(merged(old, [anonymous(line) for line in page]))
 
 

@@ -1,7 +1,7 @@
 """Early-exit recipes side by side: trained, recorded, judged at equal shares of cost.
 
-  python -m benchmarks.exit_methods --workdir=runs/exits --seeds=0,1,2
-  python -m benchmarks.exit_methods --workdir=runs/cifar \\
+  python -m benchmarks.methods.early_exits --workdir=runs/exits --seeds=0,1,2
+  python -m benchmarks.methods.early_exits --workdir=runs/cifar \\
       --knobs=data=folder:TRAIN.zip,TEST.zip --knobs=augment=crop_flip \\
       --recipes=msdnet,imta,phuong
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from benchmarks import exit_risk
+from benchmarks.methods import exit_risk
 from launch import cli
 from sc_jax import recipes
 from sc_jax.evaluate import budgets
@@ -120,7 +120,7 @@ def main(_):
         source(text, seeds[0]).build()
     first = source(texts[0], seeds[0]).build()
     document = {
-        "command": "python -m benchmarks.exit_methods " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.methods.early_exits " + " ".join(sys.argv[1:]),
         "date": date.today().isoformat(),
         "data": first.data.name,
         "machine": report.machine() | {"backend": jax.default_backend()},

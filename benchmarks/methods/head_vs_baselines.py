@@ -1,8 +1,9 @@
 """Head and coder beside the whole net here, image files, and the peer: one run.
 
-  python -m benchmarks.head_vs_baselines --workdirs=fp=runs/fp,patch=runs/patch \\
-      --bundles=runs/bundles --out=trained.json --picture=trained.png
-  python -m benchmarks.head_vs_baselines --image_size=224 \\
+  python -m benchmarks.methods.head_vs_baselines \\
+      --workdirs=fp=runs/fp,patch=runs/patch --bundles=runs/bundles \\
+      --out=trained.json --picture=trained.png
+  python -m benchmarks.methods.head_vs_baselines --image_size=224 \\
       --peer_python=/path/to/venv/bin/python --out=224.json --picture=224.png
 
 --workdirs: finished runs of launch.train with a teacher and a report. Each gives its
@@ -40,8 +41,19 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import baseline_picture, trained_ways, untrained_ways
-from benchmarks.ways import AGAINST, PEER, SERVER, Way, concluded, measure
+from benchmarks.methods import (
+    latency_picture,
+    trained_deployments,
+    untrained_deployments,
+)
+from benchmarks.methods.deployments import (
+    AGAINST,
+    PEER,
+    SERVER,
+    Way,
+    concluded,
+    measure,
+)
 from launch import cli
 from sc_jax.deploy.export.convert import DTYPES
 from sc_jax.errors import unknown
@@ -84,7 +96,7 @@ def trained(store: Path) -> list[Way]:
     runs = [named(text) for text in WORKDIRS.value]
     if len({label for label, _ in runs}) < len(runs):
         raise cli.UsageError("two runs of one name: give --workdirs LABEL=FOLDER")
-    asked = trained_ways.Asked(
+    asked = trained_deployments.Asked(
         TYPES.value,
         WHOLE.value,
         store,
@@ -92,30 +104,31 @@ def trained(store: Path) -> list[Way]:
         Path(TEACHER.value) if TEACHER.value else None,
         Path(REPORT.value) if REPORT.value else None,
     )
-    return [way for run in runs for way in trained_ways.of_run(*run, asked)]
+    return [way for run in runs for way in trained_deployments.of_run(*run, asked)]
 
 
 def untrained(
     images, folder: Path, stack: ExitStack
-) -> tuple[list[Way], untrained_ways.Peer | None]:
+) -> tuple[list[Way], untrained_deployments.Peer | None]:
     """All ways at --image_size; the peer stays open as long as `stack`."""
     group, peer = f"{SIZE.value} x {SIZE.value}, random weights", None
     if PEER_PYTHON.value:
-        peer = untrained_ways.Peer(PEER_PYTHON.value, folder, images)
+        peer = untrained_deployments.Peer(PEER_PYTHON.value, folder, images)
         stack.callback(peer.close)
     else:
         print("no --peer_python: the peer's encode() is left out")
-    ways = untrained_ways.heads(group, TYPES.value, images)
+    ways = untrained_deployments.heads(group, TYPES.value, images)
     if peer:
         ways.append(Way(group, PEER, "float32", peer.once))
-    ways += untrained_ways.wholes(group, WHOLE.value, images)
-    return ways + untrained_ways.files(group, images), peer
+    ways += untrained_deployments.wholes(group, WHOLE.value, images)
+    return ways + untrained_deployments.files(group, images), peer
 
 
 def facts() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.head_vs_baselines " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.methods.head_vs_baselines "
+        + " ".join(sys.argv[1:]),
         "machine": machine(),
         "versions": {n: version(n) for n in ("ai-edge-litert", "Pillow")},
         "threads": 1,
@@ -165,7 +178,7 @@ def main(_):
         store = Path(BUNDLES.value) if BUNDLES.value else folder
         ways, report, peer = trained(store), facts(), None
         if SIZE.value:
-            images = untrained_ways.photographs(SIZE.value)
+            images = untrained_deployments.photographs(SIZE.value)
             more, peer = untrained(images, folder, stack)
             ways += more
         rows = measure(ways, ROUNDS.value)
@@ -177,7 +190,7 @@ def main(_):
     if OUT.value:
         Path(OUT.value).write_text(json.dumps(report, indent=1) + "\n")
     if PICTURE.value:
-        baseline_picture.draw(report, PICTURE.value)
+        latency_picture.draw(report, PICTURE.value)
 
 
 if __name__ == "__main__":

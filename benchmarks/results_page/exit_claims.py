@@ -1,4 +1,4 @@
-"""What papers on early exits claim, against the rows of benchmarks.exit_methods."""
+"""What papers on early exits claim, against the rows of methods.early_exits."""
 
 from __future__ import annotations
 

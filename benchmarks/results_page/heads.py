@@ -54,7 +54,7 @@ def bundles(folders: list[str]) -> list[str]:
 
 
 def designs(path: str) -> list[str]:
-    """benchmarks.head_designs: time and multiplications of every stem at one size."""
+    """speed.head_designs: time and multiplications of every stem at one size."""
     report = json.loads(Path(path).read_text())
     lines = [
         "| pair | dtype | float ops | MMAC | kB | delegate partitions | median ms |"

@@ -1,7 +1,8 @@
 """The survey's training methods compared: equal steps, one bottleneck, one teacher.
 
-  python -m benchmarks.methods --data=folder:TRAIN.zip,TEST.zip --workdir=runs/cifar \\
-      --epochs=3 --teacher_epochs=8 --betas=0.0001,0.0003,0.001
+  python -m benchmarks.methods.training --workdir=runs/cifar \\
+      --data=folder:TRAIN.zip,TEST.zip --epochs=3 --teacher_epochs=8 \\
+      --betas=0.0001,0.0003,0.001
 
 Cross-entropy, knowledge distillation, HND and GHND send the same 4-bit latent; Entropic
 Students (one a beta) send what their prior needs. All use the FP bottleneck, the same
@@ -74,7 +75,7 @@ def main(_):
     if WORKDIR.value is None:
         raise cli.UsageError("give --workdir, the folder of all runs")
     devices.start(multihost=False)
-    command = "python -m benchmarks.methods " + " ".join(sys.argv[1:])
+    command = "python -m benchmarks.methods.training " + " ".join(sys.argv[1:])
     collected = {}
     for seed in map(int, SEEDS.value):
         folder, rows = Path(WORKDIR.value) / f"seed={seed}", []

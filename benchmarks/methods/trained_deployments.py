@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ways import SERVER, Way, chain, matched
+from benchmarks.methods.deployments import SERVER, Way, chain, matched
 from launch import cli
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all

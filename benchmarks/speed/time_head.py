@@ -1,8 +1,8 @@
 """Times the heads of bundles on this machine, beside its own matrix product.
 
-  python -m benchmarks.time_head bundle --threads=1 --runs=50
-  python -m benchmarks.time_head bundle bundle_int8 --out=runs/heads.json
-  python -m benchmarks.time_head bundle --from-benchmark-model=phone.txt
+  python -m benchmarks.speed.time_head bundle --threads=1 --runs=50
+  python -m benchmarks.speed.time_head bundle bundle_int8 --out=runs/heads.json
+  python -m benchmarks.speed.time_head bundle --from-benchmark-model=phone.txt
 
 All bundles and one float32 matrix product (1024 x 1024) take turns in one process, so
 that a busy machine slows them alike: compare the ratios. Image -> symbols (LiteRT) and
@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks import logged_head, timed_head
-from benchmarks.head_report import Report, table
+from benchmarks.speed import logged_head, timed_head
+from benchmarks.speed.head_report import Report, table
 from launch import cli
 
 THREADS = flags.DEFINE_integer("threads", 1, "of the interpreter", 1)
@@ -93,7 +93,7 @@ def here(paths: list[str]) -> Report:
 def asked() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.time_head " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.speed.time_head " + " ".join(sys.argv[1:]),
     }
 
 
@@ -108,7 +108,7 @@ def cpu() -> str:
 def main(argv):
     cli.writable(OUT.value)
     if LOG.value is None and len(argv) < 2:
-        raise cli.UsageError("name one bundle or more: benchmarks.time_head bundle")
+        raise cli.UsageError("name one bundle or more: speed.time_head bundle")
     if LOG.value is None:
         report = here(argv[1:])
     else:

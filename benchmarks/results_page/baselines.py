@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import baseline_picture
-from benchmarks.deploy_results import machine_kind, where
-from benchmarks.ways import PEER, SERVER
+from benchmarks.methods import latency_picture
+from benchmarks.methods.deployments import PEER, SERVER
+from benchmarks.results_page.heads import machine_kind, where
 from sc_jax.errors import UsageError
 
 
 def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
-    """benchmarks.head_vs_baselines: times, bytes and latency of every way.
+    """benchmarks.methods.head_vs_baselines: times, bytes and latency of every way.
 
     Each run is drawn too, under `out`.
     """
@@ -43,7 +43,7 @@ def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
     lines = [title, "", *body, _links(report), ""]
     for path, report in reports.items():
         picture = f"baselines_{path.stem}{kind.replace(', ', '_')}.png"
-        baseline_picture.draw(report, str(out / picture))
+        latency_picture.draw(report, str(out / picture))
         lines += [f"![latency against link rate]({picture})", ""]
     return lines
 

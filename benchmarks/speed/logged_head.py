@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from benchmarks import benchmark_model, timed_head
-from benchmarks.head_report import Head, Report
+from benchmarks.speed import benchmark_model, timed_head
+from benchmarks.speed.head_report import Head, Report
 from sc_jax.errors import UsageError
 
 ABSENT = "not in the output of benchmark_model"

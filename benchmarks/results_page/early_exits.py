@@ -1,4 +1,4 @@
-"""Sections of docs/results.md on early exits, from benchmarks.exit_methods."""
+"""Sections of docs/results.md on early exits, from benchmarks.methods.early_exits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.exit_claims import (
+from benchmarks.results_page.exit_claims import (
     QUARTERS,
     at,
     by_recipe,

@@ -3,8 +3,8 @@
 import re
 
 INTRODUCTION = """\
-Made by `benchmarks/make_results.py` from the files that real runs left; each section
-has its own date and machine, and compares only what one run measured. Bytes are
+Made by `benchmarks/results_page/make.py` from the files that real runs left; each
+section has its own date and machine, and compares only what one run measured. Bytes are
 measured: each test image through the frozen tables and the coder, and accuracy is that
 of the decoded latent. The default's bottleneck, batch, beta and rates were chosen on
 20,000 images of the whole Fashion-MNIST training set that are in neither split of the

@@ -1,6 +1,6 @@
 """Times the encoder's stems, activations and number formats at one image size.
 
-  python -m benchmarks.head_designs --runs=30 --out=runs/designs.json
+  python -m benchmarks.speed.head_designs --runs=30 --out=runs/designs.json
 
 Random weights: time and operations depend on the design alone; accuracy needs training
 (--recipe=entropic_student:pair=patch). Every head is exported, compared with JAX, and
@@ -126,7 +126,8 @@ def main(_):
     if OUT.value:
         report = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": "python -m benchmarks.head_designs " + " ".join(sys.argv[1:]),
+            "command": "python -m benchmarks.speed.head_designs "
+            + " ".join(sys.argv[1:]),
             "machine": machine(),
             "image_size": SIZE.value,
             "threads": 1,

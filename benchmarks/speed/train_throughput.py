@@ -1,7 +1,8 @@
 """Training speed: the Entropic Student's first stage, the library's own jitted step.
 
-    python -m benchmarks.train_throughput --side=224 --batch=16 --out=train_224.json
-    python -m benchmarks.train_throughput --side=32 --batch=128 \\
+    python -m benchmarks.speed.train_throughput --side=224 --batch=16 \\
+        --out=train_224.json
+    python -m benchmarks.speed.train_throughput --side=32 --batch=128 \\
         --torch_python=/path/to/venv/bin/python
 
 Frozen ResNet-50 teacher to layer4, encoder, noise, prior, decoder, frozen layer2 to
@@ -135,7 +136,7 @@ def measure_torch(side: int, batch: int, rounds: int) -> list[dict]:
     """
     if not _TORCH.value:
         return []
-    script = Path(__file__).parent / "peers" / "torch_stage1.py"
+    script = Path(__file__).parents[1] / "peers" / "torch_stage1.py"
     command = [_TORCH.value, str(script), f"--side={side}", f"--batch={batch}"]
     command += [f"--steps={rounds}", "--threads=1"]
     rows = []

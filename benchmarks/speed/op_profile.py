@@ -1,6 +1,6 @@
 """What every operation of a segment takes here, by LiteRT's own profiler.
 
-  python -m benchmarks.op_profile head.tflite 1 50   # file, threads, inferences
+  python -m benchmarks.speed.op_profile head.tflite 1 50   # file, threads, inferences
 
 LiteRT's Python classes hide its profiler, the C library beside them exports it; so a
 child process calls that library (a wrong call would end the process, not raise).
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.benchmark_model import Operation, operations
+from benchmarks.speed.benchmark_model import Operation, operations
 
 HANDLE, SIZE = c.c_void_p, c.c_size_t
 HOST, READ_WRITE = 1, 2  # memory of a buffer, mode of a lock
@@ -49,7 +49,7 @@ def profile(
     with TemporaryDirectory() as name:
         file = Path(name) / "head.tflite"
         file.write_bytes(model)
-        command = [sys.executable, "-m", "benchmarks.op_profile"]
+        command = [sys.executable, "-m", "benchmarks.speed.op_profile"]
         command += [str(file), str(threads), str(runs)]
         try:
             done = subprocess.run(
@@ -57,7 +57,7 @@ def profile(
                 capture_output=True,
                 text=True,
                 timeout=timeout_s,
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
             )
         except subprocess.TimeoutExpired:
             return None, f"LiteRT's profiler took over {timeout_s:g} s"
