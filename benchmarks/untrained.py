@@ -11,19 +11,19 @@ from sc_jax.compressors.freeze import freeze_all
 from sc_jax.deploy.wire import frame
 from sc_jax.nets.net import INPUT, head
 from sc_jax.nets.run import run
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables
 
 
 def untrained(workdir: Path, name: str = "entropic_student") -> Path:
     """A folder like that of a finished run of the recipe's test preset."""
-    source = experiment.Source(name, recipes.tiny(name))
+    source = run_folder.Source(name, recipes.tiny(name))
     recipe = source.build()
-    example = experiment.example_of(recipe)
+    example = run_folder.example_of(recipe)
     variables = first_variables(recipe, None, example)
     frozen = freeze_all(recipe.net, variables, example)
-    experiment.claim(workdir, source, recipe, None)
+    run_folder.claim(workdir, source, recipe, None)
     checkpoints = Checkpoints(workdir / "checkpoints")
     tables = {split: codecs.to_arrays(codec) for split, codec in frozen.items()}
     checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)

@@ -19,7 +19,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax.evaluate.reports import exit_report
-from sc_jax.runs import exit_runs, experiment, rate_runs
+from sc_jax.runs import exit_runs, rate_runs, run_folder
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
@@ -39,14 +39,14 @@ def main(_):
     if DATA.value and not OUT.value:
         raise cli.UsageError("with --data also give --out, so that no report is lost")
     workdir = Path(WORKDIR.value)
-    recipe = experiment.recipe_of(workdir)
+    recipe = run_folder.recipe_of(workdir)
     command = "python -m launch.evaluate " + " ".join(sys.argv[1:])
     if POLICY.value is not None or BUDGET.value is not None:
         decide(recipe, workdir, command)
         return
     devices.start(multihost=False)
-    examples = experiment.dataset_of(recipe, SPLIT.value, DATA.value)
-    experiment.check_same_classes(recipe, examples)
+    examples = run_folder.dataset_of(recipe, SPLIT.value, DATA.value)
+    run_folder.check_same_classes(recipe, examples)
     out = Path(OUT.value) if OUT.value else workdir
     if exit_runs.leaves_early(recipe.net):
         exit_runs.conclude_again(recipe, workdir, out, examples, command)
@@ -54,8 +54,8 @@ def main(_):
             return
     rows = [rate_runs.student_row(recipe, workdir, examples)]
     if BASELINES.value and recipe.teacher is not None:
-        folder = experiment.teacher_of(workdir)
-        variables, _ = experiment.restore(recipe.teacher, folder)
+        folder = run_folder.teacher_of(workdir)
+        variables, _ = run_folder.restore(recipe.teacher, folder)
         rows = rate_runs.baselines(recipe.teacher, variables, examples) + rows
     rate_runs.conclude(rows, recipe, out, examples, command)
 
@@ -69,7 +69,7 @@ def decide(recipe, workdir, command):
     )
     print(exit_report.table([made.way, made.whole], made.exits))
     if OUT.value:
-        examples = experiment.dataset_of(recipe, SPLIT.value)
+        examples = run_folder.dataset_of(recipe, SPLIT.value)
         facts = rate_runs.facts_of(recipe, examples, command)
         exit_runs.write_decision(made, Path(OUT.value), facts)
 

@@ -21,7 +21,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.runs import exit_runs, experiment, rate_runs
+from sc_jax.runs import exit_runs, rate_runs, run_folder, training
 from sc_jax.spec import literal
 from sc_jax.train import devices
 
@@ -53,7 +53,7 @@ def main(_):
     if SWEEP.value and points == [None]:
         raise cli.UsageError(f"--sweep takes knob:value,value, got {SWEEP.value!r}")
     sources = [
-        experiment.Source(name, knobs | ({knob: p} if values else {}), tuple(SET.value))
+        run_folder.Source(name, knobs | ({knob: p} if values else {}), tuple(SET.value))
         for p in points
     ]
     built = [source.build() for source in sources]
@@ -65,10 +65,10 @@ def main(_):
     )
     command = "python -m launch.train " + " ".join(sys.argv[1:])
     rows, first = [], built[0]
-    test = experiment.dataset_of(first, "test")
+    test = run_folder.dataset_of(first, "test")
     for point, source, recipe in zip(points, sources, built):
         folder = workdir if point is None else workdir / f"{knob}={point}"
-        variables, taught = experiment.train(
+        variables, taught = training.train(
             recipe, folder, source, teacher_dir=teacher_dir, **options
         )
         if exit_runs.leaves_early(recipe.net):

@@ -25,7 +25,7 @@ from launch import cli
 from sc_jax import recipes
 from sc_jax.evaluate import budgets
 from sc_jax.evaluate.reports import exit_report, report
-from sc_jax.runs import exit_runs, experiment
+from sc_jax.runs import exit_runs, run_folder, training
 from sc_jax.spec import literal
 from sc_jax.train import devices
 from sc_jax.train.recipe import Recipe
@@ -53,7 +53,7 @@ def asked() -> list[str]:
     return [name for name, recipe in built if exit_runs.leaves_early(recipe.net)]
 
 
-def source(text: str, seed: int) -> experiment.Source:
+def source(text: str, seed: int) -> run_folder.Source:
     """A recipe as asked for, with the common knobs that it has."""
     name, knobs = cli.parse_recipe(text)
     common: dict = {"seed": seed}
@@ -63,7 +63,7 @@ def source(text: str, seed: int) -> experiment.Source:
             raise cli.UsageError(f"--knobs takes knob=value, got {pair!r}")
         common[knob] = literal(value)
     known = recipes.knobs_of(name)
-    return experiment.Source(
+    return run_folder.Source(
         name, {k: v for k, v in common.items() if k in known} | knobs
     )
 
@@ -82,9 +82,9 @@ def measured(text: str, seed: int, folder: Path) -> dict:
     recipe = asked_for.build()
     run = folder / re.sub("[:,/]", "_", text)
     exit_runs.check(recipe)
-    experiment.train(recipe, run, asked_for, teacher_dir=teacher_folder(folder, recipe))
+    training.train(recipe, run, asked_for, teacher_dir=teacher_folder(folder, recipe))
     fitted, test = (
-        exit_runs.recorded(recipe, run, experiment.dataset_of(recipe, split))
+        exit_runs.recorded(recipe, run, run_folder.dataset_of(recipe, split))
         for split in exit_runs.SPLITS
     )
     ways = budgets.judge(fitted, test, policy=recipe.policy)

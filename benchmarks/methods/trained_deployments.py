@@ -27,7 +27,7 @@ from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
 from sc_jax.nets.net import FINAL, INPUT, Net, cut_at
 from sc_jax.nets.run import Variables
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 from sc_jax.train.recipe import Recipe
 
 TIMED = 32  # images that the rounds go through
@@ -59,10 +59,10 @@ class Asked:
 
 def of_run(label: str, workdir: Path, asked: Asked) -> list[Way]:
     """Heads in each dtype, the whole teacher here, files as accurate as a head."""
-    recipe = experiment.recipe_of(workdir)
+    recipe = run_folder.recipe_of(workdir)
     if recipe.teacher is None or len(recipe.net.splits) != 1:
         raise cli.UsageError(f"{workdir}: {recipe.name} is no student with one split")
-    test = experiment.dataset_of(recipe, "test")
+    test = run_folder.dataset_of(recipe, "test")
     images = first(test, TIMED)
     rows = report.read(asked.report or workdir)
     teacher, variables = recipe.teacher, taught(recipe.teacher, workdir, asked.teacher)
@@ -77,17 +77,17 @@ def of_run(label: str, workdir: Path, asked: Asked) -> list[Way]:
 def taught(teacher: Recipe, workdir: Path, folder: Path | None) -> Variables:
     """The finished teacher: in `folder`, or in the one that the run noted."""
     if folder is None:
-        if experiment.read_json(workdir / "recipe.json")["teacher"] is None:
+        if run_folder.read_json(workdir / "recipe.json")["teacher"] is None:
             raise cli.UsageError(f"{workdir} names no teacher's folder: give --teacher")
-        folder = experiment.teacher_of(workdir)
-    return experiment.restore(teacher, folder)[0]
+        folder = run_folder.teacher_of(workdir)
+    return run_folder.restore(teacher, folder)[0]
 
 
 def heads(
     label: str, recipe: Recipe, workdir: Path, asked: Asked, images: np.ndarray
 ) -> list[Way]:
     """LiteRT head and coder on the device; decoder of bytes and tail on the server."""
-    variables, _ = experiment.restore(recipe, workdir)
+    variables, _ = run_folder.restore(recipe, workdir)
     (split,) = recipe.net.splits
     made = []
     for dtype in asked.dtypes:
@@ -150,7 +150,7 @@ def whole(
     images: np.ndarray,
 ) -> list[Way]:
     """The teacher on the device, with the accuracy of each exported segment."""
-    some = first(experiment.dataset_of(teacher, "train"), CALIBRATION)
+    some = first(run_folder.dataset_of(teacher, "train"), CALIBRATION)
     made = []
     for dtype in dtypes:
         found = segments.segment(

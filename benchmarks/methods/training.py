@@ -20,7 +20,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.runs import experiment, rate_runs
+from sc_jax.runs import rate_runs, run_folder, training
 from sc_jax.train import devices
 
 DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")
@@ -44,7 +44,7 @@ METHODS = flags.DEFINE_list(
 )
 
 
-def sources(seed: int) -> list[experiment.Source]:
+def sources(seed: int) -> list[run_folder.Source]:
     """Every run of one seed: the quantised methods, then the betas."""
     shared = {
         "data": DATA.value,
@@ -63,11 +63,11 @@ def sources(seed: int) -> list[experiment.Source]:
         own = {"learning_rate": rate, **fixed}
         own |= halves if name == "bottlefit" else {"epochs": epochs}
         own |= {"over": "mean"} if "over" in recipes.knobs_of(name) else {}
-        found.append(experiment.Source(name, shared | own, (COSINE,)))
+        found.append(run_folder.Source(name, shared | own, (COSINE,)))
     for beta in map(float, BETAS.value):
         own = {"beta": beta, "channels": STUDENT_CHANNELS.value, **halves}
         own |= {"stage1_rate": rate, "stage2_rate": rate, "over": "mean"}
-        found.append(experiment.Source("entropic_student", shared | own, (COSINE,)))
+        found.append(run_folder.Source("entropic_student", shared | own, (COSINE,)))
     return found
 
 
@@ -81,9 +81,9 @@ def main(_):
         folder, rows = Path(WORKDIR.value) / f"seed={seed}", []
         for source in sources(seed):
             recipe = source.build()
-            test = experiment.dataset_of(recipe, "test")
+            test = run_folder.dataset_of(recipe, "test")
             run = folder / f"{source.recipe} {recipe.setting}".replace(" ", "_")
-            _, taught = experiment.train(
+            _, taught = training.train(
                 recipe, run, source, teacher_dir=folder / "teacher"
             )
             if not rows and recipe.teacher is not None and taught is not None:

@@ -28,7 +28,7 @@ from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.deploy.wire.protocol import Client, EdgeError
 from sc_jax.evaluate.reports.report import machine
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")
 _FRAMES = flags.DEFINE_integer("frames", 100_000, "damaged frames", 1)
@@ -101,10 +101,10 @@ def verdict(report: dict) -> list[str]:
 def main(_):
     with tempfile.TemporaryDirectory() as scratch:
         workdir = Path(_WORKDIR.value or untrained(Path(scratch)))
-        recipe = experiment.recipe_of(workdir)
-        test = experiment.dataset_of(recipe, "test").take(np.arange(40), "test")
+        recipe = run_folder.recipe_of(workdir)
+        test = run_folder.dataset_of(recipe, "test").take(np.arange(40), "test")
         images = np.asarray(test.images)
-        good = frames(recipe.net, *experiment.restore(recipe, workdir), images)
+        good = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
         with serving(workdir) as (address, pid):
             report = attack(address, pid, good, _FRAMES.value)
     report |= {

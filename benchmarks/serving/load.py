@@ -28,7 +28,7 @@ from launch import cli
 from sc_jax.data import pipeline
 from sc_jax.deploy.wire.protocol import Client, EdgeError
 from sc_jax.evaluate.reports.report import machine
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 from sc_jax.train import devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "a finished run of one split")
@@ -120,10 +120,10 @@ def main(_):
     devices.start(multihost=False)
     with tempfile.TemporaryDirectory() as scratch:
         workdir = Path(_WORKDIR.value or untrained(Path(scratch)))
-        recipe = experiment.recipe_of(workdir)
-        test = experiment.dataset_of(recipe, "test")
+        recipe = run_folder.recipe_of(workdir)
+        test = run_folder.dataset_of(recipe, "test")
         images, _, _ = next(iter(pipeline.evaluation_batches(test, EXAMPLES)))
-        sent = frames(recipe.net, *experiment.restore(recipe, workdir), images)
+        sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
         rows = interleaved(workdir, sent)
     print(table(rows))
     facts = {

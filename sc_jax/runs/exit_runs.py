@@ -17,7 +17,7 @@ from sc_jax.evaluate.reports import exit_report
 from sc_jax.evaluate.reports.report import draft, plain
 from sc_jax.exits.solve import policy_spec
 from sc_jax.nets.net import Net
-from sc_jax.runs import experiment, rate_runs
+from sc_jax.runs import rate_runs, run_folder
 from sc_jax.traces import record
 from sc_jax.traces.record import Recorded
 from sc_jax.train.log import LOGGER
@@ -48,11 +48,11 @@ def check(recipe: Recipe) -> None:
     if not leaves_early(recipe.net):
         return
     if recipe.policy:
-        example = experiment.example_of(recipe)
+        example = run_folder.example_of(recipe)
         costs, classes, told = record.outline(recipe.net, example)
         names = recipe.net.exit_names
         policy_spec.usable(recipe.policy, names, classes, costs, told)
-    if not len(experiment.dataset_of(recipe, "validation")):
+    if not len(run_folder.dataset_of(recipe, "validation")):
         raise UsageError(
             f"{recipe.data.name} has no validation examples to solve thresholds on: a "
             "class gives a tenth of its images, none of fewer than 6"
@@ -61,14 +61,14 @@ def check(recipe: Recipe) -> None:
 
 def name_of(recipe: Recipe, workdir: Path) -> str:
     """Whose traces: the recipe, its setting, seed, last step, and a hash of it all."""
-    step = experiment.finished_step(recipe, workdir)
+    step = run_folder.finished_step(recipe, workdir)
     words = [recipe.name, recipe.setting, f"seed={recipe.seed}", f"step={step}"]
     return " ".join(filter(None, [*words, digest(recipe)]))
 
 
 def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:
     """All exits of the finished run over a data set, through its saved codec tables."""
-    variables, frozen = experiment.restore(recipe, workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
     return record.record(
         recipe.net,
         variables,
@@ -103,7 +103,7 @@ def conclude(recipe: Recipe, workdir: Path, command: str) -> None:
     """Records the splits that are not yet, writes the report, prints its table."""
     if jax.process_index() > 0:
         return
-    test = experiment.dataset_of(recipe, "test")
+    test = run_folder.dataset_of(recipe, "test")
     write_report(
         recipe, workdir, workdir, test, recorded(recipe, workdir, test), command
     )
@@ -128,7 +128,7 @@ def write_report(
     command: str,
 ) -> None:
     """The report of `found`, with thresholds from the run's validation split."""
-    held = experiment.dataset_of(recipe, "validation")
+    held = run_folder.dataset_of(recipe, "validation")
     fitted = recorded(recipe, workdir, held, out)
     ways = budgets.judge(fitted, found, policy=recipe.policy)
     facts = rate_runs.facts_of(recipe, examples, command)

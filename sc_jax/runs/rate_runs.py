@@ -17,7 +17,7 @@ from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
 from sc_jax.nets.net import INPUT, cut_at
 from sc_jax.nets.run import Variables
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 
@@ -30,7 +30,7 @@ CLASSICAL = (
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     """The recipe's own line: measured through the codec tables it saved."""
-    variables, frozen = experiment.restore(recipe, workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
     title = f"{recipe.title} {recipe.setting}".strip()
     measured = rate.measure(recipe.net, variables, frozen, test, title=title)
     if measured.disagreements:

@@ -10,14 +10,14 @@ from sc_jax import recipes
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.run import init
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 
 
 @pytest.fixture(scope="package")
 def student():
     """(recipe, variables, cut, codec); latents scaled to a few symbols."""
     recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
-    example = experiment.example_of(recipe)
+    example = run_folder.example_of(recipe)
     variables = init(recipe.net, jax.random.key(0), example)
     kernel = variables.params["encoder"]["Conv_2"]["kernel"]
     variables.params["encoder"]["Conv_2"]["kernel"] = 6 * kernel
@@ -28,7 +28,7 @@ def student():
 
 @pytest.fixture(scope="package")
 def images(student):
-    test = experiment.dataset_of(student[0], "test")
+    test = run_folder.dataset_of(student[0], "test")
     return np.asarray(test.images[:96])
 
 
@@ -52,10 +52,10 @@ def trained():
     from sc_jax.deploy.server import tails
 
     recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
-    example = experiment.example_of(recipe)
+    example = run_folder.example_of(recipe)
     variables = init(recipe.net, jax.random.key(3), example)
     frozen = freeze_all(recipe.net, variables, example)
-    test = experiment.dataset_of(recipe, "test").take(np.arange(40), "test")
+    test = run_folder.dataset_of(recipe, "test").take(np.arange(40), "test")
     sent = frames(recipe.net, variables, frozen, test.images)
     own = tails.tails(recipe.net, variables, frozen)
     return SimpleNamespace(

@@ -37,7 +37,7 @@ from sc_jax.deploy.server import edge, infer, models, tails  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
 from sc_jax.deploy.wire.protocol import SERVICE, Client, EdgeError  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
-from sc_jax.runs import experiment  # noqa: E402
+from sc_jax.runs import run_folder  # noqa: E402
 
 COUNT = 10_000
 
@@ -186,9 +186,9 @@ def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ") and "recipe.json" in done.stderr
     workdir = untrained(tmp_path / "a=b")
-    recipe = experiment.recipe_of(workdir)
-    variables, frozen = experiment.restore(recipe, workdir)
-    images = experiment.dataset_of(recipe, "test").images[:1]
+    recipe = run_folder.recipe_of(workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
+    images = run_folder.dataset_of(recipe, "test").images[:1]
     (data,) = frames(recipe.net, variables, frozen, images)
     with subprocess.Popen(
         [*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, text=True

@@ -22,7 +22,7 @@ from sc_jax.deploy.server import edge, models, tails  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
 from sc_jax.deploy.wire.protocol import Client, EdgeError, target  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
-from sc_jax.runs import experiment  # noqa: E402
+from sc_jax.runs import run_folder  # noqa: E402
 
 DEADLINE_S = 10.0
 CLIENTS = 8
@@ -34,9 +34,9 @@ def packed(tmp_path_factory):
     workdir = untrained(tmp_path_factory.mktemp("failover") / "first")
     file = workdir.parent / "first.tail"
     tails.pack(workdir, file)
-    recipe = experiment.recipe_of(workdir)
-    images = experiment.dataset_of(recipe, "test").images[:40]
-    sent = frames(recipe.net, *experiment.restore(recipe, workdir), images)
+    recipe = run_folder.recipe_of(workdir)
+    images = run_folder.dataset_of(recipe, "test").images[:40]
+    sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
     (own,) = models.load(workdir)["first"]
     z = np.stack([own.codec.decode(frame.unpack(data).payload) for data in sent])
     return file, sent, own.logits(z).argmax(-1)

@@ -26,7 +26,7 @@ TRAINING = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "sc_jax.ne
 TRAINING += (
     "sc_jax.recipes",
     "sc_jax.data",
-    "sc_jax.runs.experiment",
+    "sc_jax.runs.run_folder",
     "sc_jax.train.recipe",
 )
 

@@ -12,7 +12,7 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import budgets
 from sc_jax.evaluate.reports import report
 from sc_jax.exits.policies import from_json
-from sc_jax.runs import exit_runs, experiment
+from sc_jax.runs import exit_runs, run_folder
 from sc_jax.traces import record, trace
 
 RECIPE = '''
@@ -110,15 +110,15 @@ def test_the_methods_own_policy_is_judged_too(run):
     ],
 )
 def test_a_policy_that_does_not_fit_is_told_before_training(file, policy, line):
-    recipe = experiment.Source(str(file), {"policy": policy}).build()
+    recipe = run_folder.Source(str(file), {"policy": policy}).build()
     with pytest.raises(UsageError, match=line):
         exit_runs.check(recipe)
 
 
 def test_a_trace_is_known_by_everything_that_made_its_net(file, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiment, "finished_step", lambda recipe, workdir: 5)
+    monkeypatch.setattr(run_folder, "finished_step", lambda recipe, workdir: 5)
     knobs = ({}, {}, {"cut": "stem"}, {"augment": "none"})
-    made = [experiment.Source(str(file), each).build() for each in knobs]
+    made = [run_folder.Source(str(file), each).build() for each in knobs]
     names = [exit_runs.name_of(recipe, tmp_path) for recipe in made]
     assert names[0] == names[1] and len(set(names)) == 3
 
@@ -135,8 +135,8 @@ def test_a_finished_run_is_neither_trained_nor_recorded_again(run):
 
 
 def test_traces_that_do_not_fit_are_recorded_again(run, caplog):
-    recipe = experiment.recipe_of(run[0])
-    held = experiment.dataset_of(recipe, "validation")
+    recipe = run_folder.recipe_of(run[0])
+    held = run_folder.dataset_of(recipe, "validation")
     path = run[0] / TRACES[0]
     good = record.load(path)
     other = trace.subset(good.trace, np.arange(50))
@@ -195,7 +195,7 @@ def test_mistakes_are_one_line_and_exit_code_2(run, tmp_path):
 
 
 def test_what_cannot_be_decided_is_told_in_one_line(run):
-    workdir, recipe = run[0], experiment.recipe_of(run[0])
+    workdir, recipe = run[0], run_folder.recipe_of(run[0])
     plain = replace(recipe, net=replace(recipe.net, exits=()))
     for which, split, budget, words in [
         (recipe, "test", 0.0001, "the first costs"),
@@ -209,9 +209,9 @@ def test_what_cannot_be_decided_is_told_in_one_line(run):
 
 
 def test_a_set_without_validation_examples_is_refused_before_training(run, monkeypatch):
-    recipe = experiment.recipe_of(run[0])
-    none = experiment.dataset_of(recipe, "validation").take(np.arange(0))
-    monkeypatch.setattr(experiment, "dataset_of", lambda *_: none)
+    recipe = run_folder.recipe_of(run[0])
+    none = run_folder.dataset_of(recipe, "validation").take(np.arange(0))
+    monkeypatch.setattr(run_folder, "dataset_of", lambda *_: none)
     with pytest.raises(UsageError, match="no validation examples"):
         exit_runs.check(recipe)
     exit_runs.check(replace(recipe, net=replace(recipe.net, exits=())))

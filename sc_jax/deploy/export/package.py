@@ -23,7 +23,7 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.nets.net import FINAL, Net, head, tail
 from sc_jax.nets.run import run
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 
 BATCH = 64
 
@@ -73,14 +73,14 @@ def package(
     what an int8 head leaves in float.
     """
     bundle.refuse_existing(out)
-    recipe = experiment.recipe_of(workdir)
-    variables, frozen = experiment.restore(recipe, workdir)
+    recipe = run_folder.recipe_of(workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
     if len(recipe.net.splits) != 1:
         raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
     (split,) = recipe.net.splits
     codec = frozen[split.name]
     thresholds = _checked(thresholds, head(recipe.net, split.after))
-    seen = experiment.dataset_of(recipe, "train")
+    seen = run_folder.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
     chosen = seen.take(np.sort(some))
     images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
@@ -93,7 +93,7 @@ def package(
         batches = pipeline.evaluation_batches(seen, BATCH)
         symbols = (run_all(np.asarray(x))["symbols"][:n] for x, _, n in batches)
         refitted = refit(codec, symbols)
-    test = experiment.dataset_of(recipe, "test")
+    test = run_folder.dataset_of(recipe, "test")
     proof = prove(recipe, variables, codec, refitted, run_all, test)
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
         raise ExportError(

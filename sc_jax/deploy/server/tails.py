@@ -19,7 +19,7 @@ from sc_jax.deploy.server.portable import Tail
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, Net, tail
 from sc_jax.nets.run import Variables, run
-from sc_jax.runs import experiment
+from sc_jax.runs import run_folder
 
 
 def tails(
@@ -46,10 +46,10 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
 
     `name` is the run's own id; its bundles have theirs, and their own tables.
     """
-    recipe = experiment.recipe_of(workdir)
+    recipe = run_folder.recipe_of(workdir)
     if not recipe.net.splits:
         raise UsageError(f"{workdir} holds {recipe.name}, which has no split to serve")
-    models = {name: tails(recipe.net, *experiment.restore(recipe, workdir))}
+    models = {name: tails(recipe.net, *run_folder.restore(recipe, workdir))}
     first, *others = models[name]
     for bundled, codec in bundle.registered(workdir).items():
         models[bundled] = (replace(first, codec=codec), *others)
@@ -59,5 +59,5 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
 def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
     """Writes the run under `workdir` as one portable file; returns its manifest."""
     models = load(workdir, name or workdir.resolve().name)
-    train = experiment.dataset_of(experiment.recipe_of(workdir), "train")
+    train = run_folder.dataset_of(run_folder.recipe_of(workdir), "train")
     return portable.write(out, models, labels=train.classes)

@@ -1,4 +1,4 @@
-"""A recipe in a folder: trained with its teacher, told and restored."""
+"""The folder of a run: claimed for one recipe, described by JSON, and restored."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from sc_jax.data import sources
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
 from sc_jax.nets.run import Variables
-from sc_jax.train import loop
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables
-from sc_jax.train.recipe import Recipe, validate
+from sc_jax.train.recipe import Recipe
 from sc_jax.train.serialisation import agrees, describe, override
 
 
@@ -80,25 +79,6 @@ def read_json(file: Path) -> dict:
         raise UsageError(f"{file} is missing: not a folder of launch.train") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
-
-
-def train(
-    recipe: Recipe,
-    workdir: Path,
-    source: Source | None = None,
-    *,
-    teacher_dir: Path | None = None,
-    **options,
-) -> tuple[Variables, Variables | None]:
-    """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's)."""
-    validate(recipe, example_of(recipe))
-    folder = (teacher_dir or workdir / "teacher") if recipe.teacher else None
-    claim(workdir, source, recipe, folder)
-    taught = None
-    if recipe.teacher is not None and folder is not None:
-        taught, _ = train(recipe.teacher, folder, title="teacher", **options)
-    options.setdefault("title", recipe.name)
-    return loop.fit(recipe, workdir, taught, **options), taught
 
 
 def example_of(recipe: Recipe) -> np.ndarray:

@@ -10,7 +10,7 @@ from sc_jax.compressors.freeze import freeze_all
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
-from sc_jax.runs import experiment, rate_runs
+from sc_jax.runs import rate_runs, run_folder, training
 
 EXAMPLES = 60
 
@@ -20,28 +20,28 @@ def run(tmp_path_factory):
     """(workdir, source, recipe) of a tiny Entropic Student."""
     workdir = tmp_path_factory.mktemp("run")
     knobs = recipes.tiny("entropic_student")
-    source = experiment.Source("entropic_student", knobs, ("phases.stage1.steps=4",))
+    source = run_folder.Source("entropic_student", knobs, ("phases.stage1.steps=4",))
     recipe = source.build()
-    experiment.train(recipe, workdir, source)
+    training.train(recipe, workdir, source)
     return workdir, source, recipe
 
 
 @pytest.fixture(scope="module")
 def images(run):
-    test = experiment.dataset_of(run[2], "test")
+    test = run_folder.dataset_of(run[2], "test")
     return test.take(np.arange(EXAMPLES))
 
 
 def test_saved_tables_are_those_the_weights_give(run, images):
     workdir, _, recipe = run
-    variables, frozen = experiment.restore(recipe, workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
     example = np.zeros((1, *images.shape), np.uint8)
     assert frozen == freeze_all(recipe.net, variables, example)
 
 
 def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
     workdir, _, recipe = run
-    variables, frozen = experiment.restore(recipe, workdir)
+    variables, frozen = run_folder.restore(recipe, workdir)
     measured = rate.measure(recipe.net, variables, frozen, images, batch_size=32)
     assert measured.disagreements == 0
     assert len(measured.correct) == EXAMPLES
@@ -54,7 +54,7 @@ def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
 def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch):
     workdir, _, recipe = run
     monkeypatch.setattr(rate_runs, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
-    taught, _ = experiment.restore(recipe.teacher, experiment.teacher_of(workdir))
+    taught, _ = run_folder.restore(recipe.teacher, run_folder.teacher_of(workdir))
     rows = rate_runs.baselines(recipe.teacher, taught, images)
     rows.append(rate_runs.student_row(recipe, workdir, images))
     rate_runs.conclude(rows, recipe, workdir, images, "command")
@@ -71,20 +71,20 @@ def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch)
 
 def test_a_finished_folder_is_built_again_from_its_json(run):
     workdir, _, recipe = run
-    assert experiment.recipe_of(workdir) == recipe
+    assert run_folder.recipe_of(workdir) == recipe
 
 
 def test_a_folder_of_another_recipe_is_refused(run):
     workdir, source, _ = run
-    other = experiment.Source(source.recipe, {**source.knobs, "beta": 0.5})
+    other = run_folder.Source(source.recipe, {**source.knobs, "beta": 0.5})
     before = (workdir / "recipe.json").read_bytes()
     with pytest.raises(UsageError, match="another recipe"):
-        experiment.train(other.build(), workdir, other)
+        training.train(other.build(), workdir, other)
     assert (workdir / "recipe.json").read_bytes() == before
 
 
 def test_a_teacher_folder_or_none_is_named_in_one_line(run, tmp_path):
     for folder in (run[0] / "teacher", tmp_path):
         with pytest.raises(UsageError, match=r"recipe\.json") as caught:
-            experiment.recipe_of(folder)
+            run_folder.recipe_of(folder)
         assert "\n" not in str(caught.value)
