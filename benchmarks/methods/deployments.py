@@ -126,6 +126,6 @@ def matched(rows: Sequence[Row], top1: float) -> dict[str, Row]:
     """
     best: dict[str, Row] = {}
     for row in sorted(rows, key=plots.mean_bytes, reverse=True):
-        if row.family == "classical" and row.top1 >= top1:
+        if row.family == "classical" and row.quality >= top1:
             best[row.method.removeprefix("edge-only ").split()[0]] = row
     return dict(sorted(best.items()))

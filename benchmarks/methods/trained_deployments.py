@@ -189,5 +189,5 @@ def files(
         }
         sent = row.framed_bytes[0] if row.framed_bytes else 0.0
         once = chain(images, steps)
-        made.append(Way(label, f"{name} {row.setting}", "", once, row.top1, sent))
+        made.append(Way(label, f"{name} {row.setting}", "", once, row.quality, sent))
     return made

@@ -45,7 +45,9 @@ def best_classical(rows: list[Row]) -> Row:
     """The smallest image file that stays within a point of the teacher."""
     teacher = next(r for r in rows if r.method == "teacher")
     close = [
-        r for r in rows if r.family == "classical" and r.top1 >= teacher.top1 - WITHIN
+        r
+        for r in rows
+        if r.family == "classical" and r.quality >= teacher.quality - WITHIN
     ]
     return min(close, key=plots.mean_bytes)
 
@@ -64,12 +66,12 @@ def embedded(folders: list[Path]) -> list[str]:
         teacher, student = rows[0], rows[-1]
         codec = best_classical(rows)
         mean, tail = student.payload_bytes or (0.0, 0.0)
-        drop, share = teacher.top1 - student.top1, mean / plots.mean_bytes(codec)
-        columns.append((teacher.top1, student.top1, drop, mean, share))
+        drop, share = teacher.quality - student.quality, mean / plots.mean_bytes(codec)
+        columns.append((teacher.quality, student.quality, drop, mean, share))
         lines.append(
-            f"| {facts_of(folder)['seed']} | {100 * teacher.top1:.2f} "
+            f"| {facts_of(folder)['seed']} | {100 * teacher.quality:.2f} "
             f"| {codec.method} {codec.setting} | {plots.mean_bytes(codec):.1f} "
-            f"| {100 * student.top1:.2f} "
+            f"| {100 * student.quality:.2f} "
             f"| {100 * drop:.2f} | {mean:.1f} ({tail:.0f}) | {100 * share:.1f} % | "
             f"{(student.estimated_bits or 0) / 8:.1f} |"
         )
@@ -88,10 +90,12 @@ def claims(rows: list[Row]) -> list[str]:
         (r for r in rows if r.method == "Entropic Student"), key=plots.mean_bytes
     )
     size = plots.mean_bytes(quantised[0])
-    points = {r.method: 100 * r.top1 for r in quantised}
+    points = {r.method: 100 * r.quality for r in quantised}
     where = [plots.mean_bytes(r) for r in students]
     if where[0] <= size:
-        curve = np.interp(np.log(size), np.log(where), [100 * r.top1 for r in students])
+        curve = np.interp(
+            np.log(size), np.log(where), [100 * r.quality for r in students]
+        )
         points["Entropic Student"] = float(curve)
     ranked = sorted(points, key=lambda name: -points[name])
     order = " > ".join(f"{name} {points[name]:.2f}" for name in ranked)

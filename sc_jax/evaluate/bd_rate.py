@@ -1,4 +1,4 @@
-"""Bytes saved at equal accuracy, one number for two curves (Bjontegaard 2001)."""
+"""Bytes saved at equal quality, one number for two curves (Bjontegaard 2001)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sc_jax.evaluate.reports.plots import curves, mean_bytes
 if TYPE_CHECKING:
     from sc_jax.evaluate.reports.report import Row
 
-Curve = Sequence[tuple[float, float]]  # (bytes an example, accuracy) of each setting
+Curve = Sequence[tuple[float, float]]  # (bytes an example, quality) of each setting
 
 
 def bd_rate(reference: Curve, curve: Curve) -> float:
     """Percent by which `curve` needs more bytes than `reference`; negative = fewer.
 
-    The mean over accuracy of the log ratio of bytes, on the accuracies both reach.
-    Log bytes is interpolated over accuracy by monotone cubics (Fritsch and Carlson
+    The mean over quality of the log ratio of bytes, on the qualities both reach.
+    Log bytes is interpolated over quality by monotone cubics (Fritsch and Carlson
     1980, the slopes of PCHIP) through each curve's `frontier`. nan where this has no
     meaning; `undefined` then says why.
     """
@@ -49,7 +49,7 @@ def undefined(reference: Curve, curve: Curve) -> str:
     if low < high:
         return ""
     return (
-        f"accuracies do not overlap: reference {a[0, 1]:.4g} to {a[-1, 1]:.4g}, "
+        f"qualities do not overlap: reference {a[0, 1]:.4g} to {a[-1, 1]:.4g}, "
         f"curve {b[0, 1]:.4g} to {b[-1, 1]:.4g}"
     )
 
@@ -58,7 +58,7 @@ def against_best(rivals: Mapping[str, Curve], curve: Curve) -> dict:
     """BD-rate against the best of several curves: that leaving the least saving.
 
     Returns {"against": name, "percent": float, "reason": ""}; both None, with the
-    reason in words, where no rival shares accuracies with the curve.
+    reason in words, where no rival shares qualities with the curve.
     """
     reasons = {name: undefined(rival, curve) for name, rival in rivals.items()}
     rates = {n: bd_rate(rivals[n], curve) for n, why in reasons.items() if not why}
@@ -73,7 +73,7 @@ def of_rows(rows: Sequence[Row]) -> list[dict]:
     """`against_best` of the classical curves, of each learned one of two settings."""
     families = {row.method: row.family for row in rows}
     points = {
-        method: [(mean_bytes(row), row.top1) for row in curve]
+        method: [(mean_bytes(row), row.quality) for row in curve]
         for method, curve in curves(rows).items()
     }
     classical = {m: p for m, p in points.items() if families[m] == "classical"}
@@ -92,14 +92,14 @@ def sentence(entry: dict) -> str:
 
 
 def frontier(curve: Curve) -> np.ndarray:
-    """f64[P, 2] points no other point beats, bytes and accuracy both increasing.
+    """f64[P, 2] points no other point beats, bytes and quality both increasing.
 
-    A setting that costs more bytes than another and is not more accurate is dropped.
+    A setting that costs more bytes than another and is not better is dropped.
     """
     points = np.asarray(list(curve), np.float64).reshape(-1, 2)
     if not (np.isfinite(points).all() and (points[:, 0] > 0).all()):
         raise UsageError(
-            "a rate curve takes pairs (bytes > 0, accuracy), all finite; "
+            "a rate curve takes pairs (bytes > 0, quality), all finite; "
             "leave out local-only settings, which send nothing"
         )
     kept: list[np.ndarray] = []
@@ -110,17 +110,17 @@ def frontier(curve: Curve) -> np.ndarray:
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """The accuracies both frontiers span; first >= second: none."""
+    """The qualities both frontiers span; first >= second: none."""
     return max(a[0, 1], b[0, 1]), min(a[-1, 1], b[-1, 1])
 
 
-def _log_bytes(points: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Monotone cubic through a frontier: natural log of bytes at each accuracy."""
+def _log_bytes(points: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Monotone cubic through a frontier: natural log of bytes at each quality."""
     x, y = points[:, 1], np.log(points[:, 0])
     width = np.diff(x)
     slopes = _slopes(width, np.diff(y) / width)
-    i = np.clip(np.searchsorted(x, accuracy, side="right") - 1, 0, len(width) - 1)
-    h, t = width[i], (accuracy - x[i]) / width[i]
+    i = np.clip(np.searchsorted(x, quality, side="right") - 1, 0, len(width) - 1)
+    h, t = width[i], (quality - x[i]) / width[i]
     left = (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * slopes[i]
     right = t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * slopes[i + 1]
     return left + right

@@ -32,7 +32,9 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     """The recipe's own line: measured through the codec tables it saved."""
     variables, frozen = run_folder.restore(recipe, workdir)
     title = f"{recipe.title} {recipe.setting}".strip()
-    measured = rate.measure(recipe.net, variables, frozen, test, title=title)
+    measured = rate.measure(
+        recipe.net, variables, frozen, test, task=recipe.task, title=title
+    )
     if measured.disagreements:
         LOGGER.warning(
             "%d predictions from decoded bytes differ from the hard-quantised run",
@@ -55,7 +57,9 @@ def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
     """The whole net as teacher, local-only and edge-only with classical codecs."""
     net, example = recipe.net, np.zeros((1, *test.shape), np.uint8)
     LOGGER.info("measuring teacher and image codecs on %d images", len(test))
-    measured = rate.measure(net, variables, {}, test, title="local-only")
+    measured = rate.measure(
+        net, variables, {}, test, task=recipe.task, title="local-only"
+    )
     rows = [
         rate.row(measured, net, variables, example, method=name, family="reference")
         for name in ("teacher", "local-only")

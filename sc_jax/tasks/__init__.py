@@ -2,11 +2,12 @@
 
 from sc_jax.errors import unknown
 from sc_jax.tasks.classification import classification
-from sc_jax.tasks.task import Task
+from sc_jax.tasks.multilabel import multilabel
+from sc_jax.tasks.task import Task, check
 
-__all__ = ["TASKS", "Task", "classification", "task"]
+__all__ = ["TASKS", "Task", "check", "classification", "multilabel", "task"]
 
-TASKS: dict[str, Task] = {"classification": classification}
+TASKS: dict[str, Task] = {"classification": classification, "multilabel": multilabel}
 
 
 def task(name: str) -> Task:

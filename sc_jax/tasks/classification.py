@@ -1,4 +1,4 @@
-"""One class of K: logits f32[B, K] against labels i32[B]."""
+"""One class of K: logits f32[B, K] against labels i32[B]; top-1 accuracy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from sc_jax.tasks.task import Task, means
 def _metrics(logits, batch):
     right = logits.argmax(-1) == batch["label"]
     return {"accuracy": right.astype("float32")}
+
+
+def _summary(metrics):
+    return {"top-1": means(metrics)["accuracy"]}
 
 
 def _reply(logits):
@@ -22,7 +26,8 @@ classification = Task(
     name="classification",
     metrics=_metrics,
     quality="accuracy",
-    summary=means,
+    summary=_summary,
+    figure="top-1",
     reply=_reply,
     logits=_logits,
 )

@@ -58,7 +58,8 @@ def test_answers_are_those_of_the_tail_and_of_measure(trained, client):
         trained.net, trained.variables, trained.frozen, trained.test, batch_size=40
     )
     assert not measured.disagreements
-    np.testing.assert_array_equal(predictions == trained.test.labels, measured.correct)
+    right = predictions == trained.test.labels
+    np.testing.assert_array_equal(right, measured.metrics["accuracy"])
     assert all(0 < reply.compute_s < 5 for reply in replies)
 
 

@@ -56,7 +56,7 @@ def test_the_last_exit_is_as_right_as_the_answers_from_bytes(made):
     measured = rate.measure(net, variables, frozen, data, batch_size=BATCH)
     assert measured.disagreements == 0
     right = recorded.trace.predictions[-1].argmax(-1) == data.labels
-    assert np.array_equal(right, measured.correct)
+    assert np.array_equal(right, measured.metrics["accuracy"])
     assert np.array_equal(recorded.payload_bytes, measured.payload_bytes)
 
 

@@ -16,11 +16,11 @@ from sc_jax.evaluate.reports.report import Row, human, table
 FACTS = {"seed": np.int64(7), "machine": {"cores": 2}, "loss": jnp.float32(0.5)}
 
 
-def row(method, setting, family, top1, size, **more):
+def row(method, setting, family, quality, size, **more):
     sizes = {} if size is None else {"payload_bytes": (size, 1.5 * size)}
     none = dict.fromkeys(("payload_bytes", "framed_bytes", "pickle_bytes"))
     values = {**none, "estimated_bits": None, "head_parameters": 0, "head_macs": 0}
-    return Row(method, setting, family, top1, 1000, **{**values, **sizes, **more})
+    return Row(method, setting, family, quality, 1000, **{**values, **sizes, **more})
 
 
 ROWS = [
@@ -67,10 +67,10 @@ def test_bd_rates_are_against_the_classical_curve_hardest_to_beat():
 
 
 def test_bd_rates_say_why_there_is_none(tmp_path):
-    apart = [dataclasses.replace(r, top1=r.top1 / 10) for r in ROWS[6:8]]
+    apart = [dataclasses.replace(r, quality=r.quality / 10) for r in ROWS[6:8]]
     report.write([*ROWS[:4], *apart], tmp_path, title="T", facts={})
     page = (tmp_path / "report.md").read_text("utf-8")
-    assert "- Student: not defined (JPEG: accuracies do not overlap" in page
+    assert "- Student: not defined (JPEG: qualities do not overlap" in page
     assert against_best({"A": []}, [(1, 0.1), (2, 0.2)])["percent"] is None
 
 
@@ -132,7 +132,7 @@ def test_pictures_of_few_and_many_rows(rows, tmp_path):
 
 
 def test_mistakes_are_usage_errors(tmp_path):
-    with pytest.raises(UsageError, match=r"share in 0\.\.1, not 93"):
+    with pytest.raises(UsageError, match=r"top-1 is a share in 0\.\.1, not 93"):
         row("teacher", "", "reference", 93, None)
     with pytest.raises(UsageError, match="at least one row"):
         report.write([], tmp_path, title="T", facts={})

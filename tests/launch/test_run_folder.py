@@ -44,7 +44,7 @@ def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
     variables, frozen = run_folder.restore(recipe, workdir)
     measured = rate.measure(recipe.net, variables, frozen, images, batch_size=32)
     assert measured.disagreements == 0
-    assert len(measured.correct) == EXAMPLES
+    assert len(measured.metrics["accuracy"]) == EXAMPLES
     estimate = measured.estimated_bits / 8
     assert np.all(measured.payload_bytes <= 1.005 * estimate + 8)
     assert np.all(measured.framed_bytes > measured.payload_bytes)
@@ -60,7 +60,7 @@ def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch)
     rate_runs.conclude(rows, recipe, workdir, images, "command")
     found = {row.method: row for row in report.read(workdir)}
     teacher, png = found["teacher"], found["edge-only PNG"]
-    assert found["local-only"].top1 == teacher.top1 == png.top1
+    assert found["local-only"].quality == teacher.quality == png.quality
     assert png.head_macs == 0 and found["local-only"].head_macs == teacher.head_macs
     assert found["Entropic Student"].head_macs < teacher.head_macs
     facts = json.loads((workdir / "report.json").read_text())["facts"]

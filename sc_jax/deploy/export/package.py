@@ -172,7 +172,7 @@ def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
         test.split,
         done,
         correct / done,
-        float(evaluated.correct.mean()),
+        evaluated.figure,
         sizes / done,
         float(evaluated.payload_bytes.mean()),
         first / done,

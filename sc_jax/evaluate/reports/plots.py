@@ -19,6 +19,11 @@ _DASHES = ["--", ":", "-."]
 _CORNERS = [(-1, 1), (1, -1), (1, 1), (-1, -1)]  # left or right, above or below
 
 
+def shown(row: Row) -> float:
+    """Quality in its unit: a share in percent."""
+    return 100 * row.quality if row.unit == "%" else row.quality
+
+
 def mean_bytes(row: Row) -> float:
     """Mean payload bytes an example; 0 where nothing is sent."""
     return row.payload_bytes[0] if row.payload_bytes else 0.0
@@ -52,12 +57,12 @@ def rate_accuracy(
         for i, row in enumerate(levels):
             name = " ".join(filter(None, [row.method, row.setting]))
             axes.axhline(
-                100 * row.top1,
+                shown(row),
                 color="#555555",
                 linestyle=_DASHES[i % len(_DASHES)],
                 linewidth=1.3,
                 zorder=1,
-                label=f"{name} ({100 * row.top1:.1f} %)",
+                label=f"{name} ({shown(row):.4g} {row.unit})",
             )
         _finish(axes, title, split, log=bool(drawn))
         if drawn:
@@ -67,7 +72,7 @@ def rate_accuracy(
 
 def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
     """One method's line."""
-    x, y = [mean_bytes(row) for row in curve], [100 * row.top1 for row in curve]
+    x, y = [mean_bytes(row) for row in curve], [shown(row) for row in curve]
     colour = COLOURS[index % len(COLOURS)]
     axes.plot(
         x,
@@ -88,7 +93,7 @@ def _label(figure, axes, drawn: dict[str, list[Row]]) -> None:
 
     figure.draw_without_rendering()  # fixes the layout, so that pixels mean something
     pixels = {
-        method: axes.transData.transform([(mean_bytes(r), 100 * r.top1) for r in curve])
+        method: axes.transData.transform([(mean_bytes(r), shown(r)) for r in curve])
         for method, curve in drawn.items()
     }
     taken = np.concatenate([_filled(p) for p in pixels.values()])

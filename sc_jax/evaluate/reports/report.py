@@ -17,7 +17,7 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import bd_rate
 from sc_jax.evaluate.reports import plots
 
-NONE = "–"
+NONE, SHARE = "–", "%"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Row:
     method: str  # rows of one method form one curve: "edge-only PNG"
     setting: str  # the point on the curve: "", "q=50", "beta=0.32"
     family: str  # "reference" | "classical" | "learned" | ...
-    top1: float  # share in 0..1
+    quality: float  # the task's figure of the set, higher is better
     examples: int  # how many it was measured on
     payload_bytes: tuple[float, float] | None  # mean, 95th percentile an example
     framed_bytes: tuple[float, float] | None  # the same with headers and checksums
@@ -36,10 +36,14 @@ class Row:
     head_parameters: int  # what the device holds
     head_macs: int  # what the device runs an example
     seconds: dict[str, float] | None = None
+    metric: str = "top-1"  # what quality is
+    unit: str = SHARE  # of quality; a share in 0..1 is shown in percent
 
     def __post_init__(self) -> None:
-        if not 0 <= self.top1 <= 1:
-            raise UsageError(f"{self.method}: top1 is a share in 0..1, not {self.top1}")
+        if self.unit == SHARE and not 0 <= self.quality <= 1:
+            raise UsageError(
+                f"{self.method}: {self.metric} is a share in 0..1, not {self.quality}"
+            )
 
 
 def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) -> None:
@@ -50,6 +54,10 @@ def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) 
     """
     if not rows:
         raise UsageError("a report takes at least one row")
+    if len(found := {heading(row) for row in rows}) > 1:
+        raise UsageError(
+            f"rows of one report share a metric: {', '.join(sorted(found))}"
+        )
     facts = {**facts, "split": facts.get("split", "test")}
     split = facts["split"]
     workdir = Path(workdir)
@@ -75,17 +83,27 @@ def read(workdir: str | Path) -> list[Row]:
     path = Path(workdir) / "report.json"
     if not path.is_file():
         raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
-    names = [field.name for field in dataclasses.fields(Row)]
-    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return [row_of(entry) for entry in json.loads(path.read_text("utf-8"))["rows"]]
+
+
+def row_of(entry: dict) -> Row:
+    """A row from its JSON; of reports of before there were other tasks, too."""
+    if "top1" in entry:
+        entry = {**entry, "quality": entry["top1"]}
+    names = [field.name for field in dataclasses.fields(Row) if field.name in entry]
+    values = {name: entry[name] for name in names}
     pairs = [name for name in names if name.endswith("_bytes")]
-    for row in rows:
-        row |= {name: row[name] and tuple(row[name]) for name in pairs}
-    return [Row(**{name: row[name] for name in names}) for row in rows]
+    return Row(**{**values, **{n: values[n] and tuple(values[n]) for n in pairs}})
+
+
+def heading(row: Row) -> str:
+    """Of a column of qualities: "top-1 %"."""
+    return f"{row.metric} {row.unit}".strip()
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned plain text for a terminal."""
-    return aligned([_HEADINGS, *(_cells(row) for row in rows)])
+    return aligned([_headings(rows), *(_cells(row) for row in rows)])
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
@@ -124,8 +142,12 @@ def machine() -> dict:
     }
 
 
-_HEADINGS = ["method", "setting", "top-1 %", "bytes mean", "bytes p95", "framed"]
-_HEADINGS += ["SC2 pickle", "est. bits", "encoder params", "encoder MACs"]
+_SIZES = ("bytes mean", "bytes p95", "framed", "SC2 pickle", "est. bits")
+
+
+def _headings(rows: Sequence[Row], split: str = "") -> list[str]:
+    of = heading(rows[0]) + (f" ({split})" if split else "")
+    return ["method", "setting", of, *_SIZES, "encoder params", "encoder MACs"]
 
 
 def _cells(row: Row) -> list[str]:
@@ -136,7 +158,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.method,
         row.setting or NONE,
-        f"{100 * row.top1:.2f}",
+        f"{plots.shown(row):.2f}" if row.unit == SHARE else f"{row.quality:.4g}",
         *(NONE if size is None else f"{size:,.1f}" for size in sizes),
         human(row.head_parameters),
         human(row.head_macs),
@@ -165,17 +187,17 @@ or nothing was measured. Up and to the left is better in the picture."""
 def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     examples = ", ".join(f"{n:,}" for n in sorted({row.examples for row in rows}))
     split = facts["split"]
-    heads = [h.replace("top-1 %", f"top-1 % ({split})") for h in _HEADINGS]
-    rules = ["---", "---", *["---:"] * (len(heads) - 2)]
+    headings, metric = _headings(rows, split), rows[0].metric
+    rules = ["---", "---", *["---:"] * (len(headings) - 2)]
     rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
     timed = [row for row in rows if row.seconds]
     times = [f"- {row.method} {row.setting}: {fact(row.seconds)}" for row in timed]
     parts = [
         f"# {title}",
         _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
-        "\n".join(map(markdown_line, [heads, rules, *map(_cells, rows)])),
-        "![accuracy against bytes](rate_accuracy.png)",
-        f"## Bytes at equal accuracy (BD-rate, {split})",
+        "\n".join(map(markdown_line, [headings, rules, *map(_cells, rows)])),
+        f"![{metric} against bytes](rate_accuracy.png)",
+        f"## Bytes at equal {metric} (BD-rate, {split})",
         "\n".join(rates or ["- no learned curve has two settings"]),
         *([f"## Seconds ({split})", "\n".join(times)] if times else []),
         "## Facts",
@@ -205,9 +227,9 @@ def plain(value: object) -> object:
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
     """A reader sees the old file or the new one, never half of one."""
-    made = path.with_name(f".{os.getpid()}.{path.name}")
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield made
-        os.replace(made, path)
+        yield partial
+        os.replace(partial, path)
     finally:
-        made.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
