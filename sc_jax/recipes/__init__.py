@@ -1,14 +1,12 @@
 """Recipes: one published method, one short file."""
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from sc_jax.errors import UsageError, unknown
+from sc_jax.plugins import from_file
 from sc_jax.recipes.boostnet import boostnet
 from sc_jax.recipes.bottlefit import bottlefit
 from sc_jax.recipes.branchynet import branchynet
@@ -77,26 +75,10 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 def find(name: str) -> Callable[..., Recipe]:
     """A recipe by its name here, or the function `mine` of a file path/mine.py."""
     if name.endswith(".py"):
-        return _from_file(Path(name))
+        return from_file("recipe", name, inspect.isfunction)
     if name not in RECIPES:
         raise unknown("recipe", name, (*RECIPES, "a file FOLDER/NAME.py"))
     return RECIPES[name]
-
-
-@lru_cache
-def _from_file(file: Path) -> Callable[..., Recipe]:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"no recipe file {file}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        kind = type(error).__name__
-        raise UsageError(f"{file} does not load: {kind}: {error}") from error
-    if not inspect.isfunction(found := getattr(module, file.stem, None)):
-        raise UsageError(f"{file} has no function {file.stem}, named as the file is")
-    return found
 
 
 def knobs_of(name: str) -> dict[str, inspect.Parameter]:

@@ -82,7 +82,7 @@ def test_the_recipe_in_the_documentation_runs_from_a_file(tmp_path):
     ("text", "message"),
     [
         (None, "no recipe file"),
-        ("def other(): pass", "no function mine"),
+        ("def other(): pass", "has no recipe mine"),
         ("import nothing_of_the_kind", "does not load: ModuleNotFoundError"),
         ("def mine(", "does not load: SyntaxError"),
     ],
