@@ -6,9 +6,9 @@
     [NAME=]PATH                  what is served, or compared          named
     0.9,0.8                      thresholds                           numbers
 
-NAME is registered, or FILE.py:function of one's own (FILE.py alone: the function of the
-file's name). A value is a Python literal, or the text itself where it is none; a comma
-inside a value stays there, as in `thresholds=(0.9,0.8)` and `data=folder:TRAIN,TEST`.
+NAME is registered, or FILE.py:function of one's own. A value is a Python literal, or
+the text itself where it is none; a comma inside a value stays there, as in
+`thresholds=(0.9,0.8)` and `data=folder:TRAIN,TEST`.
 
 What a knob means and its range stand beside its default, in the one signature:
 
@@ -20,13 +20,11 @@ What a knob means and its range stand beside its default, in the one signature:
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -160,38 +158,6 @@ def numbers(items: Iterable[str], kind: str) -> tuple[float, ...]:
     for number in found:
         if not _fits(number, float, Knob()):
             raise UsageError(f"{kind}: {number!r} is not a number")
-    return found
-
-
-# Finding
-
-
-def find(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
-    """A registered entry, or the function of FILE.py[:function]."""
-    file, _, function = name.partition(":")
-    if file.endswith(".py"):
-        return from_file(str(Path(file).expanduser().resolve()), function)
-    if name not in registry:
-        raise unknown(kind, name, (*registry, "FILE.py:function"))
-    return registry[name]
-
-
-@lru_cache
-def from_file(file: str, function: str = "") -> Callable[..., Any]:
-    """The function of that name, or of the file's own name, in a Python file."""
-    path = Path(file)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"no file {file}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        kind = type(error).__name__
-        raise UsageError(f"{file} does not load: {kind}: {error}") from error
-    function = function or path.stem
-    if not callable(found := getattr(module, function, None)):
-        raise UsageError(f"{file} has no function {function}; name one: FILE.py:name")
     return found
 
 

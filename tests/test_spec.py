@@ -117,21 +117,6 @@ def test_a_knob_without_default_must_be_given():
         spec.check("method", known, {})
 
 
-def test_a_file_gives_its_function(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text("def mine():\n    return 1\n\n\ndef yours():\n    return 2\n")
-    assert spec.find("recipe", str(file), {})() == 1
-    assert spec.find("recipe", f"{file}:yours", {})() == 2
-    assert spec.find("recipe", "a", {"a": 3}) == 3
-    for name, line in [
-        (f"{file}:ours", "no function ours"),
-        (f"{tmp_path}/other.py", "no file"),
-        ("b", "unknown recipe"),
-    ]:
-        with pytest.raises(UsageError, match=line):
-            spec.find("recipe", name, {"a": 3})
-
-
 def test_lists_tell_every_knob_with_default_range_and_help():
     lines = spec.detail(KNOWN).splitlines()
     assert len(lines) == len(KNOWN)
