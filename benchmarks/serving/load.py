@@ -26,7 +26,7 @@ from benchmarks.serving.server import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.data import pipeline
-from sc_jax.deploy.wire.protocol import Client, EdgeError
+from sc_jax.deploy.wire.client import Client, EdgeError
 from sc_jax.evaluate.reports.report import machine
 from sc_jax.runs import run_folder
 from sc_jax.train import devices

@@ -80,7 +80,7 @@ def server(trained):
 
 @pytest.fixture
 def client(server):
-    from sc_jax.deploy.wire.protocol import Client
+    from sc_jax.deploy.wire.client import Client
 
     with Client(server.address) as made:
         yield made

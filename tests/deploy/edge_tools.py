@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sc_jax.codec.simple import RawCodec
 from sc_jax.deploy.wire import frame
-from sc_jax.deploy.wire.protocol import SERVICE, EdgeError
+from sc_jax.deploy.wire.client import EdgeError
+from sc_jax.deploy.wire.protocol import SERVICE
 
 SIZES = (1, 2, 4, 8)
 SERVING, NOT_SERVING = 1, 2  # of the health service
@@ -23,17 +24,20 @@ def still(opened=False):
     """A tail of raw pairs that answers twice the pair once `opened` is set."""
     gate, begun = threading.Event(), threading.Semaphore(0)
 
-    def logits(z):
+    def reply(z):
         begun.release()
         assert gate.wait(10)
         with np.errstate(over="ignore", invalid="ignore"):
-            return 2 * z
+            return {"prediction": z.argmax(-1), "logits": 2 * z}
+
+    def outputs():
+        return {name: each[:0] for name, each in reply(np.ones((1, 2), "f4")).items()}
 
     if opened:
         gate.set()
     return SimpleNamespace(
-        codec=RawCodec((2,)), logits=logits, compile=lambda sizes: None, gate=gate,
-        begun=begun,
+        codec=RawCodec((2,)), reply=reply, compile=lambda sizes: None, gate=gate,
+        begun=begun, task="classification", labels=("a", "b"), outputs=outputs,
     )  # fmt: skip
 
 
@@ -44,7 +48,7 @@ def state(address):
 
 
 def held_by(server):
-    return server.meters.registry.get_sample_value("sc_jax_edge_held_requests")
+    return server.metrics.registry.get_sample_value("sc_jax_edge_held_requests")
 
 
 def wait_until(true):
@@ -55,7 +59,7 @@ def wait_until(true):
 
 
 def rejects(server, reason):
-    value = server.meters.registry.get_sample_value(
+    value = server.metrics.registry.get_sample_value(
         "sc_jax_edge_rejects_total", {"reason": reason}
     )
     return value or 0.0

@@ -23,7 +23,7 @@ class Gate:
         self.shapes.append(batch.shape)
         self.begun.set()
         assert self.opened.wait(10)
-        return 2 * batch
+        return {"double": 2 * batch}
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_requests_that_wait_share_a_padded_batch_and_get_their_own_rows(start):
     batcher = start(run, sizes=(1, 2, 4, 8), wait_s=0.3, started=counts.append)
     for i, future in enumerate(together(batcher, run, 5)):
         answer = future.result(5)
-        np.testing.assert_array_equal(answer.value, 2 * example(i))
+        np.testing.assert_array_equal(answer.outputs["double"], 2 * example(i))
         assert answer.batch_size == 5
         assert 0 <= answer.queue_s < 5 and 0 <= answer.compute_s < 5
     assert run.shapes == [(1, 3), (8, 3)] and counts == [1, 5]
@@ -93,10 +93,10 @@ def test_clients_that_left_are_waited_for_a_few_batches_only(start):
     for future in together(batcher, run, 3):
         future.result(5)
     waited = []
-    for i in range(2 * batching.SEEN):
+    for i in range(2 * batching.HISTORY):
         waited.append(batcher.submit(example(i)).result(5).queue_s)
-    assert min(waited[: batching.SEEN - 1]) >= 0.029  # for those who may come again
-    assert np.median(waited[batching.SEEN :]) < 0.01
+    assert min(waited[: batching.HISTORY - 1]) >= 0.029  # for those who may come again
+    assert np.median(waited[batching.HISTORY :]) < 0.01
 
 
 def test_a_batch_never_exceeds_the_largest_size_and_the_rest_comes_next(start):
@@ -136,8 +136,8 @@ def test_the_queue_is_bounded_and_takes_again_when_it_has_room(start):
         with pytest.raises(batching.Full, match="queue of 2"):
             batcher.submit(example(9))
     run.opened.set()
-    assert [f.result(5).value[0] for f in held] == [0, 2, 4]
-    assert batcher.submit(example(3)).result(5).value[0] == 6
+    assert [f.result(5).outputs["double"][0] for f in held] == [0, 2, 4]
+    assert batcher.submit(example(3)).result(5).outputs["double"][0] == 6
 
 
 def test_late_and_cancelled_requests_cost_no_computing(start):
@@ -164,12 +164,12 @@ def test_a_failing_run_fails_its_batch_alone(start):
     def run(batch):
         if batch[0, 0] < 0:
             raise ZeroDivisionError("no")
-        return batch
+        return {"double": batch}
 
     batcher = start(run, sizes=(1, 2), wait_s=0)
     with pytest.raises(ZeroDivisionError):
         batcher.submit(example(-1)).result(5)
-    assert batcher.submit(example(1)).result(5).value[0] == 1
+    assert batcher.submit(example(1)).result(5).outputs["double"][0] == 1
 
 
 def test_closing_answers_what_waits_and_takes_no_more():
@@ -178,7 +178,7 @@ def test_closing_answers_what_waits_and_takes_no_more():
     futures = [batcher.submit(example(i)) for i in range(5)]
     run.opened.set()
     batcher.close()
-    assert [f.result(0).value[0] for f in futures] == [0, 2, 4, 6, 8]
+    assert [f.result(0).outputs["double"][0] for f in futures] == [0, 2, 4, 6, 8]
     with pytest.raises(batching.Full, match="closed"):
         batcher.submit(example(0))
 
@@ -190,7 +190,8 @@ def test_many_threads_each_get_their_own_row(start):
     def client(number):
         for i in range(30):
             value = 100 * number + i
-            if batcher.submit(example(value)).result(5).value[0] != 2 * value:
+            answer = batcher.submit(example(value)).result(5)
+            if answer.outputs["double"][0] != 2 * value:
                 wrong.append(value)
 
     threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]

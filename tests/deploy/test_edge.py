@@ -34,7 +34,7 @@ from sc_jax.compressors.simple import Affine  # noqa: E402
 from sc_jax.deploy.server import edge, tails  # noqa: E402
 from sc_jax.deploy.server.infer import STATUS  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
-from sc_jax.deploy.wire.protocol import Client  # noqa: E402
+from sc_jax.deploy.wire.client import Client  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 from sc_jax.evaluate import rate  # noqa: E402
 from sc_jax.nets.net import cut_at, tail  # noqa: E402
@@ -49,7 +49,7 @@ def test_answers_are_those_of_the_tail_and_of_measure(trained, client):
     expected = np.asarray(whole(trained.variables, z))
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda f: client.infer("first", f), trained.sent))
-    got = np.array([reply.logits for reply in replies], np.float32)
+    got = np.stack([reply.logits for reply in replies])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
     assert len({tuple(row) for row in got}) == 40
     predictions = np.array([reply.prediction for reply in replies])
@@ -123,11 +123,11 @@ def test_several_models_and_splits_are_told_apart(trained, client, start):
     codec = two[1].codec
     z = np.linspace(0, 1, int(np.prod(codec.shape)), dtype=np.float32)
     payload = codec.encode(z.reshape(codec.shape))
-    expected = two[1].logits(codec.decode(payload)[None])[0]
+    expected = two[1].reply(codec.decode(payload)[None])["logits"][0]
     data = frame.pack(codecs.IDS["affine"], 1, codec.shape, payload)
     with Client(server.address) as other:
         reply = other.infer("two", data)
-        np.testing.assert_array_equal(np.float32(reply.logits), expected)
+        np.testing.assert_array_equal(reply.logits, expected)
         assert len(other.infer("two", trained.sent[0]).logits) == len(expected)
 
 
@@ -203,7 +203,7 @@ def test_draining_says_so_answers_what_is_held_and_ends(start):
             followed.result(5)
     assert seen == [SERVING, NOT_SERVING, "end"]
     assert not [t for t in threading.enumerate() if t.name == "batch" and t.is_alive()
-                and t._target.__self__._run is slow.logits]  # fmt: skip
+                and t._target.__self__._run is slow.reply]  # fmt: skip
 
 
 def test_not_serving_until_everything_is_compiled():
@@ -236,10 +236,10 @@ def test_not_serving_until_everything_is_compiled():
 def test_a_failing_tail_is_one_internal_error_and_the_server_lives(start, caplog):
     broken = still(opened=True)
 
-    def logits(z):
+    def reply(z):
         raise MemoryError(f"at {__file__}")
 
-    broken.logits = logits
+    broken.reply = reply
     server = start({"broken": (broken,), "good": (still(opened=True),)})
     with Client(server.address) as client:
         error = refusal(client, "broken", RAW)

@@ -20,7 +20,7 @@ from edge_tools import RAW, refusal, rejects, still  # noqa: E402
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from sc_jax.deploy.server import edge, models, tails  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
-from sc_jax.deploy.wire.protocol import Client, EdgeError, target  # noqa: E402
+from sc_jax.deploy.wire.client import Client, EdgeError, target  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 from sc_jax.runs import run_folder  # noqa: E402
 
@@ -39,7 +39,7 @@ def packed(tmp_path_factory):
     sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
     (own,) = models.load(workdir)["first"]
     z = np.stack([own.codec.decode(frame.unpack(data).payload) for data in sent])
-    return file, sent, own.logits(z).argmax(-1)
+    return file, sent, own.reply(z)["prediction"]
 
 
 def begin(file, stack):

@@ -102,7 +102,7 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
 def test_tables_of_another_kind_are_refused_before_they_are_decoded(world):
     folder, address = world
     from sc_jax.deploy.wire import frame
-    from sc_jax.deploy.wire.protocol import Client, EdgeError
+    from sc_jax.deploy.wire.client import Client, EdgeError
 
     made = bundle.read(folder / "retabled")
     z = np.zeros(made.codec.shape, np.float32)

@@ -56,6 +56,14 @@ def latents(tail, count):
     return rng.normal(0, 3, (count, *tail.codec.shape)).astype(np.float32)
 
 
+def logits(tail, z):
+    reply = tail.reply(z)
+    assert list(reply) == ["logits", "prediction"]
+    assert reply["prediction"].dtype == np.int64
+    np.testing.assert_array_equal(reply["prediction"], reply["logits"].argmax(-1))
+    return reply["logits"]
+
+
 def test_all_models_answer_as_the_runs_own(run, packed):
     wanted, found = models.load(run), models.load(packed)
     assert list(found) == list(wanted) == ["first", "student-int8"]
@@ -67,7 +75,7 @@ def test_all_models_answer_as_the_runs_own(run, packed):
         for count in (1, 3, 4):  # 3: any batch size
             z = latents(tail, count)
             np.testing.assert_allclose(
-                tail.logits(z), own.logits(z), rtol=1e-5, atol=1e-6
+                logits(tail, z), logits(own, z), rtol=1e-5, atol=1e-6
             )
     assert found["first"][0].codec != found["student-int8"][0].codec
 
@@ -84,12 +92,14 @@ def test_every_split_of_a_net_is_carried(trained, tmp_path):
     variables = Variables(*(p | {"split@layer3": {}} for p in trained.variables))
     image = np.zeros((1, *trained.test.shape), np.uint8)
     two = tails.tails(net, variables, freeze_all(net, variables, image))
-    portable.write(tmp_path / "two.tail", {"two": two}, labels=("a", "b"))
+    portable.write(tmp_path / "two.tail", {"two": two})
     found = portable.read(tmp_path / "two.tail")["two"]
     for tail, own in zip(found, two, strict=True):
         z = latents(own, 2)
         assert tail.codec == own.codec
-        np.testing.assert_allclose(tail.logits(z), own.logits(z), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            logits(tail, z), logits(own, z), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_a_server_loads_it_without_training_code(run, packed, tmp_path):
@@ -101,9 +111,9 @@ for name in {TRAINING!r}:
     sys.modules[name] = None  # an import of it raises
 import numpy as np
 from launch import cli, serve
-from sc_jax.deploy import batching, edge, models
+from sc_jax.deploy.server import batching, edge, models
 (tail,) = models.load_all([{str(packed)!r}])["first"]
-answers = tail.logits(np.load({str(tmp_path / "z.npy")!r}))
+answers = tail.reply(np.load({str(tmp_path / "z.npy")!r}))["logits"]
 np.save({str(tmp_path / "out.npy")!r}, answers)
 """
     done = subprocess.run(
@@ -111,7 +121,7 @@ np.save({str(tmp_path / "out.npy")!r}, answers)
     )
     assert done.returncode == 0, done.stderr
     answers = np.load(tmp_path / "out.npy")
-    np.testing.assert_allclose(answers, own.logits(z), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(answers, logits(own, z), rtol=1e-5, atol=1e-6)
 
 
 def test_the_manifest_tells_what_is_inside_and_the_bytes_are_the_parts_alone(
@@ -149,7 +159,7 @@ def changed(packed, out, manifest, data=()):
 @pytest.mark.parametrize(
     ("manifest", "words"),
     [
-        ({"format": 2}, "format 2, this reader knows 1"),
+        ({"format": 3}, "format 3, this reader knows 1 and 2"),
         ({"kind": "head"}, "no tail"),
         ({"calling_convention": 999, "jax": "9.9"}, "jax 9.9; jax .* is too old"),
         ({"platforms": ["tpu"]}, "runs on tpu, this machine is cpu"),

@@ -48,7 +48,7 @@ def test_the_device_side_loads_no_framework():
     names = loaded_by(
         "sc_jax.codec.codecs", "sc_jax.codec.rans", "sc_jax.deploy.wire.frame"
     )
-    names |= loaded_by("sc_jax.deploy.wire.protocol", "sc_jax.deploy.device.device")
+    names |= loaded_by("sc_jax.deploy.wire.client", "sc_jax.deploy.device.device")
     assert "numpy" in names
     assert not names & {"jax", "jaxlib", "flax", "optax", "tensorflow", "PIL", "grpc"}
 
@@ -149,7 +149,7 @@ def test_only_export_imports_the_converter():
 
 def test_only_the_server_and_its_client_import_grpc():
     for path in FILES:
-        if path in (Path("deploy/server/edge.py"), Path("deploy/wire/protocol.py")):
+        if path in (Path("deploy/server/edge.py"), Path("deploy/wire/client.py")):
             continue
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):

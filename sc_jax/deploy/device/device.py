@@ -12,6 +12,7 @@ from sc_jax.codec import codecs
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
 from sc_jax.deploy.wire import frame
+from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
@@ -39,14 +40,14 @@ class ServerLost(Exception):
 class Device:
     """Answers images with a bundle's head and the edge server behind `send`.
 
-    send: (model, frame, seconds left) -> class, or raises ServerLost; None: offline.
+    send: (model, frame, seconds left) -> Reply, or raises ServerLost; None: offline.
     deadline_s: of one answer, head and coding included.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        send: Callable[[str, bytes, float], int] | None = None,
+        send: Callable[[str, bytes, float], Reply] | None = None,
         *,
         deadline_s: float = 1.0,
         threads: int = 1,
@@ -97,12 +98,12 @@ class Device:
             return replace(best, note="the deadline passed in the coder")
         best = replace(best, sent_bytes=len(data))
         try:
-            prediction = self.send(self.bundle.manifest["model"], data, left)
+            reply = self.send(self.bundle.manifest["model"], data, left)
         except ServerLost as error:
             seconds["edge"] = time.perf_counter() - begun
             return replace(best, note=str(error))
         seconds["edge"] = time.perf_counter() - begun
-        return Answer(prediction, "edge", len(data), seconds)
+        return Answer(reply.prediction, "edge", len(data), seconds)
 
     def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
@@ -137,19 +138,19 @@ def greatest_probability(logits: np.ndarray) -> float:
 
 def connect(
     address: str, token: str | None = None, roots: bytes = b""
-) -> Callable[[str, bytes, float], int]:
+) -> Callable[[str, bytes, float], Reply]:
     """`send` of a Device for the edge server at host:port; needs grpcio.
 
     token: the server's bearer token. roots: PEM that its certificate is checked
     against; empty: no TLS.
     """
-    from sc_jax.deploy.wire.protocol import Client, EdgeError
+    from sc_jax.deploy.wire.client import Client, EdgeError
 
     client = Client(address, token, roots or None)
 
-    def send(model: str, data: bytes, left: float) -> int:
+    def send(model: str, data: bytes, left: float) -> Reply:
         try:
-            return client.infer(model, data, left, timeout_s=left).prediction
+            return client.infer(model, data, left, timeout_s=left)
         except EdgeError as error:
             raise ServerLost(str(error)) from None
 

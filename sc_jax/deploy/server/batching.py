@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
 
+Outputs = Mapping[str, np.ndarray]
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # a third of padding at most
-SEEN = 8  # batches that tell how many clients there are
+HISTORY = 8  # batches whose largest estimates how many clients there are
 
 
 class Full(RuntimeError):
@@ -24,9 +25,9 @@ class Late(RuntimeError):
 
 
 class Answer(NamedTuple):
-    """One example's row, and what it took."""
+    """One example's row of every output, and what it took."""
 
-    value: np.ndarray
+    outputs: dict[str, np.ndarray]
     queue_s: float  # from submit to the start of the batch
     compute_s: float  # of the whole batch
     batch_size: int  # examples, without padding
@@ -42,9 +43,9 @@ class _Item(NamedTuple):
 class Batcher:
     """A thread that runs `run` on batches of what `submit` brings.
 
-    run: array [B, ...] -> array [B, ...] row by row, B always one of `sizes`
+    run: array [B, ...] -> arrays [B, ...] by name, row by row, B always one of `sizes`
     (ascending): the rest of a batch is zeros. While one batch runs the next gathers;
-    it starts when as many wait as the largest of the last SEEN batches held, at the
+    it starts when as many wait as the largest of the last HISTORY batches held, at the
     latest `wait_s` after its first example came. So a lone client never waits for
     nobody, and clients that were answered together and ask again stay together.
     limit: examples that may wait; those running are not counted.
@@ -53,7 +54,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[np.ndarray], np.ndarray],
+        run: Callable[[np.ndarray], Outputs],
         *,
         sizes: Sequence[int] = SIZES,
         wait_s: float = 0.003,
@@ -64,7 +65,7 @@ class Batcher:
         self._limit, self._started = limit, started
         self._waiting: deque[_Item] = deque()
         self._changed = threading.Condition()
-        self._seen: deque[int] = deque([1], SEEN)
+        self._recent: deque[int] = deque([1], HISTORY)
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
         self._thread.start()
@@ -84,7 +85,7 @@ class Batcher:
             if len(self._waiting) >= self._limit:
                 raise Full(f"the queue of {self._limit} requests is full")
             self._waiting.append(item)
-            if len(self._waiting) in (1, max(self._seen)):  # others change nothing
+            if len(self._waiting) in (1, max(self._recent)):  # others change nothing
                 self._changed.notify()
         return item.future
 
@@ -106,11 +107,11 @@ class Batcher:
             if self._waiting:
                 left = self._waiting[0].since_s + self._wait_s - time.monotonic()
                 self._changed.wait_for(
-                    lambda: len(self._waiting) >= max(self._seen) or self._closed,
+                    lambda: len(self._waiting) >= max(self._recent) or self._closed,
                     max(left, 0),
                 )
             count = min(len(self._waiting), self._sizes[-1])
-            self._seen.append(count)
+            self._recent.append(count)
             return [self._waiting.popleft() for _ in range(count)]
 
     def _answer(self, items: list[_Item]) -> None:
@@ -128,13 +129,17 @@ class Batcher:
             return
         try:
             self._started(len(live))
-            rows = np.asarray(self._run(padded(live, self._sizes)))
+            outputs = self._run(padded(live, self._sizes))
+            rows = [
+                {name: array[row] for name, array in outputs.items()}
+                for row in range(len(live))
+            ]
         except Exception as error:  # the batch's own, never the thread's end
             for item in live:
                 item.future.set_exception(error)
             return
         took = time.monotonic() - begin
-        for item, row in zip(live, rows):
+        for row, item in zip(rows, live):
             waited = begin - item.since_s
             item.future.set_result(Answer(row, waited, took, len(live)))
 

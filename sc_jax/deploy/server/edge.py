@@ -1,7 +1,8 @@
-"""The edge server: frames in, predictions out, over gRPC; no state of any client.
+"""The edge server: frames in, replies out, over gRPC; no state of any client.
 
-serve() answers sc_jax.Edge (protocol.py) beside the standard health and reflection
-services. Nothing a client sends ends it or makes it hold more than its limits.
+serve() answers the Open Inference Protocol (wire/protocol.py) beside the standard
+health and reflection services. Nothing a client sends ends it or makes it hold more
+than its limits.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import (
+    reflection,
+    reflection_pb2,
+    reflection_pb2_grpc,
+)
 
-from sc_jax.deploy.server import batching
+from sc_jax.deploy.server import batching, describe
+from sc_jax.deploy.server import metrics as prometheus
 from sc_jax.deploy.server.batching import Batcher
-from sc_jax.deploy.server.infer import STATUS, Held, guarded, infer
-from sc_jax.deploy.server.meters import Meters, expose, meters
+from sc_jax.deploy.server.infer import STATUS, InFlight, guarded, infer
+from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.wire import protocol
 from sc_jax.errors import UsageError
@@ -52,13 +59,13 @@ class Settings:
 class Server:
     """A running server; `address` is what clients dial.
 
-    drain(grace_s): health says NOT_SERVING and new calls are refused, held requests
-    are answered (after grace_s cancelled), then all threads and ports are gone.
+    drain(grace_s): health says NOT_SERVING and new calls are refused, requests under
+    way are answered (after grace_s cancelled), then all threads and ports are gone.
     """
 
     address: str
     metrics_port: int | None
-    meters: Meters
+    metrics: Metrics
     drain: Callable[[float], None] = field(repr=False)
 
 
@@ -70,64 +77,77 @@ def serve(
     models: id -> tails in the order of their split ids. UsageError: a taken port.
     """
     settings = settings or Settings()
-    own, held = meters(settings.sizes), Held(settings.queue)
-    own.held.set_function(held.count)
+    metrics, in_flight = prometheus.metrics(settings.sizes), InFlight(settings.queue)
+    metrics.in_flight.set_function(in_flight.count)
     batchers: dict[str, tuple[Batcher, ...]] = {}
 
-    def answer(request, context):
-        return infer(request, context, models, batchers, held, own, settings.max_bytes)
+    def model_infer(message, context):
+        return infer(
+            message, context, models, batchers, in_flight, metrics, settings.max_bytes
+        )
 
     states = health.HealthServicer()
-    _tell(states, health_pb2.HealthCheckResponse.NOT_SERVING)
-    server, address = _listen(settings, own)
-    _register(server, guarded(answer, own, _code), states)
+    _set_health(states, health_pb2.HealthCheckResponse.NOT_SERVING)
+    server, address = _listen(settings, metrics)
+    methods = {"ModelInfer": model_infer, **describe.answers(models, batchers)}
+    calls = {name: guarded(each, metrics, _status) for name, each in methods.items()}
+    _register(server, calls, states)
     metrics_port, end_metrics = None, lambda: None
     if settings.metrics_port is not None:
-        metrics_port, end_metrics = expose(own, settings.host, settings.metrics_port)
+        metrics_port, end_metrics = prometheus.expose(
+            metrics, settings.host, settings.metrics_port
+        )
 
     def drain(grace_s: float = 10.0) -> None:
         states.enter_graceful_shutdown()
         server.stop(grace_s)
         time.sleep(min(SETTLE_S, grace_s))
-        held.wait_idle(grace_s)
+        in_flight.wait_idle(grace_s)
         server.stop(min(SETTLE_S, grace_s)).wait()
-        for batcher in (b for own in batchers.values() for b in own):
+        for batcher in (each for several in batchers.values() for each in several):
             batcher.close()
         end_metrics()
 
-    server.start()
+    server.start()  # before compiling: a probe sees "not yet", not a closed port
     try:
         for name, tails in models.items():
-            for tail in tails:
-                tail.compile(settings.sizes)
-            batchers[name] = tuple(
-                Batcher(
-                    tail.logits,
-                    sizes=settings.sizes,
-                    wait_s=settings.wait_s,
-                    limit=settings.queue,
-                    started=own.batches.labels(name).observe,
-                )
-                for tail in tails
-            )
+            batchers[name] = _compiled(tails, settings, metrics.batches.labels(name))
     except BaseException:
         drain(0)
         raise
-    _tell(states, health_pb2.HealthCheckResponse.SERVING)
-    return Server(address, metrics_port, own, drain)
+    _set_health(states, health_pb2.HealthCheckResponse.SERVING)
+    return Server(address, metrics_port, metrics, drain)
 
 
-def _tell(states: health.HealthServicer, status) -> None:
+def _compiled(
+    tails: Sequence[Tail], settings: Settings, histogram: Any
+) -> tuple[Batcher, ...]:
+    """A batcher for each tail of a model, every batch size compiled."""
+    for tail in tails:
+        tail.compile(settings.sizes)
+    return tuple(
+        Batcher(
+            tail.reply,
+            sizes=settings.sizes,
+            wait_s=settings.wait_s,
+            limit=settings.queue,
+            started=histogram.observe,
+        )
+        for tail in tails
+    )
+
+
+def _set_health(states: health.HealthServicer, status) -> None:
     for name in ("", protocol.SERVICE):
         states.set(name, status)
 
 
-def _listen(settings: Settings, own: Meters) -> tuple[grpc.Server, str]:
+def _listen(settings: Settings, metrics: Metrics) -> tuple[grpc.Server, str]:
     """A gRPC server, not yet started, and the address it has taken."""
     calls = settings.queue + SPARE
     server = grpc.server(
         ThreadPoolExecutor(calls, "edge"),
-        interceptors=[_Token(settings.token, own)] if settings.token else [],
+        interceptors=[_Token(settings.token, metrics)] if settings.token else [],
         options=[
             ("grpc.max_receive_message_length", settings.max_bytes),
             ("grpc.so_reuseport", 0),  # a taken port is an error
@@ -147,42 +167,44 @@ def _listen(settings: Settings, own: Meters) -> tuple[grpc.Server, str]:
     return server, f"{settings.host}:{port}"
 
 
-def _register(server: grpc.Server, call: Callable, states: health.HealthServicer):
-    handler = grpc.unary_unary_rpc_method_handler(
-        call,
-        request_deserializer=protocol.Request.FromString,
-        response_serializer=protocol.Reply.SerializeToString,
-    )
-    own = grpc.method_handlers_generic_handler(protocol.SERVICE, {"Infer": handler})
-    server.add_generic_rpc_handlers((own,))
-    names = (protocol.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-        _Reflection(names), server
-    )
+def _register(
+    server: grpc.Server, calls: Mapping[str, Callable], states: health.HealthServicer
+) -> None:
+    # Requests are parsed by the handlers: what gRPC's own deserializer cannot read
+    # would end as an error of the server, uncounted.
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            call, response_serializer=lambda response: response.SerializeToString()
+        )
+        for name, call in calls.items()
+    }
+    generic = grpc.method_handlers_generic_handler(protocol.SERVICE, handlers)
+    server.add_generic_rpc_handlers((generic,))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(), server)
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
 
 
-def _code(reason: str) -> grpc.StatusCode:
+def _status(reason: str) -> grpc.StatusCode:
     return grpc.StatusCode[STATUS[reason]]
 
 
 class _Token(grpc.ServerInterceptor):
     """Only calls with the bearer token pass; health checks need none."""
 
-    def __init__(self, token: str, own: Meters):
-        self._wanted = f"Bearer {token}".encode()
+    def __init__(self, token: str, metrics: Metrics):
+        self._expected = f"Bearer {token}".encode()
 
         def refuse(requests, context):  # reads nothing of what is sent
-            own.rejects.labels("token").inc()
-            context.abort(_code("token"), "this server wants a valid bearer token")
+            metrics.rejects.labels("token").inc()
+            context.abort(_status("token"), "this server wants a valid bearer token")
 
         self._refuse = grpc.stream_stream_rpc_method_handler(refuse)
 
     def intercept_service(self, continuation, handler_call_details):
         metadata = dict(handler_call_details.invocation_metadata or ())
-        given = str(metadata.get("authorization", "")).encode()
-        to_all = handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/")
-        if to_all or hmac.compare_digest(given, self._wanted):
+        received = str(metadata.get("authorization", "")).encode()
+        public = handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/")
+        if public or hmac.compare_digest(received, self._expected):
             return continuation(handler_call_details)
         return self._refuse
 
@@ -192,10 +214,23 @@ class _Reflection(reflection.ReflectionServicer):
 
     _slots = threading.Semaphore(SPARE // 4)
 
+    def __init__(self):
+        names = (protocol.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        super().__init__(names, _reflected())
+
     def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:
         if not self._slots.acquire(blocking=False):
-            context.abort(_code("full"), "too many reflection streams")
+            context.abort(_status("full"), "too many reflection streams")
         try:
             yield from super().ServerReflectionInfo(request_iterator, context)
         finally:
             self._slots.release()
+
+
+def _reflected() -> descriptor_pool.DescriptorPool:
+    """The descriptors of all services: protobuf's default pool may have others' own."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(protocol.file_descriptor().SerializeToString())
+    for standard in (health_pb2, reflection_pb2):
+        pool.AddSerializedFile(standard.DESCRIPTOR.serialized_pb)
+    return pool

@@ -15,18 +15,21 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from sc_jax.codec import codecs
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.deploy.server import batching
 from sc_jax.deploy.server.batching import Batcher
-from sc_jax.deploy.server.meters import Meters
+from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.wire import frame, protocol
+from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import unknown
 
 LOGGER = logging.getLogger(__name__)
 STATUS = {  # reason -> name of a gRPC status
+    "message": "INVALID_ARGUMENT",  # not a protobuf of the method, or other tensors
     "frame": "INVALID_ARGUMENT",  # not one whole frame
     "stream": "INVALID_ARGUMENT",  # a payload that the codec never writes
     "budget": "INVALID_ARGUMENT",
@@ -43,14 +46,14 @@ STATUS = {  # reason -> name of a gRPC status
 
 
 class Refused(Exception):
-    """reason: a key of STATUS; line: what the client is told."""
+    """reason: a key of STATUS; line: what the client reads."""
 
     def __init__(self, reason: str, line: object):
         super().__init__(reason, " ".join(str(line).split()))
 
 
-class Held:
-    """Counts the requests held; a bounded context without waiting."""
+class InFlight:
+    """Counts the requests under way; a bounded context that never waits."""
 
     def __init__(self, limit: int):
         self._limit, self._count, self._changed = limit, 0, threading.Condition()
@@ -74,6 +77,28 @@ class Held:
             self._changed.wait_for(lambda: not self._count, timeout_s)
 
 
+def parsed(kind: Any, data: bytes) -> Any:
+    """The message of class `kind` that the bytes are; Refused.
+
+    Here and not in gRPC's deserializer, whose errors reach neither count nor client.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        name = kind.DESCRIPTOR.name
+        raise Refused("message", f"{len(data)} bytes are no {name}") from None
+
+
+def find(models: Mapping[str, Any], name: str, version: str) -> Any:
+    """What `models` holds of a model; Refused for an unknown id or version."""
+    if name not in models:
+        raise Refused("model", unknown("model", name[:40], models))
+    if version not in ("", protocol.VERSION):
+        have = f"{name} has version {protocol.VERSION}"
+        raise Refused("model", f"no version {version[:40]!r}: {have}")
+    return models[name]
+
+
 def latent(
     data: bytes, tails: Sequence[Tail], max_bytes: int
 ) -> tuple[int, np.ndarray]:
@@ -82,50 +107,59 @@ def latent(
     The frame's shape allocates nothing: a codec decodes its own, or refuses.
     """
     try:
-        got = frame.unpack(data, max_bytes)
+        parts = frame.unpack(data, max_bytes)
     except frame.VersionError as error:
         raise Refused("version", error) from None
     except frame.FrameError as error:
         raise Refused("frame", error) from None
-    if got.split >= len(tails):
-        raise Refused("mismatch", f"split {got.split}, the model has {len(tails)}")
-    codec = tails[got.split].codec
+    if parts.split >= len(tails):
+        raise Refused("mismatch", f"split {parts.split}, the model has {len(tails)}")
+    codec = tails[parts.split].codec
     name = codecs.kind(codec)
-    if got.codec != codecs.IDS[name]:
+    if parts.codec != codecs.IDS[name]:
         own = f"{codecs.IDS[name]} ({name})"
-        raise Refused("mismatch", f"codec {got.codec}, the model's is {own}")
-    if got.shape != codec.shape:
-        raise Refused("mismatch", f"latent {got.shape}, the model's is {codec.shape}")
+        raise Refused("mismatch", f"codec {parts.codec}, the model's is {own}")
+    if parts.shape != codec.shape:
+        raise Refused("mismatch", f"latent {parts.shape}, the model's is {codec.shape}")
     try:
-        return got.split, codec.decode(got.payload)
+        return parts.split, codec.decode(parts.payload)
     except CorruptStream as error:
         raise Refused("stream", error) from None
 
 
 def infer(
-    request: Any,
+    message: bytes,
     context: Any,
     models: Mapping[str, Sequence[Tail]],
     batchers: Mapping[str, Sequence[Batcher]],
-    held: Held,
-    own: Meters,
+    in_flight: InFlight,
+    metrics: Metrics,
     max_bytes: int,
 ) -> Any:
-    """The Reply to a Request, or Refused. context: of gRPC, for when it ends early."""
+    """The ModelInferResponse to a request's bytes, or Refused.
+
+    context: of gRPC, for when the call ends early.
+    """
     since, deadline_s = time.perf_counter(), math.inf
-    if request.model not in models:
-        raise Refused("model", unknown("model", request.model[:40], models))
-    if not request.budget_s >= 0:
-        raise Refused("budget", f"budget_s is {request.budget_s}, not 0 or more")
-    if request.budget_s:
-        deadline_s = time.monotonic() + request.budget_s
-    if request.model not in batchers:
+    request = parsed(protocol.InferRequest, message)
+    name = request.model_name
+    tails = find(models, name, request.model_version)
+    try:
+        data = protocol.frame_of(request)
+    except protocol.TensorError as error:
+        raise Refused("message", error) from None
+    try:
+        if budget_s := protocol.budget_of(request):
+            deadline_s = time.monotonic() + budget_s
+    except protocol.TensorError as error:
+        raise Refused("budget", error) from None
+    if name not in batchers:
         raise Refused("starting", "the server still compiles its models")
-    own.received.labels(request.model).inc(len(request.frame))
-    with held:
-        split, z = latent(request.frame, models[request.model], max_bytes)
+    metrics.received.labels(name).inc(len(data))
+    with in_flight:
+        split, z = latent(data, tails, max_bytes)
         try:
-            future = batchers[request.model][split].submit(z, deadline_s)
+            future = batchers[name][split].submit(z, deadline_s)
             if not context.add_callback(future.cancel):
                 future.cancel()
             answer = future.result()
@@ -135,29 +169,26 @@ def infer(
             raise Refused("late", error) from None
         except CancelledError:
             raise Refused("gone", "the client left") from None
-    reply = protocol.Reply(
-        prediction=int(answer.value.argmax()),
-        logits=answer.value.tolist(),
-        queue_s=answer.queue_s,
-        compute_s=answer.compute_s,
-        batch_size=answer.batch_size,
-    )
-    own.latency.labels(request.model).observe(time.perf_counter() - since)
-    return reply
+    try:
+        response = protocol.infer_response(request, Reply(*answer))
+    except protocol.TensorError as error:
+        raise Refused("message", error) from None
+    metrics.latency.labels(name).observe(time.perf_counter() - since)
+    return response
 
 
-def guarded(answer: Callable, own: Meters, code: Callable) -> Callable:
-    """`answer` with every failure counted; code: reason -> the status to tell."""
+def guarded(answer: Callable, metrics: Metrics, status: Callable) -> Callable:
+    """`answer` with every failure counted; status: reason -> what gRPC ends with."""
 
-    def call(request, context):
+    def call(message, context):
         try:
-            return answer(request, context)
+            return answer(message, context)
         except Refused as error:
             reason, line = error.args
         except Exception:
             LOGGER.exception("a request failed")
             reason, line = "internal", "the server failed; its log says how"
-        own.rejects.labels(reason).inc()
-        return context.abort(code(reason), line)
+        metrics.rejects.labels(reason).inc()
+        return context.abort(status(reason), line)
 
     return call

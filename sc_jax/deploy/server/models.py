@@ -42,5 +42,5 @@ def load(path: Path, name: str = "") -> dict[str, tuple[Tail, ...]]:
 
         return tails.load(path, name or path.resolve().name)
     models = portable.read(path)
-    own = next(iter(models))
-    return {name if name and key == own else key: models[key] for key in models}
+    first = next(iter(models))
+    return {name if name and key == first else key: models[key] for key in models}

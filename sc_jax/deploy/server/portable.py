@@ -24,28 +24,48 @@ from jax import export
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
 from sc_jax.errors import UsageError
+from sc_jax.tasks import classification
 
-FORMAT = 1
+FORMAT = 2
+LOGITS_ONLY = 1  # the format whose programs return a classifier's logits
 PLATFORMS = ("cpu", "cuda", "tpu")
 NEWEST = export.maximum_supported_calling_convention_version
 
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """The stages behind one split. jitted: (variables, z [B, ...]) -> f32[B, K]."""
+    """The stages behind one split, up to the task's reply.
+
+    jitted: (variables, z [B, ...]) -> arrays [B, ...] by name: the reply is computed
+    where the tail is, so a large answer (a map of logits) need not leave the device.
+    """
 
     codec: codecs.Codec
     variables: Any
     jitted: jax.stages.Wrapped
+    task: str = classification.name
+    labels: tuple[str, ...] = ()
 
-    def logits(self, z: np.ndarray) -> np.ndarray:
-        """f32[B, K] of decoded latents [B, *codec.shape]."""
-        return np.asarray(self.jitted(self.variables, z))
+    def reply(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """The task's reply to decoded latents [B, *codec.shape], arrays by name."""
+        return {
+            name: _widened(np.asarray(array))
+            for name, array in self.jitted(self.variables, z).items()
+        }
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Zeros of the shapes and types of `reply` for a batch of one."""
+        z = jax.ShapeDtypeStruct((1, *self.codec.shape), self.dtype)
+        specs = jax.eval_shape(self.jitted, self.variables, z)
+        return {
+            name: np.broadcast_to(_widened(np.zeros((), spec.dtype)), spec.shape)
+            for name, spec in specs.items()
+        }
 
     def compile(self, sizes: Sequence[int]) -> None:
         """Compiles for these batch sizes: no request waits for it later."""
         for size in sizes:
-            self.logits(np.zeros((size, *self.codec.shape), self.dtype))
+            self.reply(np.zeros((size, *self.codec.shape), self.dtype))
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -54,11 +74,15 @@ class Tail:
         return np.uint8 if image else np.float32
 
 
+def _widened(array: np.ndarray) -> np.ndarray:
+    """int32 as int64: jit counts in 32 bits, NumPy and the protocol's users in 64."""
+    return array.astype(np.int64) if array.dtype == np.int32 else array
+
+
 def write(
     out: Path,
     models: Mapping[str, Sequence[Tail]],
     *,
-    labels: Sequence[str],
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, Any]:
     """Writes `out` and returns its manifest; UsageError where the file exists.
@@ -87,7 +111,12 @@ def write(
             {"shape": list(tail.codec.shape), "dtype": np.dtype(tail.dtype).name}
             for tail in models[first]
         ],
-        "labels": list(labels),
+        "task": models[first][0].task,
+        "labels": list(models[first][0].labels),
+        "outputs": {
+            name: {"shape": list(zeros.shape[1:]), "dtype": zeros.dtype.name}
+            for name, zeros in models[first][0].outputs().items()
+        },
         "platforms": list(platforms),
         "calling_convention": NEWEST,
         "jax": jax.__version__,
@@ -106,7 +135,7 @@ def write(
 
 
 def _program(tail: Tail, platforms: Sequence[str]) -> bytes:
-    """(leaves of the variables, z [b, ...]) -> f32[b, K], for any batch size b.
+    """(leaves of the variables, z [b, ...]) -> the reply, for any batch size b.
 
     Weights are arguments: baked in, each batch size would compile its own copy.
     """
@@ -121,10 +150,10 @@ def _program(tail: Tail, platforms: Sequence[str]) -> bytes:
     limit = jax.config.jax_traceback_in_locations_limit  # type: ignore
     jax.config.update("jax_traceback_in_locations_limit", 0)  # no paths of this machine
     try:
-        made = export.export(jax.jit(program), platforms=platforms)(specs, z)
+        exported = export.export(jax.jit(program), platforms=platforms)(specs, z)
     finally:
         jax.config.update("jax_traceback_in_locations_limit", limit)
-    return bytes(made.serialize())
+    return bytes(exported.serialize())
 
 
 def read(path: Path) -> dict[str, tuple[Tail, ...]]:
@@ -148,16 +177,16 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
     manifest = json.loads(part(bundle.MANIFEST))
     if manifest.get("kind") != "tail":
         raise UsageError(f"{path} is no tail: launch.serve takes no device's bundle")
-    if manifest["format"] != FORMAT:
-        told = f"tail format {manifest['format']}, this reader knows {FORMAT}"
-        raise UsageError(f"{path} has {told}")
+    if manifest["format"] not in (LOGITS_ONLY, FORMAT):
+        known = f"{manifest['format']}, this reader knows {LOGITS_ONLY} and {FORMAT}"
+        raise UsageError(f"{path} has tail format {known}")
     if manifest["calling_convention"] > NEWEST:
-        told = f"written by jax {manifest['jax']}; jax {jax.__version__} is too old"
-        raise UsageError(f"{path} was {told} to read it")
+        writer = f"jax {manifest['jax']}; jax {jax.__version__} is too old to read it"
+        raise UsageError(f"{path} was written by {writer}")
     here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
     if here not in manifest["platforms"]:
-        told = f"{', '.join(manifest['platforms'])}, this machine is {here}"
-        raise UsageError(f"{path} runs on {told}")
+        platforms = f"{', '.join(manifest['platforms'])}, this machine is {here}"
+        raise UsageError(f"{path} runs on {platforms}")
 
     def checked(name: str) -> bytes:
         data = part(name)
@@ -167,14 +196,21 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
 
     programs = []
     for split in range(len(manifest["latents"])):
-        called = export.deserialize(bytearray(checked(f"tail{split}.bin"))).call
+        program = export.deserialize(bytearray(checked(f"tail{split}.bin"))).call
+        if manifest["format"] == LOGITS_ONLY:
+            program = _replying(program)
         with np.load(io.BytesIO(checked(f"weights{split}.npz"))) as arrays:
             leaves = jax.device_put([arrays[name] for name in sorted(arrays.files)])
-        programs.append((leaves, jax.jit(called)))
+        programs.append((leaves, jax.jit(program)))
+    facts = manifest.get("task", classification.name), tuple(manifest["labels"])
     return {
         name: tuple(
-            Tail(bundle.codec_of(checked(table)), *program)
+            Tail(bundle.codec_of(checked(table)), *program, *facts)
             for table, program in zip(tables, programs, strict=True)
         )
         for name, tables in manifest["models"].items()
     }
+
+
+def _replying(logits: Callable) -> Callable:
+    return lambda leaves, z: classification.reply(logits(leaves, z))

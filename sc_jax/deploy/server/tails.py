@@ -5,7 +5,7 @@ The only part of serving that loads flax and recipes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,32 @@ from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, Net, tail
 from sc_jax.nets.run import Variables, run
 from sc_jax.runs import run_folder
+from sc_jax.tasks import Task, classification
 
 
 def tails(
-    net: Net, variables: Variables, frozen: Mapping[str, codecs.Codec]
+    net: Net,
+    variables: Variables,
+    splits: Mapping[str, codecs.Codec],
+    task: Task = classification,
+    labels: Sequence[str] = (),
 ) -> tuple[Tail, ...]:
-    """One tail per split, in order: the split id of a frame is the position here."""
-    made = []
+    """One tail per split, in order: the split id of a frame is the position here.
+
+    splits: the codec of each, by the split's name.
+    """
+    found = []
     for split in net.splits:
         after = tail(net, split.after)
         names = {*after.parts, *(s.owner for s in after.stages if s.owner)}
-        kept = (
-            {name: part[name] for name in part if name in names} for part in variables
-        )
+        parts = ({name: p[name] for name in p if name in names} for p in variables)
         jitted = jax.jit(
-            lambda v, z, after=after: run(after, v, z)[0].predictions[FINAL]
+            lambda v, z, after=after: task.reply(run(after, v, z)[0].predictions[FINAL])
         )
-        own = jax.device_put(Variables(*kept))
-        made.append(Tail(frozen[split.name], own, jitted))
-    return tuple(made)
+        own = jax.device_put(Variables(*parts))
+        facts = task.name, tuple(labels)
+        found.append(Tail(splits[split.name], own, jitted, *facts))
+    return tuple(found)
 
 
 def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
@@ -49,7 +56,8 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
     recipe = run_folder.recipe_of(workdir)
     if not recipe.net.splits:
         raise UsageError(f"{workdir} holds {recipe.name}, which has no split to serve")
-    models = {name: tails(recipe.net, *run_folder.restore(recipe, workdir))}
+    restored = run_folder.restore(recipe, workdir)
+    models = {name: tails(recipe.net, *restored, recipe.task)}
     first, *others = models[name]
     for bundled, codec in bundle.registered(workdir).items():
         models[bundled] = (replace(first, codec=codec), *others)
@@ -60,4 +68,8 @@ def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
     """Writes the run under `workdir` as one portable file; returns its manifest."""
     models = load(workdir, name or workdir.resolve().name)
     train = run_folder.dataset_of(run_folder.recipe_of(workdir), "train")
-    return portable.write(out, models, labels=train.classes)
+    labelled = {
+        model: [replace(each, labels=tuple(train.classes)) for each in found]
+        for model, found in models.items()
+    }
+    return portable.write(out, labelled)

@@ -1,177 +1,267 @@
-"""The service sc_jax.Edge, its messages, and its client: no framework, no stubs.
+"""The Open Inference Protocol, version 2: its messages, and tensors in them.
 
-    with Client("edge:50051") as client:
-        reply = client.infer("first", frame.pack(codec_id, 0, z.shape, payload))
-
-The descriptor is built here, so client, server and reflection share one text.
+What KServe, Triton and their clients speak; a frame is a BYTES tensor of it. Source:
+https://github.com/kserve/open-inference-protocol, open_inference_grpc.proto. The
+descriptor is built here, so client, server, reflection and docs/edge.proto share one.
 """
 
 from __future__ import annotations
 
-import json
-import socket
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from sc_jax.errors import UsageError
+from sc_jax.deploy.wire.reply import Reply
 
-SERVICE = "sc_jax.Edge"
-INFER = f"/{SERVICE}/Infer"
-# In order of their numbers on the wire, from 1: append, never reorder.
+PACKAGE, NAME = "inference", "GRPCInferenceService"
+SERVICE = f"{PACKAGE}.{NAME}"
+METHODS = (
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+)
+_TENSOR = (
+    "string name",
+    "string datatype",
+    "repeated int64 shape",
+    "map parameters",
+    "InferTensorContents contents",
+)
+# Fields in the order of their published numbers, from 1. "map": of InferParameter by
+# name; "oneof": of the message's only one.
 MESSAGES = {
-    "Request": (
-        ("frame", "bytes"),  # of sc_jax.deploy.wire.frame
-        ("model", "string"),  # an id that the server was started with
-        ("budget_s", "float"),  # DEADLINE_EXCEEDED if not begun by then; 0: no limit
+    "ServerLiveRequest": (),
+    "ServerLiveResponse": ("bool live",),
+    "ServerReadyRequest": (),
+    "ServerReadyResponse": ("bool ready",),
+    "ModelReadyRequest": ("string name", "string version"),
+    "ModelReadyResponse": ("bool ready",),
+    "ServerMetadataRequest": (),
+    "ServerMetadataResponse": (
+        "string name",
+        "string version",
+        "repeated string extensions",
     ),
-    "Reply": (
-        ("prediction", "int32"),
-        ("logits", "repeated float"),
-        ("queue_s", "float"),  # waited for the batch to begin
-        ("compute_s", "float"),  # of the whole batch
-        ("batch_size", "int32"),  # requests answered together, without padding
+    "ModelMetadataRequest": ("string name", "string version"),
+    "ModelMetadataResponse": (
+        "string name",
+        "repeated string versions",
+        "string platform",
+        "repeated ModelMetadataResponse.TensorMetadata inputs",
+        "repeated ModelMetadataResponse.TensorMetadata outputs",
+    ),
+    "ModelMetadataResponse.TensorMetadata": (
+        "string name",
+        "string datatype",
+        "repeated int64 shape",
+        "map parameters",  # MLServer's extension; others skip the field
+    ),
+    "ModelInferRequest": (
+        "string model_name",
+        "string model_version",
+        "string id",
+        "map parameters",
+        "repeated ModelInferRequest.InferInputTensor inputs",
+        "repeated ModelInferRequest.InferRequestedOutputTensor outputs",
+        "repeated bytes raw_input_contents",
+    ),
+    "ModelInferRequest.InferInputTensor": _TENSOR,
+    "ModelInferRequest.InferRequestedOutputTensor": ("string name", "map parameters"),
+    "ModelInferResponse": (
+        "string model_name",
+        "string model_version",
+        "string id",
+        "map parameters",
+        "repeated ModelInferResponse.InferOutputTensor outputs",
+        "repeated bytes raw_output_contents",
+    ),
+    "ModelInferResponse.InferOutputTensor": _TENSOR,
+    "InferParameter": (
+        "oneof bool bool_param",
+        "oneof int64 int64_param",
+        "oneof string string_param",
+        "oneof double double_param",
+        "oneof uint64 uint64_param",
+    ),
+    "InferTensorContents": (
+        "repeated bool bool_contents",
+        "repeated int32 int_contents",
+        "repeated int64 int64_contents",
+        "repeated uint32 uint_contents",
+        "repeated uint64 uint64_contents",
+        "repeated float fp32_contents",
+        "repeated double fp64_contents",
+        "repeated bytes bytes_contents",
     ),
 }
+FRAME = "frame"  # the one input: BYTES [1]
+VERSION = "1"  # every model has this one
+BUDGET = "budget_s"  # a request's parameter: seconds until its batch must begin
+TIMEOUT = "timeout"  # Triton's name for the same, in microseconds
+DATATYPES = {  # of NumPy's kinds and widths
+    "bool": "BOOL",
+    **{f"{s}int{n}": f"{s}int{n}".upper() for s in ("", "u") for n in (8, 16, 32, 64)},
+    **{f"float{n}": f"FP{n}" for n in (16, 32, 64)},
+}
+_DTYPES = {name: np.dtype(kind).newbyteorder("<") for kind, name in DATATYPES.items()}
 
 
-class EdgeError(RuntimeError):
-    """The server's refusal, or its absence. code: a gRPC status name; line: why."""
-
-    def __init__(self, code: str, line: str):
-        super().__init__(f"{code}: {line}")
-        self.code, self.line = code, line
+class TensorError(ValueError):
+    """A message that does not hold the tensors it should; one line."""
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
+def file_descriptor() -> descriptor_pb2.FileDescriptorProto:
+    """The protocol as protobuf describes a .proto file."""
     file = descriptor_pb2.FileDescriptorProto(
-        name="sc_jax/edge.proto", package="sc_jax", syntax="proto3"
+        name="open_inference_grpc.proto", package=PACKAGE, syntax="proto3"
     )
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for number, (field, kind) in enumerate(fields, 1):
-            *repeated, kind = kind.split()
-            message.field.add(
-                name=field,
-                number=number,
-                type=kinds.Type.Value(f"TYPE_{kind.upper()}"),
-                label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL,
-            )
-    service = file.service.add(name="Edge")
-    service.method.add(
-        name="Infer", input_type=".sc_jax.Request", output_type=".sc_jax.Reply"
-    )
+    messages = {}
+    for path, fields in MESSAGES.items():
+        outer, _, name = path.rpartition(".")
+        group = messages[outer].nested_type if outer else file.message_type
+        messages[path] = message = group.add(name=name)
+        for number, text in enumerate(fields, 1):
+            _add_field(message, f".{PACKAGE}.{path}", number, *text.split())
+    service = file.service.add(name=NAME)
+    for method in METHODS:
+        path = f".{PACKAGE}.{method}"
+        service.method.add(
+            name=method, input_type=f"{path}Request", output_type=f"{path}Response"
+        )
     return file
 
 
-_POOL = descriptor_pool.Default()
-_POOL.AddSerializedFile(_file().SerializeToString())
-Request, Reply = (
-    message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"sc_jax.{name}"))
-    for name in MESSAGES
-)
+def _add_field(message, path: str, number: int, *words: str) -> None:
+    """One field of MESSAGES, as "repeated int64 shape" split into words."""
+    *modifier, kind, name = words
+    known = descriptor_pb2.FieldDescriptorProto
+    field = message.field.add(name=name, number=number, label=known.LABEL_OPTIONAL)
+    if kind == "map":  # protobuf's own spelling: repeated entries of key and value
+        entry = message.nested_type.add(name="ParametersEntry")
+        entry.options.map_entry = True
+        _add_field(entry, path, 1, "string", "key")
+        _add_field(entry, path, 2, "InferParameter", "value")
+        field.label, field.type = known.LABEL_REPEATED, known.TYPE_MESSAGE
+        field.type_name = f"{path}.ParametersEntry"
+        return
+    if "oneof" in modifier:
+        if not message.oneof_decl:
+            message.oneof_decl.add(name="parameter_choice")
+        field.oneof_index = 0
+    if "repeated" in modifier:
+        field.label = known.LABEL_REPEATED
+    if kind in MESSAGES:
+        field.type, field.type_name = known.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+    else:
+        field.type = known.Type.Value(f"TYPE_{kind.upper()}")
 
 
-RETRY = {  # a request changes nothing on a server: asking another one is safe
-    "maxAttempts": 5,  # gRPC takes no more
-    "initialBackoff": "0.02s",
-    "maxBackoff": "0.5s",
-    "backoffMultiplier": 2.5,
-    # CANCELLED: how gRPC ends a call that arrives in the moment a server is drained.
-    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-}
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": RETRY}],
-}
-OPTIONS = (
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
+# Not the default pool: Triton's or KServe's client in the same process registers
+# messages of these names there, and protobuf refuses a second file that defines them.
+POOL = descriptor_pool.DescriptorPool()
+POOL.AddSerializedFile(file_descriptor().SerializeToString())
 
 
-class Client:
-    """Connections to one or several edge servers; any number of threads may share it.
+def message(name: str) -> Any:
+    """The class of a message of MESSAGES."""
+    found = POOL.FindMessageTypeByName(f"{PACKAGE}.{name}")
+    return message_factory.GetMessageClass(found)
 
-    address: host:port, or several with commas between; each server of a list, and each
-    record of a name, is asked in turn, and UNAVAILABLE is asked again elsewhere within
-    the call's time. root_certificates: PEM that the servers' certificates (of a list:
-    for its first host) are checked against; None: no TLS, and a token is then readable
-    on the way. timeout_s: of a whole call, retries included. Needs grpcio.
-    """
 
-    def __init__(
-        self,
-        address: str,
-        token: str | None = None,
-        root_certificates: bytes | None = None,
-        timeout_s: float = 10.0,
-    ):
-        import grpc
+InferRequest = message("ModelInferRequest")
+InferResponse = message("ModelInferResponse")
 
-        self._errors = grpc.RpcError
-        where, options = target(address)
-        if root_certificates is None:
-            self._channel = grpc.insecure_channel(where, options)
-        else:
-            credentials = grpc.ssl_channel_credentials(root_certificates)
-            self._channel = grpc.secure_channel(where, credentials, options)
-        self._call = self._channel.unary_unary(
-            INFER,
-            request_serializer=Request.SerializeToString,
-            response_deserializer=Reply.FromString,
+
+def infer_request(model: str, frame: bytes, budget_s: float = 0.0) -> Any:
+    """The ModelInferRequest of one frame; budget_s 0: no limit."""
+    request = InferRequest(model_name=model)
+    tensor = request.inputs.add(name=FRAME, datatype="BYTES", shape=(1,))
+    tensor.contents.bytes_contents.append(frame)
+    if budget_s:
+        request.parameters[BUDGET].double_param = budget_s
+    return request
+
+
+def frame_of(request: Any) -> bytes:
+    """The frame of a ModelInferRequest, raw or typed; TensorError."""
+    if len(request.inputs) != 1 or request.inputs[0].name != FRAME:
+        names = [tensor.name[:40] for tensor in request.inputs[:4]]
+        raise TensorError(f"inputs are {names}, not one named {FRAME!r}")
+    (tensor,) = request.inputs
+    if tensor.datatype != "BYTES" or tuple(tensor.shape) != (1,):
+        kind = f"{tensor.datatype[:16]} {list(tensor.shape[:8])}"
+        raise TensorError(f"{FRAME} is {kind}, not BYTES [1]")
+    raw, typed = request.raw_input_contents, tensor.contents.bytes_contents
+    if len(raw) + len(typed) != 1:
+        raise TensorError(f"{len(raw)} raw and {len(typed)} typed contents, not one")
+    if typed:
+        return typed[0]
+    # A raw BYTES tensor has a length of 4 bytes before each element.
+    if len(raw[0]) < 4 or int.from_bytes(raw[0][:4], "little") != len(raw[0]) - 4:
+        raise TensorError("raw contents are not one length and as many bytes")
+    return raw[0][4:]
+
+
+def budget_of(request: Any) -> float:
+    """Seconds until the batch must begin, 0: no limit; TensorError."""
+    for name, unit_s in ((BUDGET, 1.0), (TIMEOUT, 1e-6)):
+        if name in request.parameters:
+            value = parameter(request.parameters[name])
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not value >= 0:
+                raise TensorError(f"{name} is {str(value)[:40]!r}, not 0 or more")
+            return value * unit_s
+    return 0.0
+
+
+def parameter(value: Any) -> Any:
+    """What an InferParameter holds; None where nothing."""
+    kind = value.WhichOneof("parameter_choice")
+    return getattr(value, kind) if kind else None
+
+
+def infer_response(request: Any, reply: Reply) -> Any:
+    """The ModelInferResponse with the outputs asked for, all if none; TensorError."""
+    names = [output.name for output in request.outputs] or list(reply.outputs)
+    response = InferResponse(
+        model_name=request.model_name, model_version=VERSION, id=request.id
+    )
+    for name in names:
+        if name not in reply.outputs:
+            known = ", ".join(reply.outputs)
+            raise TensorError(f"no output {name[:40]!r}, the model has {known}")
+        array = reply.outputs[name]
+        response.outputs.add(
+            name=name, datatype=DATATYPES[array.dtype.name], shape=(1, *array.shape)
         )
-        self._timeout_s = timeout_s
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        response.raw_output_contents.append(array.tobytes())
+    parameters = response.parameters
+    parameters["queue_s"].double_param = reply.queue_s
+    parameters["compute_s"].double_param = reply.compute_s
+    parameters["batch_size"].int64_param = reply.batch_size
+    return response
 
-    def infer(
-        self,
-        model: str,
-        frame: bytes,
-        budget_s: float = 0.0,
-        timeout_s: float | None = None,
-    ) -> Any:
-        """The Reply to one packed frame; EdgeError for everything else."""
-        request = Request(frame=frame, model=model, budget_s=budget_s)
+
+def reply_of(response: Any) -> Reply:
+    """The Reply of a ModelInferResponse of `infer_response`; TensorError."""
+    outputs = {}
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise TensorError("the outputs have no raw contents")
+    for tensor, data in zip(response.outputs, response.raw_output_contents):
         try:
-            return self._call(
-                request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
-            )
-        except self._errors as error:
-            line = " ".join((error.details() or "no answer").split())
-            raise EdgeError(error.code().name, line) from None
-
-    def close(self) -> None:
-        self._channel.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-
-def target(address: str) -> tuple[str, list[tuple[str, Any]]]:
-    """What gRPC dials for "host:port,...", and its options.
-
-    Names of a list are looked up once, those of a single address again and again.
-    UsageError for what is no address.
-    """
-    servers = [text.strip() for text in address.split(",")]
-    options = list(OPTIONS)
-    if len(servers) == 1:
-        return servers[0], options
-    found = []
-    for text in servers:
-        host, colon, port = text.rpartition(":")
-        try:
-            if not colon or not 0 < int(port) < 65536:
-                raise ValueError("no host:port")
-            records = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"server {text!r} of {address!r}: {error}") from None
-        found += [f"{record[4][0]}:{port}" for record in records]
-    options.append(("grpc.default_authority", servers[0].rpartition(":")[0]))
-    return "ipv4:" + ",".join(dict.fromkeys(found)), options
+            array = np.frombuffer(data, _DTYPES[tensor.datatype])
+            outputs[tensor.name] = array.reshape(tuple(tensor.shape)[1:])
+        except (KeyError, ValueError) as error:
+            raise TensorError(f"output {tensor.name}: {error}") from None
+    taken: Mapping[str, Any] = response.parameters
+    return Reply(
+        outputs,
+        taken["queue_s"].double_param,
+        taken["compute_s"].double_param,
+        taken["batch_size"].int64_param,
+    )

@@ -19,7 +19,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
-class Meters:
+class Metrics:
     """Each server has its own registry. Labels take the server's own words only."""
 
     registry: CollectorRegistry
@@ -27,16 +27,17 @@ class Meters:
     received: Counter  # {model}: bytes of frames
     batches: Histogram  # {model}: examples a batch, without padding
     rejects: Counter  # {reason}; messages above the byte limit never get this far
-    held: Gauge  # requests held now, waiting or running
+    in_flight: Gauge  # requests held now, waiting or running
 
 
-def meters(sizes: tuple[int, ...]) -> Meters:
+def metrics(sizes: tuple[int, ...]) -> Metrics:
+    """sizes: of batches, the buckets of their histogram."""
     registry = CollectorRegistry()
 
     def make(kind, name, text, *labels, **options):
         return kind(f"sc_jax_edge_{name}", text, labels, registry=registry, **options)
 
-    return Meters(
+    return Metrics(
         registry,
         make(Histogram, "latency_seconds", "Answered", "model", buckets=SECONDS),
         make(Counter, "received_bytes", "Frames", "model"),
@@ -46,10 +47,10 @@ def meters(sizes: tuple[int, ...]) -> Meters:
     )
 
 
-def expose(own: Meters, host: str, port: int) -> tuple[int, Callable[[], None]]:
+def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], None]]:
     """Serves /metrics over HTTP: (the port taken, what ends it)."""
     try:
-        http, thread = start_http_server(port, host, own.registry)
+        http, thread = start_http_server(port, host, metrics.registry)
     except (OSError, OverflowError) as error:
         raise UsageError(f"metrics cannot listen on {host}:{port}: {error}") from None
 

@@ -1,0 +1,77 @@
+"""What the edge server says about itself and its models: alive, ready, metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from sc_jax.deploy.server.infer import find, parsed
+from sc_jax.deploy.server.portable import Tail
+from sc_jax.deploy.wire import protocol
+
+
+def answers(
+    models: Mapping[str, Sequence[Tail]], compiled: Mapping[str, object]
+) -> dict[str, Callable[[bytes, Any], Any]]:
+    """Method -> (message, gRPC's context) -> its response; may raise Refused.
+
+    compiled: holds the ids of `models` that can be asked by now.
+    """
+
+    def server_live(request):
+        return {"live": True}
+
+    def server_ready(request):
+        return {"ready": len(compiled) == len(models)}
+
+    def model_ready(request):
+        return {"ready": request.name in compiled}
+
+    def server_metadata(request):
+        return {"name": "sc_jax", "version": version("sc_jax")}
+
+    def model_metadata(request):
+        return metadata(request.name, find(models, request.name, request.version))
+
+    methods = {
+        "ServerLive": server_live,
+        "ServerReady": server_ready,
+        "ModelReady": model_ready,
+        "ServerMetadata": server_metadata,
+        "ModelMetadata": model_metadata,
+    }
+    return {name: _method(name, fields) for name, fields in methods.items()}
+
+
+def _method(name: str, fields: Callable[[Any], dict[str, Any]]) -> Callable:
+    request = protocol.message(f"{name}Request")
+    response = protocol.message(f"{name}Response")
+    return lambda message, context: response(**fields(parsed(request, message)))
+
+
+def metadata(name: str, tails: Sequence[Tail]) -> dict[str, Any]:
+    """Fields of a ModelMetadataResponse; every split answers with the same outputs.
+
+    The first output's parameters tell the task and, as JSON, the labels of classes.
+    """
+    outputs = [
+        {
+            "name": output,
+            "datatype": protocol.DATATYPES[zeros.dtype.name],
+            "shape": (1, *zeros.shape[1:]),
+        }
+        for output, zeros in tails[0].outputs().items()
+    ]
+    facts = {"task": tails[0].task, "labels": json.dumps(tails[0].labels)}
+    outputs[0]["parameters"] = {
+        key: {"string_param": text} for key, text in facts.items()
+    }
+    return {
+        "name": name,
+        "versions": (protocol.VERSION,),
+        "platform": "sc_jax",
+        "inputs": [{"name": protocol.FRAME, "datatype": "BYTES", "shape": (1,)}],
+        "outputs": outputs,
+    }
