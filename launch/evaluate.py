@@ -9,7 +9,7 @@
 --policy and --budget (docs/exits.md) decide again from the recorded traces of a net
 with exits; the network does not run. Weights and codec tables are read as they were
 saved; nothing under --workdir changes unless --out is left out, where the report is
-written again.
+written again (baselines are kept in the teacher's folder).
 """
 
 import sys
@@ -19,7 +19,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax.evaluate.reports import exit_report
-from sc_jax.runs import exit_runs, rate_runs, run_folder
+from sc_jax.runs import baselines, exit_runs, rate_runs, run_folder
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
@@ -56,7 +56,7 @@ def main(_):
     if BASELINES.value and recipe.teacher is not None:
         folder = run_folder.teacher_of(workdir)
         variables, _ = run_folder.restore(recipe.teacher, folder)
-        rows = rate_runs.baselines(recipe.teacher, variables, examples) + rows
+        rows = baselines.rows(recipe.teacher, variables, examples, folder) + rows
     rate_runs.conclude(rows, recipe, out, examples, command)
 
 

@@ -21,7 +21,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.runs import exit_runs, rate_runs, run_folder, training
+from sc_jax.runs import baselines, exit_runs, rate_runs, run_folder, training
 from sc_jax.spec import literal
 from sc_jax.train import devices
 
@@ -78,7 +78,8 @@ def main(_):
         whole = recipe.teacher or recipe
         if not rows and not whole.net.splits:
             net_variables = variables if taught is None else taught
-            rows = rate_runs.baselines(whole, net_variables, test)
+            owner = teacher_dir if recipe.teacher else folder
+            rows = baselines.rows(whole, net_variables, test, owner)
         if recipe.teacher is not None or recipe.net.splits:
             rows.append(rate_runs.student_row(recipe, folder, test))
     if rows:

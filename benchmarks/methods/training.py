@@ -20,7 +20,7 @@ from absl import flags
 
 from launch import cli
 from sc_jax import recipes
-from sc_jax.runs import rate_runs, run_folder, training
+from sc_jax.runs import baselines, rate_runs, run_folder, training
 from sc_jax.train import devices
 
 DATA = flags.DEFINE_string("data", "fashion_mnist_12k", "as --recipe takes it")
@@ -87,7 +87,7 @@ def main(_):
                 recipe, run, source, teacher_dir=folder / "teacher"
             )
             if not rows and recipe.teacher is not None and taught is not None:
-                rows = rate_runs.baselines(recipe.teacher, taught, test)
+                rows = baselines.rows(recipe.teacher, taught, test, folder / "teacher")
             rows.append(rate_runs.student_row(recipe, run, test))
             rate_runs.conclude(rows, recipe, folder, test, command)
         collected[seed] = [dataclasses.asdict(row) for row in rows]

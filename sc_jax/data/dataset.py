@@ -64,6 +64,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def example(self) -> np.ndarray:
+        """Zeros [1, ...] of the shape and type that a net reads."""
+        dtype = self.images.dtype if self.in_memory else np.uint8
+        return np.zeros((1, *self.shape), dtype)
+
+    def target(self) -> np.ndarray:
+        """Zeros [1, ...] of the shape and type that a loss compares to."""
+        return np.zeros((1, *self.labels.shape[1:]), self.labels.dtype)
+
     def image(self, i: int) -> np.ndarray:
         """uint8 [H, W, C] of one example, as a batch holds it."""
         image = self.images[i]

@@ -1,4 +1,4 @@
-"""Runs that send bytes: measured beside image codecs, and reported."""
+"""Runs that send bytes: measured, and reported beside their baselines."""
 
 from __future__ import annotations
 
@@ -7,25 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.simple import Image
 from sc_jax.data.sources import Dataset
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
-from sc_jax.nets.net import INPUT, cut_at
-from sc_jax.nets.run import Variables
 from sc_jax.runs import run_folder
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
-
-CLASSICAL = (
-    ("PNG", (None,)),
-    ("JPEG", (5, 10, 20, 30, 50, 75, 90)),
-    ("WEBP", (None, 1, 5, 10, 20, 30, 50, 75, 90)),
-)
 
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
@@ -37,57 +26,19 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     )
     if measured.disagreements:
         LOGGER.warning(
-            "%d predictions from decoded bytes differ from the hard-quantised run",
+            "%d replies from decoded bytes differ from the hard-quantised run",
             measured.disagreements,
         )
     family = "learned" if recipe.net.splits else "reference"
-    example = np.zeros((1, *test.shape), np.uint8)
     return rate.row(
         measured,
         recipe.net,
         variables,
-        example,
+        test.example(),
         method=recipe.title,
         setting=recipe.setting,
         family=family,
     )
-
-
-def baselines(recipe: Recipe, variables: Variables, test: Dataset) -> list[Row]:
-    """The whole net as teacher, local-only and edge-only with classical codecs."""
-    net, example = recipe.net, np.zeros((1, *test.shape), np.uint8)
-    LOGGER.info("measuring teacher and image codecs on %d images", len(test))
-    measured = rate.measure(
-        net, variables, {}, test, task=recipe.task, title="local-only"
-    )
-    rows = [
-        rate.row(measured, net, variables, example, method=name, family="reference")
-        for name in ("teacher", "local-only")
-    ]
-    for kind, qualities in CLASSICAL:
-        for quality in qualities:
-            cut = cut_at(net, INPUT, Image(kind, quality))
-            with_cut = Variables(*({**part, "split@input": {}} for part in variables))
-            frozen = freeze_all(cut, with_cut, example)
-            setting = "lossless" if quality is None else f"q={quality}"
-            label = f"edge-only {kind.replace('WEBP', 'WebP')}"
-            if kind == "WEBP" and quality is None:
-                label += " lossless"
-            measured = rate.measure(
-                cut, with_cut, frozen, test, title=f"{label} {setting}"
-            )
-            rows.append(
-                rate.row(
-                    measured,
-                    cut,
-                    with_cut,
-                    example,
-                    method=label,
-                    setting=setting,
-                    family="classical",
-                )
-            )
-    return rows
 
 
 def conclude(

@@ -10,7 +10,7 @@ from sc_jax.compressors.freeze import freeze_all
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
-from sc_jax.runs import rate_runs, run_folder, training
+from sc_jax.runs import baselines, rate_runs, run_folder, training
 
 EXAMPLES = 60
 
@@ -51,11 +51,21 @@ def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
     assert np.all(measured.pickle_bytes > measured.payload_bytes)
 
 
-def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch):
+@pytest.fixture(scope="module")
+def kept(run, images):
+    """(teacher's variables and folder, baseline rows), measured and kept there."""
     workdir, _, recipe = run
-    monkeypatch.setattr(rate_runs, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
-    taught, _ = run_folder.restore(recipe.teacher, run_folder.teacher_of(workdir))
-    rows = rate_runs.baselines(recipe.teacher, taught, images)
+    folder = run_folder.teacher_of(workdir)
+    variables, _ = run_folder.restore(recipe.teacher, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "CLASSICAL", (("PNG", (None,)), ("JPEG", (50,))))
+        rows = baselines.rows(recipe.teacher, variables, images, folder)
+    return variables, folder, rows
+
+
+def test_report_holds_the_extreme_cuts_and_the_student(run, images, kept):
+    workdir, _, recipe = run
+    rows = list(kept[2])
     rows.append(rate_runs.student_row(recipe, workdir, images))
     rate_runs.conclude(rows, recipe, workdir, images, "command")
     found = {row.method: row for row in report.read(workdir)}
@@ -67,6 +77,35 @@ def test_report_holds_the_extreme_cuts_and_the_student(run, images, monkeypatch)
     assert facts["split"] == "test" and facts["seed"] == recipe.seed
     for name in ("report.md", "rate_accuracy.png", "metrics.jsonl", "recipe.json"):
         assert (workdir / name).stat().st_size > 0
+
+
+def test_baselines_are_measured_once_a_teacher_and_set(run, images, kept, monkeypatch):
+    teacher = run[2].teacher
+    variables, folder, rows = kept
+    measured = []
+
+    def measure(net, *arguments, title, **options):
+        measured.append(title)
+        return real(net, *arguments, title=title, **options)
+
+    real = baselines.rate.measure
+    monkeypatch.setattr(baselines.rate, "measure", measure)
+    monkeypatch.setattr(baselines, "CLASSICAL", (("PNG", (None,)),))
+    assert baselines.rows(teacher, variables, images, folder) == rows[:3]
+    assert not measured
+    # One more setting: it alone is measured.
+    monkeypatch.setattr(baselines, "CLASSICAL", (("PNG", (None,)), ("JPEG", (5,))))
+    more = baselines.rows(teacher, variables, images, folder)
+    assert more[:3] == rows[:3] and measured == ["edge-only JPEG q=5"]
+    (file,) = (folder / "baselines").iterdir()
+    assert set(json.loads(file.read_text())["rows"]) >= {"teacher", *measured}
+    # Other examples, or a damaged file: measured again.
+    monkeypatch.setattr(baselines, "CLASSICAL", ())
+    baselines.rows(teacher, variables, images.take(np.arange(7)), folder)
+    assert measured[1:] == ["teacher"] and len([*file.parent.iterdir()]) == 2
+    file.write_text("{")
+    assert baselines.rows(teacher, variables, images, folder) == rows[:2]
+    assert measured[2:] == ["teacher"]
 
 
 def test_a_finished_folder_is_built_again_from_its_json(run):

@@ -4,9 +4,9 @@ import runpy
 import sys
 
 from sc_jax.data import sources
-from sc_jax.runs import rate_runs
+from sc_jax.runs import baselines
 
-rate_runs.CLASSICAL = (("PNG", (None,)),)
+baselines.CLASSICAL = (("PNG", (None,)),)
 full = sources.load
 
 

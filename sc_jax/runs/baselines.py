@@ -1,0 +1,160 @@
+"""What learned compression is held against: the teacher alone, and image files.
+
+Measured once a teacher and data set, kept in the teacher's folder, and read by every
+student of that teacher.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import PIL
+
+from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.simple import Image
+from sc_jax.data.sources import Dataset
+from sc_jax.evaluate import rate
+from sc_jax.evaluate.reports.report import Row, draft, plain, row_of
+from sc_jax.nets.net import INPUT, cut_at
+from sc_jax.nets.run import Variables
+from sc_jax.runs import run_folder
+from sc_jax.train.log import LOGGER
+from sc_jax.train.recipe import Recipe
+
+CLASSICAL = (
+    ("PNG", (None,)),
+    ("JPEG", (5, 10, 20, 30, 50, 75, 90)),
+    ("WEBP", (None, 1, 5, 10, 20, 30, 50, 75, 90)),
+)
+LOCAL = ("teacher", "local-only")  # the same measurement, under the names of both cuts
+_PROBED = 64
+
+
+class _File(NamedTuple):
+    """An image format at a quality; None is lossless."""
+
+    kind: str
+    quality: int | None
+
+    @property
+    def method(self) -> str:
+        name = f"edge-only {self.kind.replace('WEBP', 'WebP')}"
+        # Lossy and lossless WebP are two methods: they share no curve.
+        lossless = self.kind == "WEBP" and self.quality is None
+        return f"{name} lossless" if lossless else name
+
+    @property
+    def setting(self) -> str:
+        return "lossless" if self.quality is None else f"q={self.quality}"
+
+
+def rows(
+    recipe: Recipe, variables: Variables, test: Dataset, folder: Path | None = None
+) -> list[Row]:
+    """The whole net as teacher, local-only and edge-only with classical codecs.
+
+    folder: of the finished run that `variables` are of; rows that it keeps are read,
+    new ones kept one by one, so that an interrupted measurement goes on.
+    """
+    file, key = None, {}
+    if folder is not None:
+        key = _key(recipe, test, folder)
+        file = folder / "baselines" / f"{test.split}-{_digest(key)}.json"
+    kept = _read(file)
+    wanted = [*LOCAL, *(f"{f.method} {f.setting}" for f in _files(test))]
+    missing = [name for name in wanted if name not in kept]
+    if missing:
+        count = f"{len(missing)} of {len(wanted)}"
+        LOGGER.info("measuring %s baselines on %d examples", count, len(test))
+    else:
+        LOGGER.info("%d baselines are read from %s", len(wanted), file)
+    for name, row in _measured(recipe, variables, test, missing):
+        kept[name] = row
+        if file is not None and jax.process_index() == 0:
+            _write(file, key, kept)
+    return [kept[name] for name in wanted]
+
+
+def _files(test: Dataset) -> list[_File]:
+    """Formats that can hold the examples: none unless they are images."""
+    if test.example().dtype != np.uint8 or test.shape[2:] not in ((1,), (3,)):
+        return []
+    return [_File(kind, q) for kind, qualities in CLASSICAL for q in qualities]
+
+
+def _measured(
+    recipe: Recipe, variables: Variables, test: Dataset, names: list[str]
+) -> Iterator[tuple[str, Row]]:
+    """(name, row) of each of `names`, as soon as it is measured."""
+    net, example = recipe.net, test.example()
+    if any(name in names for name in LOCAL):
+        local = rate.measure(net, variables, {}, test, task=recipe.task, title=LOCAL[0])
+        for name in LOCAL:
+            more = {"method": name, "family": "reference"}
+            yield name, rate.row(local, net, variables, example, **more)
+    left = [f for f in _files(test) if f"{f.method} {f.setting}" in names]
+    for number, file in enumerate(left, 1):
+        name = f"{file.method} {file.setting}"
+        LOGGER.info("image codec %d of %d: %s", number, len(left), name)
+        cut = cut_at(net, INPUT, Image(file.kind, file.quality))
+        with_cut = Variables(*({**part, "split@input": {}} for part in variables))
+        codecs = freeze_all(cut, with_cut, example)
+        found = rate.measure(cut, with_cut, codecs, test, task=recipe.task, title=name)
+        more = {"method": file.method, "setting": file.setting, "family": "classical"}
+        yield name, rate.row(found, cut, with_cut, example, **more)
+
+
+def _key(recipe: Recipe, test: Dataset, folder: Path) -> dict:
+    """All that the rows depend on, but the code."""
+    # The folder's own words: a student may describe its teacher with other knobs.
+    saved = run_folder.read_json(folder / "recipe.json")["recipe"]
+    probed = np.unique(np.linspace(0, len(test) - 1, _PROBED).astype(int))
+    seen = hashlib.sha256(np.ascontiguousarray(test.labels).tobytes())
+    for i in probed.tolist():
+        seen.update(np.ascontiguousarray(test.image(i)).tobytes())
+    return {
+        "teacher": _digest(saved),
+        "step": run_folder.finished_step(recipe, folder),
+        "task": recipe.task.name,
+        "data": test.name,
+        "split": test.split,
+        "shape": [len(test), *test.shape],
+        "examples": seen.hexdigest()[:12],
+        "pillow": PIL.__version__,
+        "backend": jax.default_backend(),
+    }
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _read(file: Path | None) -> dict[str, Row]:
+    """Rows by name; none where there is no whole file."""
+    if file is None:
+        return {}
+    try:
+        entries = json.loads(file.read_text("utf-8"))["rows"]
+        return {name: row_of(entry) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(file: Path, key: dict, kept: dict[str, Row]) -> None:
+    """A folder that cannot be written costs a warning: the rows are measured again."""
+    content = {name: dataclasses.asdict(row) for name, row in kept.items()}
+    text = json.dumps({"key": key, "rows": content}, indent=1, default=plain)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with draft(file) as path:
+            path.write_text(text + "\n", "utf-8")
+    except OSError as error:
+        LOGGER.warning("baselines are not kept: %s", error)
