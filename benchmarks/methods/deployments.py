@@ -1,4 +1,8 @@
-"""Ways of computing an answer, timed in turn; and the arithmetic over their times."""
+"""Deployments of one task side by side: timed in turn, and what their times add up to.
+
+A deployment is what stands where: a head and a coder on the device, the whole network
+there, or an image file that goes to the server.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,15 @@ import numpy as np
 
 from sc_jax.evaluate.reports import plots
 from sc_jax.evaluate.reports.report import Row
-from sc_jax.plan.link import LINKS, Link, latency_s
+from sc_jax.plan import LINKS, Link, answer_s, break_even_bytes
 
 SERVER = "server"  # the step that another machine would run
-AGAINST, PEER = "JPEG q=75", "peer's encode()"  # ways that others are compared with
+REFERENCE = "JPEG q=75"  # the file that heads must beat
+PEER = "peer's encode()"  # the published encoder, in others' code
 
 
 @dataclass(frozen=True)
-class Way:
+class Deployment:
     """once(n): one image, the n-th in turn; seconds by step, SERVER among them.
 
     top1: None where nothing was trained. framed_bytes: mean an image; 0: answers
@@ -49,28 +54,32 @@ def chain(
     return once
 
 
-def measure(ways: Sequence[Way], rounds: int, warm_up: int = 3) -> list[dict[str, Any]]:
-    """A row a way: medians over rounds in which every way had one turn.
+def measure(
+    deployments: Sequence[Deployment], rounds: int, warm_up: int = 3
+) -> list[dict[str, Any]]:
+    """A row each: medians over rounds in which every deployment had one turn.
 
     A turn is the image twice, and the second counts: none pays for its neighbour's
     traces in the caches.
     """
-    taken: list[list[dict[str, float]]] = [[] for _ in ways]
+    times: list[list[dict[str, float]]] = [[] for _ in deployments]
     for number in range(warm_up + rounds):
-        for way, times in zip(ways, taken):
-            way.once(number)
-            times.append(way.once(number))
-    return [_row(way, times[warm_up:]) for way, times in zip(ways, taken)]
+        for deployment, own in zip(deployments, times):
+            deployment.once(number)
+            own.append(deployment.once(number))
+    return [
+        _row(deployment, own[warm_up:]) for deployment, own in zip(deployments, times)
+    ]
 
 
-def _row(way: Way, times: list[dict[str, float]]) -> dict[str, Any]:
+def _row(deployment: Deployment, times: list[dict[str, float]]) -> dict[str, Any]:
     device = [sum(s for step, s in t.items() if step != SERVER) for t in times]
     return {
-        "group": way.group,
-        "way": way.name,
-        "dtype": way.dtype,
-        "top1": way.top1,
-        "framed_bytes": way.framed_bytes,
+        "group": deployment.group,
+        "deployment": deployment.name,
+        "dtype": deployment.dtype,
+        "top1": deployment.top1,
+        "framed_bytes": deployment.framed_bytes,
         "seconds": {step: _median(t[step] for t in times) for step in times[0]},
         "device_s": _median(device),
         "device_p95_s": float(np.percentile(device, 95)),
@@ -81,38 +90,27 @@ def _median(values: Iterable[float]) -> float:
     return float(np.median(list(values)))
 
 
-def total_s(row: Mapping[str, Any], link: Link) -> float | None:
-    """Image to answer over a link; local ways send nothing and wait for nobody."""
-    sent = row["framed_bytes"]
-    if sent is None:
-        return None
-    if not sent:
-        return row["device_s"]
-    return row["device_s"] + latency_s(link, sent) + row["seconds"].get(SERVER, 0.0)
+def latency_s(row: Mapping[str, Any], link: Link) -> float | None:
+    """Image to answer over a link, in seconds; None where no bytes are claimed."""
+    sent, edge_s = row["framed_bytes"], row["seconds"].get(SERVER, 0.0)
+    return None if sent is None else answer_s(link, row["device_s"], sent, edge_s)
 
 
-def break_even_bytes(link: Link, slow_s: float, fast_s: float) -> float:
-    """Bytes that the slower way must save on this link to be as early; 0: none.
-
-    The server's seconds and the round trip count as equal for both.
-    """
-    more_s = max(0.0, slow_s - fast_s)
-    return more_s * link.up_bits_per_s * (1 - link.loss) / 8
-
-
-def concluded(rows: list[dict[str, Any]]) -> None:
+def add_latencies(rows: list[dict[str, Any]]) -> None:
     """Adds to each row its latency over each link or, untrained, the bytes to save.
 
-    Ways that claim no bytes also get how many times as long their group's peer takes.
+    Those that claim no bytes also get how many times as long their group's peer takes.
     """
     for row in rows:
         if row["top1"] is not None:
-            row["latency_s"] = {k: total_s(row, link) for k, link in LINKS.items()}
-            continue
-        beside = {r["way"]: r["device_s"] for r in rows if r["group"] == row["group"]}
+            row["latency_s"] = {k: latency_s(row, link) for k, link in LINKS.items()}
+            continue  # times of random weights have no accuracy to stand beside
+        beside = {
+            r["deployment"]: r["device_s"] for r in rows if r["group"] == row["group"]
+        }
         if row["framed_bytes"] is None:
             row["break_even_bytes"] = {
-                k: break_even_bytes(link, row["device_s"], beside[AGAINST])
+                k: break_even_bytes(link, row["device_s"], beside[REFERENCE])
                 for k, link in LINKS.items()
             }
             if PEER in beside:

@@ -13,14 +13,13 @@ finished runs are only read.
 
 import json
 import re
-import sys
-from datetime import date
 from pathlib import Path
 
 import jax
 from absl import flags
 
 from benchmarks.methods import exit_risk
+from benchmarks.origin import origin
 from launch import cli
 from sc_jax import recipes
 from sc_jax.evaluate import budgets
@@ -120,8 +119,7 @@ def main(_):
         source(text, seeds[0]).build()
     first = source(texts[0], seeds[0]).build()
     document = {
-        "command": "python -m benchmarks.methods.early_exits " + " ".join(sys.argv[1:]),
-        "date": date.today().isoformat(),
+        **origin(),
         "data": first.data.name,
         "machine": report.machine() | {"backend": jax.default_backend()},
         "rows": [],

@@ -9,11 +9,11 @@
 --workdirs: finished runs of launch.train with a teacher and a report. Each gives its
 head in every --dtypes, the whole teacher on the device, and of PNG, JPEG and WebP the
 smallest file at which the teacher is as accurate as the head (over the whole test
-split, from report.json). Seconds are medians of rounds in which every way has one turn
-(the image twice, the second counts), on one thread. Latency = device + framed bytes
-over the link + round trip + server; server is decoding and the jitted rest of the net
-at batch 1 on this machine. Exported heads are kept in --bundles, and their tables with
-the run, as launch.export leaves them.
+split, from report.json). Seconds are medians of rounds in which every deployment has
+one turn (the image twice, the second counts), on one thread. Latency = device + framed
+bytes over the link + round trip + server; server is decoding and the jitted rest of the
+net at batch 1 on this machine. Exported heads are kept in --bundles, and their tables
+with the run, as launch.export leaves them.
 
 --image_size: the published and the patch encoder, MobileNetV2, ResNet-50 and Pillow's
 JPEG and WebP with random weights at that size: times, and how many bytes a head must
@@ -30,10 +30,8 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import json
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,13 +45,14 @@ from benchmarks.methods import (
     untrained_deployments,
 )
 from benchmarks.methods.deployments import (
-    AGAINST,
     PEER,
+    REFERENCE,
     SERVER,
-    Way,
-    concluded,
+    Deployment,
+    add_latencies,
     measure,
 )
+from benchmarks.origin import origin
 from launch import cli
 from sc_jax.deploy.export.convert import DTYPES
 from sc_jax.errors import unknown
@@ -92,11 +91,11 @@ def named(text: str) -> tuple[str, Path]:
     return label, Path(folder)
 
 
-def trained(store: Path) -> list[Way]:
+def trained(store: Path) -> list[Deployment]:
     runs = [named(text) for text in WORKDIRS.value]
     if len({label for label, _ in runs}) < len(runs):
         raise cli.UsageError("two runs of one name: give --workdirs LABEL=FOLDER")
-    asked = trained_deployments.Asked(
+    settings = trained_deployments.Settings(
         TYPES.value,
         WHOLE.value,
         store,
@@ -104,38 +103,40 @@ def trained(store: Path) -> list[Way]:
         Path(TEACHER.value) if TEACHER.value else None,
         Path(REPORT.value) if REPORT.value else None,
     )
-    return [way for run in runs for way in trained_deployments.of_run(*run, asked)]
+    return [
+        deployment
+        for run in runs
+        for deployment in trained_deployments.of_run(*run, settings)
+    ]
 
 
 def untrained(
     images, folder: Path, stack: ExitStack
-) -> tuple[list[Way], untrained_deployments.Peer | None]:
-    """All ways at --image_size; the peer stays open as long as `stack`."""
+) -> tuple[list[Deployment], untrained_deployments.Peer | None]:
+    """All deployments at --image_size; the peer stays open as long as `stack`."""
     group, peer = f"{SIZE.value} x {SIZE.value}, random weights", None
     if PEER_PYTHON.value:
         peer = untrained_deployments.Peer(PEER_PYTHON.value, folder, images)
         stack.callback(peer.close)
     else:
         print("no --peer_python: the peer's encode() is left out")
-    ways = untrained_deployments.heads(group, TYPES.value, images)
+    deployments = untrained_deployments.heads(group, TYPES.value, images)
     if peer:
-        ways.append(Way(group, PEER, "float32", peer.once))
-    ways += untrained_deployments.wholes(group, WHOLE.value, images)
-    return ways + untrained_deployments.files(group, images), peer
+        deployments.append(Deployment(group, PEER, "float32", peer.once))
+    deployments += untrained_deployments.wholes(group, WHOLE.value, images)
+    return deployments + untrained_deployments.files(group, images), peer
 
 
 def facts() -> dict[str, Any]:
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.methods.head_vs_baselines "
-        + " ".join(sys.argv[1:]),
+        **origin(),
         "machine": machine(),
         "versions": {n: version(n) for n in ("ai-edge-litert", "Pillow")},
         "threads": 1,
         "rounds": ROUNDS.value,
         "links": {name: asdict(link) for name, link in LINKS.items()},
         "assumed_rtt": list(ASSUMED_RTT),
-        "against": AGAINST,
+        "reference": REFERENCE,
         "points_below": BELOW.value,
     }
 
@@ -156,7 +157,7 @@ def printed(report: dict[str, Any]) -> None:
             row.get("break_even_bytes", dict.fromkeys(LINKS)).values()
         )
         print(
-            f"  {row['way']:30} {row['dtype']:12}"
+            f"  {row['deployment']:30} {row['dtype']:12}"
             f" {'' if top1 is None else format(100 * top1, '.2f'):>7}"
             f" {'' if sent is None else format(sent, '.1f'):>9}"
             f" {1e3 * row['device_s']:9.3f} {'(%.3f)' % (1e3 * row['device_p95_s']):>8}"
@@ -176,13 +177,13 @@ def main(_):
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         store = Path(BUNDLES.value) if BUNDLES.value else folder
-        ways, report, peer = trained(store), facts(), None
+        deployments, report, peer = trained(store), facts(), None
         if SIZE.value:
             images = untrained_deployments.photographs(SIZE.value)
             more, peer = untrained(images, folder, stack)
-            ways += more
-        rows = measure(ways, ROUNDS.value)
-    concluded(rows)
+            deployments += more
+        rows = measure(deployments, ROUNDS.value)
+    add_latencies(rows)
     if peer:
         report["peer"] = peer.facts()
     report["rows"] = rows

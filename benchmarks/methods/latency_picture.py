@@ -6,25 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods.deployments import SERVER, break_even_bytes
+from benchmarks.methods.deployments import SERVER
 from sc_jax.evaluate.reports.plots import COLOURS
-from sc_jax.plan.link import Link, send_s
+from sc_jax.plan import Link, break_even_bytes, send_s
 
 RATES = np.geomspace(1e4, 1e8, 81)  # bit/s
 Curve = tuple[str, np.ndarray]
 
 
 def groups(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Rows by group, and of a way in several dtypes the one fastest on the device."""
+    """Rows by group, and of several dtypes the one that is fastest on the device."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in sorted(report["rows"], key=lambda row: -row["device_s"]):
-        found.setdefault(row["group"], {})[row["way"]] = row
+        found.setdefault(row["group"], {})[row["deployment"]] = row
     order = list(dict.fromkeys(row["group"] for row in report["rows"]))
     return {
         group: [
             found[group][name]
             for name in dict.fromkeys(
-                row["way"] for row in report["rows"] if row["group"] == group
+                row["deployment"] for row in report["rows"] if row["group"] == group
             )
         ]
         for group in order
@@ -37,22 +37,22 @@ def latency_curves(rows: list[dict[str, Any]]) -> list[Curve]:
     for row in rows:
         sent, server = row["framed_bytes"], row["seconds"].get(SERVER, 0.0)
         air = np.array([send_s(Link(rate, 0.0), sent) for rate in RATES])
-        label = f"{row['way']} {row['dtype']}".strip()
+        label = f"{row['deployment']} {row['dtype']}".strip()
         label += f"\n{100 * row['top1']:.2f} %" + (f", {sent:.0f} B" if sent else "")
         made.append((label, 1e3 * (row["device_s"] + air + server)))
     return made
 
 
-def saving_curves(rows: list[dict[str, Any]], against: str) -> list[Curve]:
-    """Bytes to save at every rate, of the ways that claim no bytes."""
-    fast = next(row["device_s"] for row in rows if row["way"] == against)
+def saving_curves(rows: list[dict[str, Any]], reference: str) -> list[Curve]:
+    """Bytes to save at every rate, of the deployments that claim no bytes."""
+    fast = next(row["device_s"] for row in rows if row["deployment"] == reference)
     made = []
     for row in rows:
         if row["framed_bytes"] is not None:
             continue
         slow = row["device_s"]
         needed = [break_even_bytes(Link(rate, 0.0), slow, fast) for rate in RATES]
-        label = f"{row['way']} {row['dtype']}\n{1e3 * slow:.1f} ms"
+        label = f"{row['deployment']} {row['dtype']}\n{1e3 * slow:.1f} ms"
         made.append((label, np.array(needed)))
     return made
 
@@ -71,7 +71,7 @@ def draw(report: dict[str, Any], path: str) -> None:
         axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for ax, (name, rows) in zip(axes, panels.items()):
             if rows[0]["top1"] is None:
-                _savings(ax, name, rows, report["against"])
+                _savings(ax, name, rows, report["reference"])
             else:
                 _curves(ax, latency_curves(rows))
                 ax.set_title(f"{name}: image to answer", loc="left", fontweight="bold")
@@ -94,16 +94,16 @@ def _curves(ax, drawn: list[Curve]) -> None:
         )
 
 
-def _savings(ax, name: str, rows: list[dict[str, Any]], against: str) -> None:
-    _curves(ax, saving_curves(rows, against))
-    whole = next(row["framed_bytes"] for row in rows if row["way"] == against)
+def _savings(ax, name: str, rows: list[dict[str, Any]], reference: str) -> None:
+    _curves(ax, saving_curves(rows, reference))
+    whole = next(row["framed_bytes"] for row in rows if row["deployment"] == reference)
     ax.axhspan(whole, 10 * whole, color="#dddddd", zorder=0)
     ax.text(
-        1.15e4, 1.1 * whole, f"more than all of {against} ({whole / 1e3:.1f} kB): the "
-        "file is earlier", va="bottom", fontsize=9,
+        1.15e4, 1.1 * whole, f"more than all of {reference} ({whole / 1e3:.1f} kB): "
+        "the file is earlier", va="bottom", fontsize=9,
     )  # fmt: skip
     ax.set_ylim(1, 10 * whole)
-    title = f"{name}: bytes a head must save against {against}"
+    title = f"{name}: bytes a head must save against {reference}"
     ax.set_title(title, loc="left", fontweight="bold")
     ax.set_ylabel("bytes to save to be as early")
 

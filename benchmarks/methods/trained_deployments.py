@@ -1,4 +1,4 @@
-"""Every way to answer with a finished run: its heads, its teacher, image files."""
+"""What can answer for a finished run: its heads, its teacher, image files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods.deployments import SERVER, Way, chain, matched
+from benchmarks.methods.deployments import SERVER, Deployment, chain, matched
 from launch import cli
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all
@@ -41,7 +41,7 @@ def first(dataset: Dataset, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Settings:
     """What to make of each run.
 
     dtypes: of heads; whole_dtypes: of the teacher. store: folder of the bundles; those
@@ -57,24 +57,27 @@ class Asked:
     report: Path | None = None
 
 
-def of_run(label: str, workdir: Path, asked: Asked) -> list[Way]:
+def of_run(label: str, workdir: Path, settings: Settings) -> list[Deployment]:
     """Heads in each dtype, the whole teacher here, files as accurate as a head."""
     recipe = run_folder.recipe_of(workdir)
     if recipe.teacher is None or len(recipe.net.splits) != 1:
         raise cli.UsageError(f"{workdir}: {recipe.name} is no student with one split")
     test = run_folder.dataset_of(recipe, "test")
     images = first(test, TIMED)
-    rows = report.read(asked.report or workdir)
-    teacher, variables = recipe.teacher, taught(recipe.teacher, workdir, asked.teacher)
-    made = heads(label, recipe, workdir, asked, images)
-    if not made:
-        raise cli.UsageError(f"{workdir}: no head in {', '.join(asked.dtypes)}")
-    least = (made[0].top1 or 0.0) - asked.below
-    made += whole(label, teacher, variables, asked.whole_dtypes, test, images)
-    return made + files(label, teacher.net, variables, matched(rows, least), images)
+    rows = report.read(settings.report or workdir)
+    teacher = recipe.teacher
+    variables = teacher_variables(teacher, workdir, settings.teacher)
+    deployments = heads(label, recipe, workdir, settings, images)
+    if not deployments:
+        raise cli.UsageError(f"{workdir}: no head in {', '.join(settings.dtypes)}")
+    least = (deployments[0].top1 or 0.0) - settings.below
+    deployments += whole(label, teacher, variables, settings.whole_dtypes, test, images)
+    return deployments + files(
+        label, teacher.net, variables, matched(rows, least), images
+    )
 
 
-def taught(teacher: Recipe, workdir: Path, folder: Path | None) -> Variables:
+def teacher_variables(teacher: Recipe, workdir: Path, folder: Path | None) -> Variables:
     """The finished teacher: in `folder`, or in the one that the run noted."""
     if folder is None:
         if run_folder.read_json(workdir / "recipe.json")["teacher"] is None:
@@ -84,15 +87,15 @@ def taught(teacher: Recipe, workdir: Path, folder: Path | None) -> Variables:
 
 
 def heads(
-    label: str, recipe: Recipe, workdir: Path, asked: Asked, images: np.ndarray
-) -> list[Way]:
+    label: str, recipe: Recipe, workdir: Path, settings: Settings, images: np.ndarray
+) -> list[Deployment]:
     """LiteRT head and coder on the device; decoder of bytes and tail on the server."""
     variables, _ = run_folder.restore(recipe, workdir)
     (split,) = recipe.net.splits
-    made = []
-    for dtype in asked.dtypes:
+    deployments = []
+    for dtype in settings.dtypes:
         try:
-            found = bundle_of(label, workdir, dtype, asked.store)
+            found = bundle_of(label, workdir, dtype, settings.store)
         except convert.ExportError as error:
             print(f"{label}: no {dtype} head: {error}", flush=True)
             continue
@@ -106,8 +109,10 @@ def heads(
         }
         sent = proof["payload_bytes"] + len(framed(codec, b""))
         once = chain(images, steps)
-        made.append(Way(label, "head + coder", dtype, once, proof["top1"], sent))
-    return made
+        deployments.append(
+            Deployment(label, "head + coder", dtype, once, proof["top1"], sent)
+        )
+    return deployments
 
 
 def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
@@ -148,10 +153,10 @@ def whole(
     dtypes: list[str],
     test: Dataset,
     images: np.ndarray,
-) -> list[Way]:
+) -> list[Deployment]:
     """The teacher on the device, with the accuracy of each exported segment."""
     some = first(run_folder.dataset_of(teacher, "train"), CALIBRATION)
-    made = []
+    deployments = []
     for dtype in dtypes:
         found = segments.segment(
             teacher.net, variables, some, stop=teacher.net.names[-1], dtype=dtype
@@ -164,8 +169,10 @@ def whole(
         )
         once, name = chain(images, {"whole": on_device(runner)}), teacher.backbone
         top1 = correct / len(test)
-        made.append(Way(label, f"whole {name}, local", dtype, once, top1, 0.0))
-    return made
+        deployments.append(
+            Deployment(label, f"whole {name}, local", dtype, once, top1, 0.0)
+        )
+    return deployments
 
 
 def files(
@@ -174,9 +181,9 @@ def files(
     variables: Variables,
     rows: Mapping[str, Row],
     images: np.ndarray,
-) -> list[Way]:
+) -> list[Deployment]:
     """Image files on the device, by format; their decoder and the teacher behind."""
-    made = []
+    deployments = []
     for name, row in rows.items():
         quality = None if row.setting == "lossless" else int(row.setting[2:])
         cut = cut_at(net, INPUT, Image(name.upper(), quality))
@@ -189,5 +196,7 @@ def files(
         }
         sent = row.framed_bytes[0] if row.framed_bytes else 0.0
         once = chain(images, steps)
-        made.append(Way(label, f"{name} {row.setting}", "", once, row.quality, sent))
-    return made
+        deployments.append(
+            Deployment(label, f"{name} {row.setting}", "", once, row.quality, sent)
+        )
+    return deployments

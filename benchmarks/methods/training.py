@@ -13,11 +13,11 @@ methods.json; the same command resumes.
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 from absl import flags
 
+from benchmarks.origin import origin
 from launch import cli
 from sc_jax import recipes
 from sc_jax.runs import baselines, rate_runs, run_folder, training
@@ -75,7 +75,7 @@ def main(_):
     if WORKDIR.value is None:
         raise cli.UsageError("give --workdir, the folder of all runs")
     devices.start(multihost=False)
-    command = "python -m benchmarks.methods.training " + " ".join(sys.argv[1:])
+    command = origin()["command"]
     collected = {}
     for seed in map(int, SEEDS.value):
         folder, rows = Path(WORKDIR.value) / f"seed={seed}", []

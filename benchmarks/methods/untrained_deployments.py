@@ -1,4 +1,4 @@
-"""Ways of computing at one image size, with random weights: times and no accuracy."""
+"""Deployments at one image size, with random weights: times and no accuracy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.methods.deployments import Way, chain
+from benchmarks.methods.deployments import Deployment, chain
 from benchmarks.methods.trained_deployments import framed, on_device
 from launch import cli
 from sc_jax.codec import codecs
@@ -64,9 +64,9 @@ def encoder(pair: str, images: np.ndarray) -> tuple[Net, Variables]:
     return net, init(net, jax.random.key(0), images[:1])
 
 
-def heads(group: str, dtypes: list[str], images: np.ndarray) -> list[Way]:
+def heads(group: str, dtypes: list[str], images: np.ndarray) -> list[Deployment]:
     """LiteRT and the coder: image -> framed bytes."""
-    made = []
+    deployments = []
     for pair, name in HEADS.items():
         net, variables = encoder(pair, images)
         codec: Any = freeze_all(net, variables, images[:1])["split@encoder"]
@@ -79,13 +79,13 @@ def heads(group: str, dtypes: list[str], images: np.ndarray) -> list[Way]:
                 "head": on_device(Runner(segment.model)),
                 "code": lambda parts, codec=codec: framed(codec, codec.pack(**parts)),
             }
-            made.append(Way(group, name, dtype, chain(images, steps)))
-    return made
+            deployments.append(Deployment(group, name, dtype, chain(images, steps)))
+    return deployments
 
 
-def wholes(group: str, dtypes: list[str], images: np.ndarray) -> list[Way]:
+def wholes(group: str, dtypes: list[str], images: np.ndarray) -> list[Deployment]:
     """Backbones of 1,000 classes that never send anything."""
-    made = []
+    deployments = []
     for name, title in WHOLE.items():
         print(f"exporting {title}", flush=True)
         net = classifier_net(name, 1000)
@@ -95,13 +95,15 @@ def wholes(group: str, dtypes: list[str], images: np.ndarray) -> list[Way]:
                 net, variables, images[:2], stop=net.names[-1], dtype=dtype
             )
             once = chain(images, {"whole": on_device(Runner(found.model))})
-            made.append(Way(group, f"{title}, local", dtype, once, None, 0.0))
-    return made
+            deployments.append(
+                Deployment(group, f"{title}, local", dtype, once, None, 0.0)
+            )
+    return deployments
 
 
-def files(group: str, images: np.ndarray) -> list[Way]:
+def files(group: str, images: np.ndarray) -> list[Deployment]:
     """Image files as Pillow writes them by default, with their bytes."""
-    made = []
+    deployments = []
     for name, (kind, options) in FILES.items():
 
         def write(image, kind=kind, options=options) -> bytes:
@@ -112,8 +114,10 @@ def files(group: str, images: np.ndarray) -> list[Way]:
         on_wire = codecs.IDS["image"]
         frames = [frame.pack(on_wire, 0, i.shape, write(i)) for i in images]
         sent = float(np.mean([len(data) for data in frames]))
-        made.append(Way(group, name, "", chain(images, {"code": write}), None, sent))
-    return made
+        deployments.append(
+            Deployment(group, name, "", chain(images, {"code": write}), None, sent)
+        )
+    return deployments
 
 
 class Peer:

@@ -13,7 +13,7 @@ from sc_jax.errors import UsageError
 
 
 def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
-    """benchmarks.methods.head_vs_baselines: times, bytes and latency of every way.
+    """methods.head_vs_baselines: times, bytes and latency of every deployment.
 
     Each run is drawn too, under `out`.
     """
@@ -27,7 +27,7 @@ def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
         versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
         body += [
             f"{where(report)}, {versions}; {report['threads']} thread, medians of "
-            f"{report['rounds']} rounds in which every way had one turn. A matched "
+            f"{report['rounds']} rounds in which each had one turn. A matched "
             f"file may be {report['points_below']:g} points below the first head.",
             "",
             f"    {report['command'].strip()}",
@@ -55,7 +55,7 @@ def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:
         "their format at which the teacher is as accurate as the first head; server: "
         "decoding and the jitted rest of the net, batch 1, on the same core.",
         "",
-        "| way | dtype | top-1 % | framed bytes | device ms | server ms | "
+        "| deployment | dtype | top-1 % | framed bytes | device ms | server ms | "
         + " | ".join(links)
         + " |",
         "|" + "---|" * (6 + len(links)),
@@ -63,7 +63,7 @@ def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         server = row["seconds"].get(SERVER)
         cells = [
-            row["way"],
+            row["deployment"],
             row["dtype"],
             f"{100 * row['top1']:.2f}",
             f"{row['framed_bytes']:.1f}" if row["framed_bytes"] else "",
@@ -82,8 +82,8 @@ def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
         "bytes that a head must save against JPEG q=75 to be as early on that link. "
         "Files as Pillow writes crops of one photograph.",
         "",
-        "| way | dtype | net ms | coder ms | device ms | peer's over it | file B |"
-        + "".join(f" {link} |" for link in links),
+        "| deployment | dtype | net ms | coder ms | device ms | peer's over it |"
+        " file B |" + "".join(f" {link} |" for link in links),
         "|" + "---|" * (7 + len(links)),
     ]
     for row in rows:
@@ -91,7 +91,7 @@ def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
         parts = steps.get("head", steps.get("whole")), steps.get("code")
         needed = row.get("break_even_bytes", dict.fromkeys(links))
         cells = [
-            row["way"],
+            row["deployment"],
             row["dtype"],
             *("" if s is None else f"{1e3 * s:.2f}" for s in parts),
             f"{1e3 * row['device_s']:.2f}",
@@ -104,7 +104,7 @@ def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _peer(report: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    if not any(row["way"] == PEER for row in rows):
+    if not any(row["deployment"] == PEER for row in rows):
         return []
     peer = report["peer"]
     versions = ", ".join(f"{k} {v}" for k, v in peer["versions"].items())

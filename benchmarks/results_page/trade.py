@@ -42,7 +42,11 @@ def points(rows: Sequence[dict[str, Any]], dtype: str = "float32") -> list[Point
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         label = row["group"].split("/")
-        if row["way"] == "head + coder" and row["dtype"] == dtype and len(label) == 3:
+        if (
+            row["deployment"] == "head + coder"
+            and row["dtype"] == dtype
+            and len(label) == 3
+        ):
             found.setdefault(label[0], {}).setdefault(label[1], {})[label[2]] = row
     made = []
     for dataset, pairs in found.items():

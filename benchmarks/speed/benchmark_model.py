@@ -10,27 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sc_jax.errors import UsageError
+from sc_jax.plan.op_profile import OperationTime, operation_times
 
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
 PREFIX = re.compile(
     r"^(\d\d-\d\d [\d:.]+ .*?: )?((INFO|WARN|WARNING|ERROR|VERBOSE): )?(\[\S+:\d+\] ?)?"
 )
-ROW = re.compile(
-    r"^\s*(?P<node>\S.*?)\s+([\d.]+\s+)?[\d.]+\s+(?P<avg>[\d.]+)\s+\S+%\s+\S+%"
-    r"\s+[-\d.]+\s+(?P<calls>\d+)\s*(?P<name>\S.*)?$"
-)
 FIX = "give its whole output, stdout and stderr (2>&1), of a run that ended"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One row of a profile. ms, share: of one inference; calls: of one, on average."""
-
-    node: str  # "CONV_2D", or the delegate's own name of a kernel
-    name: str
-    ms: float
-    share: float  # of the sum of all rows, 0..1
-    calls: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class Reading:
     head_ms: dict[str, float | None]  # median, p95, min, mean
     memory_bytes: dict[str, int] | None  # growth of the process: init, overall
     peak_memory_bytes: int | None
-    operations: tuple[Operation, ...] | None
+    operations: tuple[OperationTime, ...] | None
 
 
 def read(text: str, file: str = "the file") -> Reading:
@@ -90,42 +76,7 @@ def read(text: str, file: str = "the file") -> Reading:
         head_ms=times,
         memory_bytes=_memory(plain),
         peak_memory_bytes=None if peak is None else round(2**20 * peak),
-        operations=operations(plain),
-    )
-
-
-def operations(text: str, runs: int | None = None) -> tuple[Operation, ...] | None:
-    """The rows under "Run Order", initialisation left out; None where there are none.
-
-    runs: inferences that LiteRT's own summary sums its calls over; None: as many as
-    its rarest row was called. TensorFlow Lite's table has one inference's calls.
-    """
-    title, tables = "", {}
-    rows: list[re.Match] | None = None
-    for line in map(str.rstrip, text.splitlines()):
-        if line.endswith(":") and ("Profiling Info" in line or "Delegate" in line):
-            title = line
-        if "====" in line:
-            kept = "Run Order" in line and "Initialization" not in title
-            rows = tables.setdefault(title, []) if kept else None
-        elif rows is not None and (row := ROW.match(line)):
-            rows.append(row)
-    inner = [row for title, t in tables.items() if "Delegate" in title for row in t]
-    outer = [row for title, t in tables.items() if "Delegate" not in title for row in t]
-    if inner:  # a table of its own stands for the delegate's one row
-        outer = [r for r in outer if not re.search("(?i)delegate$", r["node"])]
-    found = outer + inner
-    if not found:
-        return None
-    if runs is None:
-        own = all(re.match(r"\[(Builtin|Delegate)\]:", r["name"] or "") for r in found)
-        runs = min(int(row["calls"]) for row in found) if own else 1
-    calls = [max(int(row["calls"]), 1) / max(runs, 1) for row in found]
-    ms = [float(row["avg"]) * n for row, n in zip(found, calls)]
-    whole = sum(ms) or 1.0
-    return tuple(
-        Operation(row["node"], row["name"] or "", t, t / whole, n)
-        for row, t, n in zip(found, ms, calls)
+        operations=operation_times(plain),
     )
 
 

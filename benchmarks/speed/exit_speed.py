@@ -25,16 +25,15 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 from absl import flags
 
+from benchmarks.origin import origin
 from benchmarks.speed import exit_case
 from benchmarks.speed.exit_case import Case, Subject
 from launch import cli
@@ -167,8 +166,7 @@ def report() -> dict:
     ]
     device = jax.devices()[0]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.speed.exit_speed " + " ".join(sys.argv[1:]),
+        **origin(),
         "machine": f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores",
         "device": f"{device.platform}: {device.device_kind}",
         "load": [before, os.getloadavg()[0]],

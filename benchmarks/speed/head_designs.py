@@ -13,15 +13,14 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: one-core product
 
 import json
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import flags
 
+from benchmarks.origin import origin
 from launch import cli
 from sc_jax.compressors.freeze import freeze_all
 from sc_jax.compressors.prior import FactorizedPrior
@@ -125,9 +124,7 @@ def main(_):
     print(f"GEMM {gemm:.1f} GFLOP/s")
     if OUT.value:
         report = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": "python -m benchmarks.speed.head_designs "
-            + " ".join(sys.argv[1:]),
+            **origin(),
             "machine": machine(),
             "image_size": SIZE.value,
             "threads": 1,

@@ -24,14 +24,13 @@ import resource
 import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
 
+from benchmarks.origin import origin
 from benchmarks.speed import logged_head, timed_head
 from benchmarks.speed.head_report import Report, table
 from launch import cli
@@ -73,7 +72,7 @@ def here(paths: list[str]) -> Report:
         for subject in subjects
     ]
     return Report(
-        **asked(),
+        **origin(),
         by="ai_edge_litert.interpreter",
         heads=tuple(heads),
         machine=platform.platform(),
@@ -88,13 +87,6 @@ def here(paths: list[str]) -> Report:
         },
         peak_memory_bytes=peak,
     )
-
-
-def asked() -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.speed.time_head " + " ".join(sys.argv[1:]),
-    }
 
 
 def cpu() -> str:
@@ -113,7 +105,7 @@ def main(argv):
         report = here(argv[1:])
     else:
         text = cli.read(LOG.value).decode("utf-8", "replace")
-        report = logged_head.report(text, LOG.value, argv[1:], **asked())
+        report = logged_head.report(text, LOG.value, argv[1:], **origin())
     if OUT.value:
         Path(OUT.value).write_text(json.dumps(asdict(report), indent=1))
     print(table(report))

@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.memory import resident_bytes
-from benchmarks.speed import energy, op_profile, tflite_operations
 from benchmarks.speed.head_report import Head
 from sc_jax.codec.codecs import ImageCodec
 from sc_jax.data import sources
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
 from sc_jax.errors import UsageError
+from sc_jax.plan import energy, op_profile
+from sc_jax.plan.op_cost import operation_costs
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def turn(subject: Subject, number: int) -> None:
 def facts(path: str) -> dict[str, Any]:
     """What a bundle tells of its head without running it."""
     made, models = opened(path)
-    found = [op for model in models for op in tflite_operations.operations(model)]
+    found = [op for model in models for op in operation_costs(model)]
     counted = [op.macs for op in found]
     return {
         "bundle": Path(path).name,
@@ -130,9 +131,9 @@ def result(subject: Subject, *, skip: int, profile_runs: int, energy_s: float) -
         else:
             missing["profile"] = next(why for found, why in each if not found)
     if energy_s:
-        if meter := energy.find():
+        if meter := energy.find_meter():
             once = partial(in_turn, subject.runners, subject.images[:1])
-            joules = energy.measure(meter, once, energy_s)
+            joules = energy.measure_j(meter, once, energy_s)
         else:
             missing["energy"] = energy.NONE
     before, loaded, ran = subject.memory

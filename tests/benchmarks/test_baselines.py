@@ -8,12 +8,11 @@ from benchmarks.methods import latency_picture
 from benchmarks.methods.deployments import (
     PEER,
     SERVER,
-    Way,
-    break_even_bytes,
-    concluded,
+    Deployment,
+    add_latencies,
+    latency_s,
     matched,
     measure,
-    total_s,
 )
 from benchmarks.results_page import baselines
 from sc_jax.evaluate.reports.report import Row
@@ -22,8 +21,8 @@ from sc_jax.plan.link import LINKS, Link
 LINK = Link(1e6, rtt_s=0.02)
 
 
-def way(name, seconds, *, top1=None, framed=None, dtype="float32", group="g"):
-    return Way(group, name, dtype, lambda n: dict(seconds), top1, framed)
+def deployment(name, seconds, *, top1=None, framed=None, dtype="float32", group="g"):
+    return Deployment(group, name, dtype, lambda n: dict(seconds), top1, framed)
 
 
 def file(method, setting, size, top1, family="classical"):
@@ -33,22 +32,28 @@ def file(method, setting, size, top1, family="classical"):
 
 def test_latency_is_device_air_round_trip_and_server():
     head = {"head": 0.003, "code": 0.001, SERVER: 0.01}
-    (row,) = measure([way("head", head, top1=0.9, framed=1250.0)], 3)
+    (row,) = measure([deployment("head", head, top1=0.9, framed=1250.0)], 3)
     assert row["device_s"] == pytest.approx(0.004)
-    assert total_s(row, LINK) == pytest.approx(0.004 + 0.01 + 0.02 + 0.01)
+    assert latency_s(row, LINK) == pytest.approx(0.004 + 0.01 + 0.02 + 0.01)
 
 
 def test_local_waits_for_no_link_and_the_unclaimed_has_no_latency():
     local, unknown = measure(
-        [way("local", {"whole": 0.3}, framed=0.0), way("head", {"head": 0.1})], 2
+        [
+            deployment("local", {"whole": 0.3}, framed=0.0),
+            deployment("head", {"head": 0.1}),
+        ],
+        2,
     )
-    assert total_s(local, LINK) == pytest.approx(0.3)
-    assert total_s(unknown, LINK) is None
+    assert latency_s(local, LINK) == pytest.approx(0.3)
+    assert latency_s(unknown, LINK) is None
 
 
 def test_medians_leave_out_the_warm_up_and_the_first_of_each_turn():
     once = iter([9.0, 9.0, 9.0, 9.0, 9.0, 1.0, 9.0, 2.0, 9.0, 30.0]).__next__
-    (row,) = measure([Way("g", "w", "", lambda n: {"head": once()})], 3, warm_up=2)
+    (row,) = measure(
+        [Deployment("g", "w", "", lambda n: {"head": once()})], 3, warm_up=2
+    )
     assert row["device_s"] == 2.0
 
 
@@ -56,18 +61,12 @@ def test_every_way_has_one_turn_a_round():
     turns = []
 
     def turn(name):
-        return Way("g", name, "", lambda n: turns.append((name, n)) or {"head": 0.0})
+        return Deployment(
+            "g", name, "", lambda n: turns.append((name, n)) or {"head": 0.0}
+        )
 
     measure([turn("a"), turn("b")], 1, warm_up=1)
     assert turns[::2] == turns[1::2] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-
-
-def test_break_even_by_hand():
-    assert break_even_bytes(LINK, 0.010, 0.002) == pytest.approx(1000)
-    assert break_even_bytes(LINK, 0.002, 0.010) == 0
-    row = {"device_s": 0.010, "framed_bytes": 500.0, "seconds": {}}
-    file_row = {"device_s": 0.002, "framed_bytes": 1500.0, "seconds": {}}
-    assert total_s(row, LINK) == pytest.approx(total_s(file_row, LINK))
 
 
 def test_matching_takes_the_smallest_file_that_is_as_accurate():
@@ -90,15 +89,17 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
     head = {"head": 0.003, "code": 0.001, SERVER: 0.01}
     rows = measure(
         [
-            way("head + coder", head, top1=0.9, framed=80.0),
-            way("whole cnn, local", {"whole": 0.3}, top1=0.95, framed=0.0),
-            way("patch head", {"head": 0.01, "code": 0.001}, group="224"),
-            way(PEER, {"head": 0.05, "code": 0.005}, group="224"),
-            way("JPEG q=75", {"code": 0.0005}, framed=9e3, dtype="", group="224"),
+            deployment("head + coder", head, top1=0.9, framed=80.0),
+            deployment("whole cnn, local", {"whole": 0.3}, top1=0.95, framed=0.0),
+            deployment("patch head", {"head": 0.01, "code": 0.001}, group="224"),
+            deployment(PEER, {"head": 0.05, "code": 0.005}, group="224"),
+            deployment(
+                "JPEG q=75", {"code": 0.0005}, framed=9e3, dtype="", group="224"
+            ),
         ],
         2,
     )
-    concluded(rows)
+    add_latencies(rows)
     assert rows[2]["peer_ratio"] == pytest.approx(5)
     assert "peer_ratio" not in rows[4]
     assert list(rows[0]["latency_s"]) == list(rows[2]["break_even_bytes"])
@@ -109,7 +110,7 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
         "versions": {},
         "threads": 1,
     }
-    report |= {"rounds": 2, "command": "x", "links": links, "against": "JPEG q=75"}
+    report |= {"rounds": 2, "command": "x", "links": links, "reference": "JPEG q=75"}
     report |= {
         "points_below": 0.0,
         "assumed_rtt": ["LTE"],

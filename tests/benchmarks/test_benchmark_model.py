@@ -3,8 +3,9 @@
 import pytest
 from logs import COMPILED, FAILED, LOGCAT, NEW, OLD
 
-from benchmarks.speed.benchmark_model import operations, read
+from benchmarks.speed.benchmark_model import read
 from sc_jax.errors import UsageError
+from sc_jax.plan.op_profile import operation_times
 
 
 def test_a_log_of_today():
@@ -109,11 +110,11 @@ def test_the_summary_of_litert_counts_the_calls_of_all_runs():
     Delegate/Convolution (NHWC, F32) IGEMM  0.000  0.007  0.100  99.000%  100.000% \
 0.000  60  [Delegate]:2
 """
-    rows = operations(table)
+    rows = operation_times(table)
     assert rows is not None
     assert [row.calls for row in rows] == [1, 2]
     assert rows[1].ms == pytest.approx(0.2)
-    assert operations(table, 30) == rows
+    assert operation_times(table, 30) == rows
 
 
 def test_a_delegates_own_table_replaces_its_row():
@@ -123,7 +124,9 @@ def test_a_delegates_own_table_replaces_its_row():
         "TfLiteXNNPackDelegate  0.0  2.0  2.000  80.000%  80.000%  0.000  1  [a]:1\n"
     )
     other = "DIV  2.0  0.5  0.500  20.000%  100.000%  0.000  1  [b]:2\n"
-    rows = operations(head + outer + other + "\nDelegate internal:\n" + head + inner)
+    rows = operation_times(
+        head + outer + other + "\nDelegate internal:\n" + head + inner
+    )
     assert rows is not None
     assert [(row.node, row.ms) for row in rows] == [("DIV", 0.5), ("Convolution", 1.5)]
 

@@ -11,7 +11,7 @@ from benchmarks.results_page import page, trade
 
 def row(group: str, top1: float, sent: float, device_s: float, dtype="float32"):
     return {
-        "group": group, "way": "head + coder", "dtype": dtype, "top1": top1,
+        "group": group, "deployment": "head + coder", "dtype": dtype, "top1": top1,
         "framed_bytes": sent, "device_s": device_s,
     }  # fmt: skip
 
@@ -23,7 +23,7 @@ ROWS = [
     row("photos/patch/1", 0.73, 1200, 0.003),
     row("photos/patch/7", 0.10, 9, 9.0),  # a seed that the first pair lacks
     row("photos/fp/0", 0.10, 9, 9.0, "int8"),
-    {"group": "photos/fp/0", "way": "JPEG q=75", "dtype": ""},
+    {"group": "photos/fp/0", "deployment": "JPEG q=75", "dtype": ""},
 ]
 
 

@@ -11,8 +11,7 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.policies import Threshold
 from sc_jax.exits.scores import Scoring
 from sc_jax.exits.solve.placement import candidates, confident
-from sc_jax.plan.exit_placement import expected, stays_confident
-from sc_jax.plan.placement import dynamic_programme
+from sc_jax.plan.placement import dynamic_programme, expected, stays_confident
 from sc_jax.traces.trace import outcome
 
 RECORDED = trace(300)
@@ -68,8 +67,8 @@ def test_where_the_sure_stay_sure_every_choice_is_predicted():
 
 def test_heads_that_are_not_told_cost_nothing():
     made = candidates(RECORDED, 0.9)
-    assert made.heads.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(made.trunk, RECORDED.cost)
+    assert made.exit_cost.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(made.trunk_cost, RECORDED.cost)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ import pytest
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.channel import ChannelTable, place
-from sc_jax.plan.exit_placement import (
+from sc_jax.plan.placement import (
     Candidates,
     dynamic_programme,
+    equal_macs,
+    every,
     expected,
+    explicit,
     first_confident,
+    shares,
     stays_confident,
 )
-from sc_jax.plan.placement import equal_macs, every, explicit, shares
 
 NAMES = ("stem", "a", "b", "c", "d")
 COST = (10.0, 30.0, 45.0, 80.0, 90.0)
@@ -60,30 +63,36 @@ def instance(seed: int) -> Candidates:
     """Made-up branches where who is confident stays confident."""
     rng = np.random.default_rng(seed)
     places, examples = int(rng.integers(1, 7)), int(rng.integers(3, 25))
-    first = rng.integers(places + 1, size=examples)
-    right = rng.uniform(size=(places + 1, examples)) < 0.6
+    leaves_at = rng.integers(places + 1, size=examples)
+    correct = rng.uniform(size=(places + 1, examples)) < 0.6
     trunk = np.cumsum(rng.uniform(0.1, 3.0, places + 1))
-    heads = rng.uniform(0.0, 1.0, places)
-    return Candidates(tuple(map(str, range(places))), first, right, trunk, heads)
+    exits = rng.uniform(0.0, 1.0, places)
+    return Candidates(tuple(map(str, range(places))), leaves_at, correct, trunk, exits)
 
 
-def by_hand(made: Candidates, kept: tuple[str, ...]) -> tuple[float, int]:
+def by_hand(branches: Candidates, kept: tuple[str, ...]) -> tuple[float, int]:
     """(summed cost, right answers), one example and one branch at a time."""
     cost, right = 0.0, 0
-    for n, first in enumerate(made.first):
+    for n, first in enumerate(branches.leaves_at):
         for e in sorted(map(int, kept)):
-            cost += made.heads[e]
+            cost += branches.exit_cost[e]
             if first <= e:
-                cost, right = cost + made.trunk[e], right + made.right[e, n]
+                cost, right = (
+                    cost + branches.trunk_cost[e],
+                    right + branches.correct[e, n],
+                )
                 break
         else:
-            cost, right = cost + made.trunk[-1], right + made.right[-1, n]
+            cost, right = (
+                cost + branches.trunk_cost[-1],
+                right + branches.correct[-1, n],
+            )
     return cost, right
 
 
-def all_placements(made: Candidates):
-    for size in range(len(made.places) + 1):
-        yield from itertools.combinations(made.places, size)
+def all_placements(branches: Candidates):
+    for size in range(len(branches.places) + 1):
+        yield from itertools.combinations(branches.places, size)
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -91,22 +100,22 @@ def test_the_programme_equals_brute_force(block):
     """200 instances; budgets between the cheapest placement and the network."""
     missed = 0
     for seed in range(50 * block, 50 * block + 50):
-        made = instance(seed)
-        n = len(made.first)
-        table = {kept: by_hand(made, kept) for kept in all_placements(made)}
+        branches = instance(seed)
+        n = len(branches.leaves_at)
+        table = {kept: by_hand(branches, kept) for kept in all_placements(branches)}
         for kept, (cost, right) in table.items():
-            assert expected(made, kept) == pytest.approx((cost / n, right / n))
+            assert expected(branches, kept) == pytest.approx((cost / n, right / n))
         cheapest = min(cost for cost, _ in table.values()) / n
         for share in (0.0, 0.3, 0.7, 1.5):
-            budget = cheapest + share * (made.trunk[-1] - cheapest)
+            budget = cheapest + share * (branches.trunk_cost[-1] - cheapest)
             within = [v for v in table.values() if v[0] <= n * budget * (1 + 1e-9)]
             best = max(right for _, right in within)
             least = min(cost for cost, right in within if right == best)
-            found = table[dynamic_programme(made, budget)]
+            found = table[dynamic_programme(branches, budget)]
             assert found[1] == best
             assert found[0] == pytest.approx(least)
         try:
-            dynamic_programme(made, cheapest * 0.999)
+            dynamic_programme(branches, cheapest * 0.999)
         except UsageError as error:
             missed += 1
             assert f"take {cheapest:.6g}, the network" in str(error)
@@ -114,19 +123,21 @@ def test_the_programme_equals_brute_force(block):
 
 
 def test_more_budget_never_answers_less():
-    made = instance(7)
+    branches = instance(7)
     figures = [
-        expected(made, dynamic_programme(made, b))
-        for b in np.linspace(made.trunk[-1] * 0.8, made.trunk[-1] * 1.5, 12)
+        expected(branches, dynamic_programme(branches, b))
+        for b in np.linspace(
+            branches.trunk_cost[-1] * 0.8, branches.trunk_cost[-1] * 1.5, 12
+        )
     ]
     right = [accuracy for _, accuracy in figures]
     assert right == sorted(right)
 
 
 def test_a_branch_that_never_pays_is_left_out():
-    made = instance(3)
-    dear = replace(made, heads=made.heads + 100.0)
-    assert dynamic_programme(dear, float(made.trunk[-1])) == ()
+    branches = instance(3)
+    dear = replace(branches, exit_cost=branches.exit_cost + 100.0)
+    assert dynamic_programme(dear, float(branches.trunk_cost[-1])) == ()
 
 
 def test_the_first_confident_and_how_far_it_lasts():
@@ -151,7 +162,7 @@ def test_a_better_channel_stops_earlier():
         (lambda: every(NAMES, 0), "step is 1 or more, first is in 1..5"),
         (lambda: every(NAMES, 2, 6), "first is in 1..5"),
         (lambda: equal_macs(NAMES, COST, 0), "1 or more, not 0"),
-        (lambda: equal_macs(NAMES, COST, 6, 100.0), "6 exits asked for, 5 places"),
+        (lambda: equal_macs(NAMES, COST, 6, 100.0), "6 exits for 5 places"),
         (lambda: equal_macs(NAMES, COST, 2), "give whole"),
         (lambda: equal_macs(NAMES, COST[:4], 2), "4 costs for 5 places"),
         (lambda: shares(NAMES, COST[::-1], whole=100.0), "never fall"),
@@ -162,10 +173,19 @@ def test_a_better_channel_stops_earlier():
         (lambda: dynamic_programme(instance(1), 0.0), r"meet a mean cost of 0: the"),
         (lambda: dynamic_programme(instance(1), np.nan), "a mean cost of nan"),
         (lambda: expected(instance(1), ("x",)), "unknown place of an exit 'x'"),
-        (lambda: replace(instance(1), first=np.array([99])), "with answers"),
-        (lambda: replace(instance(1), trunk=-instance(1).trunk), "never fall"),
-        (lambda: replace(instance(1), heads=instance(1).heads * np.nan), "NaN or inf"),
-        (lambda: replace(instance(1), first=instance(1).first + 99), "are in 0.."),
+        (lambda: replace(instance(1), leaves_at=np.array([99])), "with answers"),
+        (
+            lambda: replace(instance(1), trunk_cost=-instance(1).trunk_cost),
+            "never fall",
+        ),
+        (
+            lambda: replace(instance(1), exit_cost=instance(1).exit_cost * np.nan),
+            "NaN or inf",
+        ),
+        (
+            lambda: replace(instance(1), leaves_at=instance(1).leaves_at + 99),
+            "are in 0..",
+        ),
         (lambda: ChannelTable((2.0, 1.0), ("a", "b", "c")), "rise from above 0"),
         (lambda: ChannelTable((1.0,), ("a",)), "2 states of the channel: 1 places"),
         (lambda: place(ChannelTable((), ("a",)), np.nan), "0 or more, not nan"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
-from sc_jax.plan.exit_placement import Candidates, first_confident
+from sc_jax.plan.placement import Candidates, first_confident
 from sc_jax.traces.trace import Trace, for_fitting
 
 
@@ -29,10 +29,10 @@ def candidates(
         raise UsageError(f"{heads.size} costs of heads for {trace.cost.size} exits")
     return Candidates(
         places=tuple(name.removeprefix("exit@") for name in trace.exits[:-1]),
-        first=first_confident(confident(trace, threshold, scoring)),
-        right=trace.predictions.argmax(-1) == trace.labels,
-        trunk=trace.cost - heads,
-        heads=np.diff(heads[:-1], prepend=0.0),
+        leaves_at=first_confident(confident(trace, threshold, scoring)),
+        correct=trace.predictions.argmax(-1) == trace.labels,
+        trunk_cost=trace.cost - heads,
+        exit_cost=np.diff(heads[:-1], prepend=0.0),
     )
 
 
@@ -43,7 +43,7 @@ def confident(
 ) -> np.ndarray:
     """bool[E - 1, N], where the score of an exit before the last is high enough.
 
-    `plan.dynamic_placement.stays_confident` of it tells how far the programme's
+    `plan.placement.stays_confident` of it tells how far the programme's
     assumption holds.
     """
     marks = np.asarray(threshold, np.float64)

@@ -1,15 +1,23 @@
-"""Multiplications and bytes of every operation, read from a .tflite file."""
+"""Multiplications and bytes of every operation, read from a .tflite file.
+
+As they stand in the file: a delegate (XNNPACK) may fuse some of them later, and
+`op_profile` measures what then runs.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}  # bytes by TensorType
+# Bytes of a value by the schema's TensorType: float32, float16, int32, uint8, int64,
+# bool, int16, int8.
+SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One node of the graph at batch 1. macs: None where they are not countable."""
+class OperationCost:
+    """One node of the graph at batch 1. macs: None where no rule counts them."""
 
     name: str
     macs: int | None
@@ -18,8 +26,8 @@ class Operation:
     output: tuple[int, ...]
 
 
-def operations(model: bytes) -> tuple[Operation, ...]:
-    """In the file's order. A dynamic batch counts as 1; XNNPACK may fuse some later."""
+def operation_costs(model: bytes) -> tuple[OperationCost, ...]:
+    """Of a .tflite file of one graph, in its order. A dynamic batch counts as 1."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
@@ -28,24 +36,31 @@ def operations(model: bytes) -> tuple[Operation, ...]:
     found = []
     for op in graph.operators:
         code = file.operatorCodes[op.opcodeIndex]
+        # Old files keep the code in one field, new ones in the other, the unused is 0.
         name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         read = [graph.tensors[i] for i in op.inputs if i >= 0]
-        kept = [t for t in read if file.buffers[t.buffer].data is not None]
-        made = [graph.tensors[i] for i in op.outputs]
+        # Only constants have data in the file: what is left is computed on the way.
+        weights = [t for t in read if file.buffers[t.buffer].data is not None]
+        outputs = [graph.tensors[i] for i in op.outputs]
         found.append(
-            Operation(
+            OperationCost(
                 name,
-                macs(name, [_shape(t) for t in read], _shape(made[0])),
-                sum(len(file.buffers[t.buffer].data) for t in kept),
-                sum(SIZES.get(t.type, 0) * prod(_shape(t)) for t in made),
-                _shape(made[0]),
+                macs(name, [_shape(t) for t in read], _shape(outputs[0])),
+                sum(len(file.buffers[t.buffer].data) for t in weights),
+                sum(SIZES.get(t.type, 0) * prod(_shape(t)) for t in outputs),
+                _shape(outputs[0]),
             )
         )
     return tuple(found)
 
 
-def macs(name: str, inputs: list[tuple[int, ...]], output: tuple[int, ...]):
-    """Of one operation by its LiteRT name; element-wise ones count 0, as usual."""
+def macs(
+    name: str, inputs: list[tuple[int, ...]], output: tuple[int, ...]
+) -> int | None:
+    """Of one operation by its LiteRT name; element-wise ones count 0, as usual.
+
+    inputs, output: shapes. None: an operation that multiplies and has no rule here.
+    """
     if name == "CONV_2D":  # weights [out, h, w, in / groups]
         return prod(output) * prod(inputs[1][1:])
     if name == "DEPTHWISE_CONV_2D":  # weights [1, h, w, out]

@@ -1,9 +1,13 @@
-"""Joules an inference, where the machine has a meter; never an estimate.
+"""Joules of an answer: by a stated model of power, and by a meter where there is one.
 
-Two meters of Linux: RAPL's counters (/sys/class/powercap, often for root alone) and a
-battery that is discharging (/sys/class/power_supply; its driver renews it seldom, so
-measure for a minute). Both see the whole package or device, other programs included.
+The two never mix: `device_j` computes from watts that its caller states, `measure_j`
+only reads. Two meters of Linux: RAPL's counters (/sys/class/powercap, often for root
+alone; https://docs.kernel.org/power/powercap/powercap.html) and a battery that is
+discharging (/sys/class/power_supply; its driver renews it seldom, so measure for a
+minute). Both see the whole package or device, other programs included.
 """
+
+from __future__ import annotations
 
 import time
 from collections.abc import Callable
@@ -11,8 +15,40 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sc_jax.errors import UsageError
+from sc_jax.plan.link import Link, send_s
+
 ROOT = Path("/sys/class")
 NONE = "not exposed by this machine"
+
+
+def device_j(
+    link: Link,
+    *,
+    compute_s: float,
+    compute_w: float,
+    sent_bytes: float = 0.0,
+    edge_s: float = 0.0,
+) -> float:
+    """Joules that a device spends on one answer, by constant power in each state.
+
+    It computes for `compute_s` at `compute_w`, sends at the link's transmit_w, and
+    waits at its idle_w for the round trip and the edge's `edge_s`. sent_bytes: 0
+    answers on the device, so that the radio costs nothing and its watts may be
+    unknown. UsageError where they are needed and not known.
+    """
+    computed_j = compute_s * compute_w
+    if not sent_bytes:
+        return computed_j
+    if link.transmit_w is None or link.idle_w is None:
+        raise UsageError(
+            "the link's power is not known: give transmit_w and idle_w, as in "
+            "dataclasses.replace(link, transmit_w=1.0, idle_w=0.1)"
+        )
+    waited_s = link.rtt_s + edge_s
+    return (
+        computed_j + send_s(link, sent_bytes) * link.transmit_w + waited_s * link.idle_w
+    )
 
 
 @dataclass(frozen=True)
@@ -24,7 +60,7 @@ class Meter:
     read: Callable[[], float]
 
 
-def find(root: Path = ROOT) -> Meter | None:
+def find_meter(root: Path = ROOT) -> Meter | None:
     """The first meter that can be read now: RAPL, then a discharging battery."""
     counters = [
         path
@@ -47,11 +83,12 @@ def find(root: Path = ROOT) -> Meter | None:
     return None
 
 
-def measure(meter: Meter, work: Callable[[], object], seconds: float) -> dict:
-    """`work` in a row for so many seconds, after as long a rest with nothing to do.
+def measure_j(meter: Meter, work: Callable[[], object], seconds: float) -> dict:
+    """Runs `work` for so many seconds, after as long a rest with nothing to do.
 
-    j_per_inference includes what the machine draws at rest: idle_w tells that.
+    j_per_inference includes what the machine draws at rest; idle_w is that draw alone.
     """
+    # The rest first: after the work a battery's driver would still show its watts.
     rest = lambda: time.sleep(min(seconds, 0.1))  # noqa: E731
     idle_j, idle_s, _ = _window(meter, rest, seconds)
     spent_j, spent_s, count = _window(meter, work, seconds)
