@@ -111,18 +111,20 @@ def recorded(net: Net, variables: Variables, x) -> tuple[np.ndarray, np.ndarray]
     return logits, np.asarray(jax.nn.sigmoid(jnp.stack(told)))
 
 
-def clear_marks(score: np.ndarray, shares: tuple[float, ...] = SHARES) -> list[float]:
-    """Thresholds near those shares, in gaps of 2e-4 or more of the scores f32[E, N].
+def clear_thresholds(
+    score: np.ndarray, shares: tuple[float, ...] = SHARES
+) -> list[float]:
+    """Thresholds near those shares, in steps of 2e-4 or more of the scores f32[E, N].
 
     Roundings that differ between programs then change no exit.
     """
-    marks, left = [], np.arange(score.shape[1])
+    thresholds, left = [], np.arange(score.shape[1])
     for e, gone in enumerate(np.cumsum(shares)[:-1]):
         ranked = np.sort(score[e, left])[::-1]
-        gaps = -np.diff(ranked)
+        steps = -np.diff(ranked)
         aim = len(left) - round((1 - gone) * score.shape[1])
-        wide = np.flatnonzero(gaps > 2e-4)
+        wide = np.flatnonzero(steps > 2e-4)
         at = wide[np.abs(wide - aim).argmin()]
-        marks.append(float(ranked[at] - gaps[at] / 2))
-        left = left[score[e, left] < marks[-1]]
-    return marks
+        thresholds.append(float(ranked[at] - steps[at] / 2))
+        left = left[score[e, left] < thresholds[-1]]
+    return thresholds

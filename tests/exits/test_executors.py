@@ -7,7 +7,7 @@ from exit_nets import (
     SHARES,
     K,
     cascade,
-    clear_marks,
+    clear_thresholds,
     dense,
     inputs,
     made,
@@ -16,8 +16,7 @@ from exit_nets import (
 )
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.execute.buckets import compact
-from sc_jax.exits.execute.executors import all_exits, capacity, cond
+from sc_jax.exits.execute import bucketed, capacity, cond, run_all
 from sc_jax.exits.policies import (
     Anytime,
     Patience,
@@ -45,16 +44,19 @@ def nets():
     return found
 
 
-def policies(logits: np.ndarray, told: np.ndarray, name: str) -> dict[str, Policy]:
+def policies(
+    logits: np.ndarray, confidence: np.ndarray, name: str
+) -> dict[str, Policy]:
     """One of each kind that is clear on these recorded logits."""
     scoring = Scoring("confidence" if name == "telling" else "margin")
-    score = scoring(logits, told)
-    marks = clear_marks(score)
-    by_class = [[mark + 0.03 * (k % 2) for k in range(K)] for mark in marks]
+    score = scoring(logits, confidence)
+    thresholds = clear_thresholds(score)
+    by_class = [[mark + 0.03 * (k % 2) for k in range(K)] for mark in thresholds]
     return {
-        "threshold": Threshold(tuple(marks), scoring),
+        "threshold": Threshold(tuple(thresholds), scoring),
         "cumulative": Threshold(
-            tuple(clear_marks(Scoring("cumulative")(logits))), Scoring("cumulative")
+            tuple(clear_thresholds(Scoring("cumulative")(logits))),
+            Scoring("cumulative"),
         ),
         "per_class": PerClass(tuple(map(tuple, by_class)), scoring),
         "patience": Patience(1),
@@ -87,15 +89,15 @@ CASES = {
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_every_executor_decides_as_the_policy_does(nets, name, kind):
     """The policy on recorded logits is the reference."""
-    net, variables, x, logits, told = nets[name]
-    policy = policies(logits, told, name)[kind]
-    makers = {"all_exits": all_exits, "compact": compact}
+    net, variables, x, logits, confidence = nets[name]
+    policy = policies(logits, confidence, name)[kind]
+    makers = {"run_all": run_all, "bucketed": bucketed}
     if kind in ("top_fraction", "anytime"):
         makers["capacity"] = capacity
     run = [make(net, variables, policy, cost=COST) for make in makers.values()]
     exits = np.zeros(0, np.int32)
     for batch in CASES[name, kind]:
-        exits = policy(logits[:, :batch], np.array(COST), told[:, :batch])
+        exits = policy(logits[:, :batch], np.array(COST), confidence[:, :batch])
         for each in run:
             same(each(x[:batch]), logits[:, :batch], exits)
     assert len(set(exits.tolist())) > (kind != "anytime")
@@ -105,9 +107,9 @@ def test_every_executor_decides_as_the_policy_does(nets, name, kind):
             same(alone(x[i : i + 1]), logits[:, i : i + 1], exits[i : i + 1])
 
 
-def test_all_exits_gives_the_bits_of_the_net(nets):
+def test_run_all_gives_the_bits_of_the_net(nets):
     net, variables, x, logits, _ = nets["dense"]
-    decision = all_exits(net, variables, Threshold((2.0,) * 3))(x)
+    decision = run_all(net, variables, Threshold((2.0,) * 3))(x)
     np.testing.assert_array_equal(decision.logits, logits[-1])
 
 
@@ -116,9 +118,9 @@ def ended(net, variables, x, early: bool):
     mark, share = (-1.0, (1.0, 0, 0, 0)) if early else (2.0, (0, 0, 0, 1.0))
     threshold, top = Threshold((mark,) * 3), TopFraction(share)
     return {
-        "all_exits": all_exits(net, variables, threshold)(x),
-        "compact": compact(net, variables, threshold)(x),
-        "compact_top": compact(net, variables, top)(x),
+        "run_all": run_all(net, variables, threshold)(x),
+        "bucketed": bucketed(net, variables, threshold)(x),
+        "bucketed_top": bucketed(net, variables, top)(x),
         "capacity": capacity(net, variables, top)(x),
     }
 
@@ -129,7 +131,7 @@ def test_all_leave_first_or_none_leaves(nets, batch):
     x, logits = x[:batch], logits[:, :batch]
     for name, decision in ended(net, variables, x, early=True).items():
         same(decision, logits, np.zeros(batch, np.int32))
-        rest = batch if name == "all_exits" else 0
+        rest = batch if name == "run_all" else 0
         assert decision.rows.tolist() == [batch, rest, rest, rest]
     for decision in ended(net, variables, x, early=False).values():
         same(decision, logits, np.full(batch, 3, np.int32))
@@ -146,7 +148,7 @@ def test_ties_leave_in_order(nets):
     tied[1:3] = 0.0
     expected = TopFraction(SHARES)(tied, np.array(COST))
     assert (np.diff(expected[expected > 0]) >= 0).all()
-    for make in (all_exits, capacity, compact):
+    for make in (run_all, capacity, bucketed):
         executor = make(net, Variables(params, variables.state), TopFraction(SHARES))
         np.testing.assert_array_equal(executor(x).exits, expected)
 
@@ -155,42 +157,46 @@ def test_a_nan_goes_to_the_last_exit_and_is_no_answer(nets):
     net, variables, x, _, _ = nets["dense"]
     x = x[:8].copy()
     x[3] = np.nan
-    marks = Threshold((0.0,) * 3)
-    for make in (all_exits, compact):
-        decision = make(net, variables, marks)(x)
+    thresholds = Threshold((0.0,) * 3)
+    for make in (run_all, bucketed):
+        decision = make(net, variables, thresholds)(x)
         assert decision.exits.tolist() == [0, 0, 0, 3, 0, 0, 0, 0]
         with pytest.raises(UsageError, match="example 3 of the batch: logits NaN"):
             decision.answers  # noqa: B018
-    assert cond(net, variables, marks)(x[3:4]).exits.tolist() == [3]
+    assert cond(net, variables, thresholds)(x[3:4]).exits.tolist() == [3]
 
 
 @pytest.mark.parametrize(
     ("make", "policy", "line"),
     [
-        (cond, TopFraction(SHARES), "cond takes one example.*capacity or compact"),
-        (capacity, Threshold((0.5,) * 3), "fixed shares.*compact"),
-        (capacity, Patience(1), "fixed shares.*compact"),
-        (all_exits, Threshold((0.5,) * 2), "thresholds: 2 given, 3 needed"),
-        (compact, TopFraction((0.5, 0.5)), "shares: 2 given, 4 needed"),
+        (cond, TopFraction(SHARES), "cond takes one example.*capacity or bucketed"),
+        (capacity, Threshold((0.5,) * 3), "fixed shares.*bucketed"),
+        (capacity, Patience(1), "fixed shares.*bucketed"),
+        (run_all, Threshold((0.5,) * 2), "thresholds: 2 given, 3 needed"),
+        (bucketed, TopFraction((0.5, 0.5)), "shares: 2 given, 4 needed"),
         (cond, Anytime(2.0), "needs the cost of each of the 4 exits"),
-        (all_exits, Threshold((0.5,) * 3, Scoring(temperatures=(1.0,))), "1 given, 4"),
+        (
+            run_all,
+            Threshold((0.5,) * 3, Scoring(temperatures=(1.0,))),
+            "1 temperatures for 4",
+        ),
     ],
 )
 def test_what_cannot_be_done_names_what_can(nets, make, policy, line):
     net, variables, *_ = nets["dense"]
-    with pytest.raises(UsageError, match=line) as told:
+    with pytest.raises(UsageError, match=line) as confidence:
         make(net, variables, policy)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(confidence.value)
 
 
 def test_what_cannot_be_done_with_these_inputs(nets):
     net, variables, x, *_ = nets["dense"]
-    with pytest.raises(UsageError, match="batch of 1, not 2: executor compact"):
+    with pytest.raises(UsageError, match="batch of 1, not 2: executor bucketed"):
         cond(net, variables, Threshold((0.5,) * 3))(x[:2])
-    with pytest.raises(UsageError, match="never learnt a confidence"):
+    with pytest.raises(UsageError, match="never learnt"):
         confident = Threshold((0.5,) * 3, Scoring("confidence"))
-        all_exits(net, variables, confident)(x)
+        run_all(net, variables, confident)(x)
     with pytest.raises(UsageError, match="thresholds of 2 classes, the net has 5"):
-        compact(net, variables, PerClass(((0.5, 0.5),) * 3))(x)
+        bucketed(net, variables, PerClass(((0.5, 0.5),) * 3))(x)
     with pytest.raises(UsageError, match="buckets are 1 or more"):
-        compact(net, variables, Threshold((0.5,) * 3), buckets=0)
+        bucketed(net, variables, Threshold((0.5,) * 3), buckets=0)

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from exit_nets import SHARES, clear_marks, dense, inputs, made, recorded
+from exit_nets import SHARES, clear_thresholds, dense, inputs, made, recorded
 
 import sc_jax
-from sc_jax.exits.execute.buckets import compact, ladder
-from sc_jax.exits.execute.executors import all_exits, capacity, cond
+from sc_jax.exits.execute import bucketed, capacity, cond, run_all
+from sc_jax.exits.execute.buckets import ladder
 from sc_jax.exits.policies import Threshold, TopFraction
 from sc_jax.exits.scores import Scoring
 
@@ -22,8 +22,8 @@ def test_what_is_saved_is_not_run():
     net = dense(ran=lambda width, rows: ran.update({int(width): int(rows)}))
     variables, x = made(net), inputs(net, 40)
     logits, _ = recorded(net, variables, x)
-    marks = clear_marks(Scoring()(logits))
-    threshold, top = Threshold(tuple(marks)), TopFraction(SHARES)
+    thresholds = clear_thresholds(Scoring()(logits))
+    threshold, top = Threshold(tuple(thresholds)), TopFraction(SHARES)
 
     def rows_of(executor, x):
         executor(x)
@@ -35,11 +35,11 @@ def test_what_is_saved_is_not_run():
         assert counted == decision.rows.tolist()
         return decision
 
-    assert rows_of(all_exits(net, variables, threshold), x).rows.tolist() == [40] * 4
+    assert rows_of(run_all(net, variables, threshold), x).rows.tolist() == [40] * 4
     exact = rows_of(capacity(net, variables, top), x)
     assert exact.rows.tolist() == [40, 24, 14, 6]  # 16, 10, 8 and 6 leave
     assert np.bincount(exact.exits, minlength=4).tolist() == [16, 10, 8, 6]
-    exits = rows_of(compact(net, variables, threshold), x).exits
+    exits = rows_of(bucketed(net, variables, threshold), x).exits
     assert len(set(exits.tolist())) == 4
     alone = cond(net, variables, threshold)
     for e in range(4):
@@ -49,14 +49,14 @@ def test_what_is_saved_is_not_run():
 
 
 @pytest.mark.parametrize("batch", [3, 40])
-def test_compact_keeps_to_its_buckets(batch):
+def test_bucketed_keeps_to_its_buckets(batch):
     """Programs and rows are bounded, whatever leaves when."""
     traced: list[tuple[int, int]] = []
     net = dense(traced=lambda width, rows: traced.append((width, rows)))
     variables, x = made(net), inputs(net, batch)
     logits, _ = recorded(net, variables, x)
-    marks = np.quantile(Scoring()(logits)[:3], (0.7, 0.6, 0.5))
-    executor = compact(net, variables, Threshold(tuple(marks.tolist())))
+    thresholds = np.quantile(Scoring()(logits)[:3], (0.7, 0.6, 0.5))
+    executor = bucketed(net, variables, Threshold(tuple(thresholds.tolist())))
     traced.clear()
     sizes = ladder(batch, 8)
     step = -(-batch // 8)

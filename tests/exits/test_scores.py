@@ -8,33 +8,33 @@ import pytest
 from exit_traces import scoring, trace
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.scores import SCORES, Scoring, features, oracle
+from sc_jax.exits.scores import SCORES, Scoring, features
 from sc_jax.exits.solve import failure_prediction
 
-LOGITS, TOLD = trace(64).predictions, trace(64).confidence
+LOGITS, CONFIDENCE = trace(64).predictions, trace(64).confidence
 NAMES = sorted(SCORES)
-OF_LOGITS = [name for name in NAMES if not SCORES[name].told]
+OF_LOGITS = [name for name in NAMES if not SCORES[name].learned]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_read_no_later_exit(name):
-    heat = () if SCORES[name].told else (0.5, 1.0, 2.0, 3.0)
-    score = scoring(name, temperatures=heat)
-    whole = score(LOGITS, TOLD)
+    temperatures = () if SCORES[name].learned else (0.5, 1.0, 2.0, 3.0)
+    score = scoring(name, temperatures=temperatures)
+    whole = score(LOGITS, CONFIDENCE)
     assert whole.dtype == np.float32 and whole.shape == LOGITS.shape[:2]
     for e in range(1, len(LOGITS)):
         rng = np.random.default_rng(e)
-        changed, told = LOGITS.copy(), TOLD.copy()
+        changed, confidence = LOGITS.copy(), CONFIDENCE.copy()
         changed[e:] = rng.normal(size=changed[e:].shape) * 9
-        told[e:] = rng.uniform(size=told[e:].shape)
-        np.testing.assert_array_equal(score(changed, told)[:e], whole[:e])
-        np.testing.assert_array_equal(score(LOGITS[:e], TOLD[:e]), whole[:e])
+        confidence[e:] = rng.uniform(size=confidence[e:].shape)
+        np.testing.assert_array_equal(score(changed, confidence)[:e], whole[:e])
+        np.testing.assert_array_equal(score(LOGITS[:e], CONFIDENCE[:e]), whole[:e])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_alone_scores_as_in_a_batch(name):
-    one = scoring(name)(LOGITS[:, 7:8], TOLD[:, 7:8])
-    whole = scoring(name)(LOGITS, TOLD)
+    one = scoring(name)(LOGITS[:, 7:8], CONFIDENCE[:, 7:8])
+    whole = scoring(name)(LOGITS, CONFIDENCE)
     np.testing.assert_allclose(one[:, 0], whole[:, 7], rtol=1e-6)
 
 
@@ -43,7 +43,7 @@ def test_scores_keep_their_range(name):
     low, high = SCORES[name].bounds(*LOGITS.shape[::2])
     hard = [LOGITS, LOGITS * 1e4, LOGITS * 0, np.float32(3e38) * np.sign(LOGITS)]
     for logits in hard:
-        score = scoring(name)(logits, TOLD)
+        score = scoring(name)(logits, CONFIDENCE)
         assert low - 1e-6 <= score.min() and score.max() <= high + 1e-6
 
 
@@ -84,14 +84,16 @@ def test_scores_by_hand():
 
 
 def test_confidences_by_hand():
-    told = np.float32([[0.5, 0.0], [0.2, 0.3], [1.0, 0.5]])
+    confidence = np.float32([[0.5, 0.0], [0.2, 0.3], [1.0, 0.5]])
     logits = np.zeros((3, 2, 4))
-    own = Scoring("confidence")(logits, told)
-    np.testing.assert_array_equal(own, told)
-    both = Scoring("cumulative_confidence")(logits, told)
+    own = Scoring("confidence")(logits, confidence)
+    np.testing.assert_array_equal(own, confidence)
+    both = Scoring("cumulative_confidence")(logits, confidence)
     np.testing.assert_allclose(both[:, 0], [0.5, 0.5 + 0.2 * 0.5, 1.0], rtol=1e-6)
     np.testing.assert_allclose(both[:, 1], [0.0, 0.3, 0.3 + 0.5 * 0.7], rtol=1e-6)
-    assert (np.diff(Scoring("cumulative_confidence")(LOGITS, TOLD), axis=0) >= 0).all()
+    assert (
+        np.diff(Scoring("cumulative_confidence")(LOGITS, CONFIDENCE), axis=0) >= 0
+    ).all()
 
 
 def test_the_scheduler_by_hand():
@@ -110,21 +112,12 @@ def test_the_scheduler_by_hand():
 def test_a_scoring_reads_a_trace():
     for name in NAMES:
         found = scoring(name).of(trace(64))
-        np.testing.assert_array_equal(found, scoring(name)(LOGITS, TOLD))
+        np.testing.assert_array_equal(found, scoring(name)(LOGITS, CONFIDENCE))
 
 
 def test_temperatures_divide_the_logits():
     cool = scoring("margin", temperatures=(2.0,) * 4)
     np.testing.assert_array_equal(cool(LOGITS), scoring("margin")(LOGITS / 2))
-
-
-def test_the_oracle_is_the_first_right_exit_or_the_first_of_all():
-    recorded = trace(64)
-    score = oracle(recorded.predictions, recorded.labels)
-    right = recorded.predictions.argmax(-1) == recorded.labels
-    for n in range(64):
-        expect = right[:, n] if right[:, n].any() else np.ones(4)
-        np.testing.assert_array_equal(score[:, n], expect)
 
 
 def test_failure_prediction_ranks_mistakes_and_is_calibrated():
@@ -167,10 +160,13 @@ def test_logits_that_are_no_numbers_name_exit_and_example(name, value):
             "exit 0 takes 8 weights of its score, not 9",
         ),
         (lambda: scoring("eenet")(trace(9, exits=4).predictions[0]), "logits are"),
-        (lambda: Scoring("confidence")(LOGITS), "never learnt .* Others: max_prob"),
+        (lambda: Scoring("confidence")(LOGITS), "never learnt .*: a score of logits"),
         (lambda: Scoring("cumulative_confidence")(LOGITS), "never learnt"),
-        (lambda: Scoring("confidence")(LOGITS, TOLD[:2]), r"are \[4, 64\] like"),
-        (lambda: Scoring("confidence")(LOGITS, TOLD + 1), "probabilities in 0..1"),
+        (lambda: Scoring("confidence")(LOGITS, CONFIDENCE[:2]), r"are \[4, 64\] like"),
+        (
+            lambda: Scoring("confidence")(LOGITS, CONFIDENCE + 1),
+            "probabilities in 0..1",
+        ),
         (lambda: Scoring("confidence", temperatures=(1.0,)), "reads no logits"),
     ],
 )

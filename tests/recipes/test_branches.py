@@ -8,7 +8,7 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.errors import UsageError
-from sc_jax.exits.solve.policy_spec import WAYS
+from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
 from sc_jax.nets.exit_classifiers.gated import Given
 from sc_jax.nets.graft import widened
@@ -107,7 +107,7 @@ def test_every_recipe_with_exits_names_how_it_leaves():
     ]
     assert len(with_exits) >= 20
     for made in with_exits:
-        assert made.policy.partition(":")[0] in ("", *WAYS), made.name
+        assert made.policy.partition(":")[0] in ("", *SOLVERS), made.name
 
 
 def test_linked_heads_go_on_from_the_teachers_own():

@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.decision import counts
-from sc_jax.exits.execute.executors import Cost, Decision, Executor, bound, made
-from sc_jax.exits.execute.segments import Walk, rows, take
-from sc_jax.exits.execute.traced_decision import Rule
-from sc_jax.exits.policies import Policy
+from sc_jax.exits.decision import surest
+from sc_jax.exits.execute.executor import Decision, Executor, Plan, bound, prepare
+from sc_jax.exits.execute.segments import rows, take
+from sc_jax.exits.policies.policy import Cost, Policy, planned
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
 
 
-def compact(
+def bucketed(
     net: Net,
     variables: Variables,
     policy: Policy,
@@ -36,27 +35,28 @@ def compact(
     """
     if buckets < 1:
         raise UsageError(f"buckets are 1 or more, not {buckets}")
-    way, law, variables = made(net, variables, policy, cost)
+    plan, variables = prepare(net, variables, policy, cost)
     steps = [
-        bound(partial(_step, way, law, e), way.parts(e, variables))
-        for e in range(way.exits)
+        bound(partial(_step, plan, e), plan.segments.variables_of(e, variables))
+        for e in range(plan.exits)
     ]
 
     def decide(images: Any) -> Decision:
         examples = rows(images)
-        sizes, planned = ladder(examples, buckets), _planned(law, examples)
-        exits, ran = np.zeros(examples, np.int32), np.zeros(way.exits, np.int32)
+        sizes = ladder(examples, buckets)
+        leaving = planned(policy, plan.exits, cost, examples) if policy.ranks else None
+        exits, ran = np.zeros(examples, np.int32), np.zeros(plan.exits, np.int32)
         found = []
         left = place = np.arange(examples)  # examples, and their rows in the pool
         pool = (images, None, None)
-        for e in range(way.exits):
+        for e in range(plan.exits):
             ran[e] = size = next(s for s in sizes if s >= len(left))
             if size < rows(pool):
                 index = np.resize(place, size).astype(np.int32)  # again from the first
                 pool, place = _gathered(pool, index), np.arange(len(left))
-            *told, pool = steps[e](*pool)
-            z, verdict = (np.asarray(a)[place] for a in jax.device_get(told))
-            gone = _gone(verdict, None if planned is None else planned[e])
+            *answer, pool = steps[e](*pool)
+            z, verdict = (np.asarray(a)[place] for a in jax.device_get(answer))
+            gone = _gone(verdict, None if leaving is None else leaving[e])
             found.append((left[gone], z[gone]))
             exits[left[gone]] = e
             left, place = left[~gone], place[~gone]
@@ -76,30 +76,13 @@ def ladder(examples: int, buckets: int) -> tuple[int, ...]:
     return tuple(sorted({-(-examples * k // buckets) for k in range(1, buckets + 1)}))
 
 
-def _step(
-    way: Walk,
-    law: Rule,
-    e: int,
-    variables: Variables,
-    x: Any,
-    previous: Any,
-    memory: Any,
-):
-    """(logits, verdict, pool) of segment e; the pool is what the next one takes.
-
-    verdict: bool, whether to leave; where shares decide, the score.
-    """
-    at = way.advance(e, variables, x, previous)
-    if e == way.exits - 1:
+def _step(plan: Plan, e: int, variables: Variables, x: Any, previous: Any, memory: Any):
+    """(logits, verdict, pool) of segment e; the pool is what the next one takes."""
+    at = plan.segments.advance(e, variables, x, previous)
+    if e == plan.exits - 1:
         return at.logits, jnp.ones(len(at.logits), bool), None
-    score, memory = law.score(e, at.logits, at.told, memory)
-    verdict = score if law.marks is None else law.leaves(e, score, at.logits)
+    verdict, memory = plan.verdict(e, at, memory)
     return at.logits, verdict, (*at.onward, memory)
-
-
-def _planned(law: Rule, examples: int) -> np.ndarray | None:
-    """How many leave at each exit, where shares decide and not marks."""
-    return counts(law.shares, examples) if law.marks is None and law.shares else None
 
 
 def _gone(verdict: np.ndarray, count: int | None) -> np.ndarray:
@@ -110,5 +93,5 @@ def _gone(verdict: np.ndarray, count: int | None) -> np.ndarray:
     if count is None:
         return verdict
     gone = np.zeros(len(verdict), bool)
-    gone[np.argsort(-verdict.astype(np.float64), kind="stable")[:count]] = True
+    gone[surest(verdict.astype(np.float64), count)[0]] = True
     return gone

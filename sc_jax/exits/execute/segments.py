@@ -16,13 +16,16 @@ class Reached(NamedTuple):
     """What a segment gives; every leaf has leading axis B."""
 
     logits: jax.Array  # f32[B, K], of the exit at its end
-    told: jax.Array | None  # f32[B], its confidence as a logit, where it learnt one
+    confidence: jax.Array | None  # f32[B] in 0..1, where the exit learnt one
     onward: tuple[Any, Any]  # what the next segment takes: (feature, previous)
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Segment e of E runs the stages behind exit e - 1 up to exit e, and that exit."""
+class Segments:
+    """A net between its exits.
+
+    Segment e of E runs the stages behind exit e - 1 up to exit e, and that exit.
+    """
 
     net: Net
     starts: tuple[str, ...]  # [E], stage (or "input") before each segment
@@ -32,7 +35,7 @@ class Walk:
     def exits(self) -> int:
         return len(self.stops)
 
-    def parts(self, e: int, variables: Variables) -> Variables:
+    def variables_of(self, e: int, variables: Variables) -> Variables:
         """The variables that segment e reads."""
         names = (INPUT, *self.net.names)
         first, last = names.index(self.starts[e]), names.index(self.stops[e])
@@ -51,14 +54,15 @@ class Walk:
         )  # fmt: skip
         stop = self.stops[e]
         own = self.net.exit_at(stop)
-        told = out.extras[own.name] if own else {}
+        logit = out.extras[own.name].get("confidence") if own else None
         last = e == self.exits - 1
         logits = out.predictions[FINAL if own is None or last else own.name]
         onward = (out.features[stop], out.handed)
-        return Reached(logits, told.get("confidence"), onward)
+        confidence = None if logit is None else jax.nn.sigmoid(logit)
+        return Reached(logits, confidence, onward)
 
 
-def walk(net: Net) -> Walk:
+def segments(net: Net) -> Segments:
     """The segments of a net, one for each of `net.exit_names`.
 
     A split's compressor is a stage here, the first of what follows: whoever leaves at
@@ -73,7 +77,7 @@ def walk(net: Net) -> Walk:
         if split is not None and name != net.names[-1]:
             stages.append(Stage(split.name, _Decoded(split.compressor)))
     flat = replace(net, stages=tuple(stages), splits=())
-    return Walk(flat, (INPUT, *stops[:-1]), stops)
+    return Segments(flat, (INPUT, *stops[:-1]), stops)
 
 
 def rows(tree: Any) -> int:

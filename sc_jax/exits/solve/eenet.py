@@ -1,8 +1,8 @@
 """Fits EENet's scheduler (Ilhan et al., WACV 2024) to recorded answers and a budget.
 
 Two things learn together: at each exit a score q, the probability that its answer is
-right (exits.learned.eenet), and for each example r, a softmax over exits whose mean is
-the share of examples that leave at each. They minimise
+right (exits.scores.fitted.eenet), and for each example r, a softmax over exits whose
+mean is the share of examples that leave at each. They minimise
 
     BCE(q, right) weighted by r  +  pull KL(shares || prior)
         + price |cost of the shares - budget| / budget,
@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.learned import SCALARS, standing
 from sc_jax.exits.scores import Scoring
+from sc_jax.exits.scores.fitted import SCALARS, standing
+from sc_jax.exits.scores.score import answers_of
 from sc_jax.exits.solve.threshold_search import (
     geometric_shares,
     shares_to_thresholds,
@@ -70,7 +71,7 @@ def fit(
         raise UsageError(f"width and steps are 1 or more, not {width} and {steps}")
     predictions, cost = for_fitting(trace).predictions, trace.cost
     within(budget, cost)
-    x = np.stack([rows.astype(np.float32) for rows in standing(predictions)])
+    x = _features(predictions)
     middle, scale = x.mean(1), x.std(1) + 1e-3
     aim = min(budget, float(cost[-1]))
     prior = geometric_shares(cost, aim) * (1 - SPREAD) + SPREAD / len(cost)
@@ -85,6 +86,15 @@ def fit(
     scoring = Scoring("eenet", weights=weights)
     tilted = geometric_shares(cost, aim, shares)
     return solved(trace, scoring, shares_to_thresholds(scoring.of(trace), tilted))
+
+
+def _features(logits: np.ndarray) -> np.ndarray:
+    """f32[E, N, K + SCALARS], what the score reads of each exit."""
+    predictions, rows = (), []
+    for answer in answers_of(logits):
+        columns, predictions = standing(answer, predictions, np)
+        rows.append(columns.astype(np.float32))
+    return np.stack(rows)
 
 
 def _plain(w: np.ndarray, middle: np.ndarray, scale: np.ndarray) -> tuple[float, ...]:
@@ -162,5 +172,5 @@ def _loss(weights: dict, read: Read, terms: tuple[Any, Any, Any]) -> Any:
     over = jnp.abs(shares @ read.cost - 1)
     squares = sum((w[1:] ** 2).sum() for w in weights["scores"])
     pull, price, ridge = terms
-    judged = (even * wrong).mean(1).sum()
-    return judged + pull * apart + price * over + ridge / examples * squares / 2
+    fit = (even * wrong).mean(1).sum()
+    return fit + pull * apart + price * over + ridge / examples * squares / 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.scores import FEATURES, Scoring, features
+from sc_jax.exits.scores import Scoring, features
+from sc_jax.exits.scores.fitted import FEATURES
 from sc_jax.traces.trace import Trace, for_fitting
 
 

@@ -46,11 +46,14 @@ def confident(
     `plan.placement.stays_confident` of it tells how far the programme's
     assumption holds.
     """
-    marks = np.asarray(threshold, np.float64)
+    thresholds = np.asarray(threshold, np.float64)
     early = len(trace.exits) - 1
-    if marks.shape not in ((), (early,)) or np.isnan(marks).any():
+    if thresholds.shape not in ((), (early,)) or np.isnan(thresholds).any():
         raise UsageError(
             f"a threshold is one number, or {early}, one for each exit but the last: "
             f"{threshold}"
         )
-    return scoring.of(for_fitting(trace))[:-1] >= np.broadcast_to(marks, early)[:, None]
+    return (
+        scoring.of(for_fitting(trace))[:-1]
+        >= np.broadcast_to(thresholds, early)[:, None]
+    )

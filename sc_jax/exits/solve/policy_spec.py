@@ -1,4 +1,4 @@
-"""A policy asked for in one word or line: NAME or NAME:knob=value,knob=value."""
+"""A policy spec, one word or line: NAME or NAME:knob=value,knob=value."""
 
 from __future__ import annotations
 
@@ -10,26 +10,11 @@ from typing import Any
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.exits.solve import fitted_solvers, solvers
+from sc_jax.exits.solve.solvers import REFITTED, SOLVERS
 from sc_jax.exits.solve.thresholds import Solved
 from sc_jax.spec import parse
 from sc_jax.traces.trace import Trace
 
-WAYS = {
-    "threshold": solvers.threshold,
-    "per_class": solvers.per_class,
-    "top_fraction": solvers.top_fraction,
-    "patience": solvers.patience,
-    "anytime": solvers.anytime,
-    "fixed": solvers.fixed,
-    "filter": solvers.filtered,
-    "failure_prediction": fitted_solvers.failure_prediction,
-    "eenet": fitted_solvers.scheduled,
-    "risk": fitted_solvers.controlled,
-}
-REFITTED = frozenset(
-    {"eenet"}
-)  # whose score belongs to the one budget it was fitted to
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "float": ((int, float), "a number"),
     "int": ((int,), "a whole number from 0 on"),
@@ -40,14 +25,14 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> Solved:
-    """The policy that `text` asks for, solved on the trace where it needs solving.
+    """The policy of a spec, solved on the trace where it needs solving.
 
     As "threshold:score=entropy", "patience:patience=2", "eenet"; the policies and their
-    knobs are those of WAYS. budget, or a knob of that name, which comes first: up
+    knobs are those of SOLVERS. budget, or a knob of that name, which comes first: up
     to 1 a share of the whole network's cost, above 1 in the unit of trace.cost (MACs).
     """
     name, knobs = _checked(text, trace, budget)
-    return WAYS[name](trace, **knobs)
+    return SOLVERS[name](trace, **knobs)
 
 
 def _checked(
@@ -55,14 +40,14 @@ def _checked(
 ) -> tuple[str, dict[str, Any]]:
     """Name and knobs of a policy, the budget in the unit of trace.cost."""
     name, knobs = parse(text, "policy")
-    if name not in WAYS:
-        raise unknown("policy", name, WAYS)
+    if name not in SOLVERS:
+        raise unknown("policy", name, SOLVERS)
     known = knobs_of(name)
     if budget is not None:
         knobs = {"budget": budget} | knobs
     for knob, value in knobs.items():
         if knob == "budget" and knob not in known:
-            able = ", ".join(n for n in WAYS if "budget" in knobs_of(n))
+            able = ", ".join(n for n in SOLVERS if "budget" in knobs_of(n))
             raise UsageError(f"policy {name!r} takes no budget; these do: {able}")
         if knob not in known:
             raise unknown(f"knob of policy {name!r}", knob, known or ("none",))
@@ -73,18 +58,18 @@ def _checked(
 
 
 def usable(
-    text: str, exits: Sequence[str], classes: int, cost: np.ndarray, told: bool
+    text: str, exits: Sequence[str], classes: int, cost: np.ndarray, learned: bool
 ) -> None:
     """UsageError where no such net can leave by the policy, whatever it answers.
 
     Solved on answers that are all right, so that goals of accuracy are no obstacle.
-    cost: f[E]; told: whether exits tell a confidence.
+    cost: f[E]; learned: whether exits learnt a confidence.
     """
     draw, examples = np.random.default_rng(0), 8 * classes
     labels = np.arange(examples) % classes
     shape = (len(exits), examples, classes)
     answers = 8 * np.eye(classes)[labels] + draw.normal(size=shape)
-    sure = draw.uniform(0.5, 1.0, shape[:2]) if told else None
+    sure = draw.uniform(0.5, 1.0, shape[:2]) if learned else None
     made = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)
     name, _ = _checked(text, made, None)
     if name not in REFITTED:  # fitting takes seconds, and every net can have one
@@ -98,7 +83,7 @@ def refitted(text: str) -> bool:
 
 def knobs_of(name: str) -> dict[str, str]:
     """The knobs of a policy and the kind of each, one of KINDS."""
-    parameters = list(inspect.signature(WAYS[name]).parameters.values())[1:]
+    parameters = list(inspect.signature(SOLVERS[name]).parameters.values())[1:]
     return {p.name: str(p.annotation).removesuffix(" | None") for p in parameters}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sc_jax.exits.softmax import normalise
+from sc_jax.exits.scores.score import log_softmax
 from sc_jax.traces.trace import Trace
 
 
@@ -40,7 +40,7 @@ def brier_gap(trace: Trace) -> np.ndarray:
     """Half the Brier score of e minus the last's: -1 to 1 (Jazbec et al. 2024)."""
     rows, own = [], np.arange(len(trace.labels))
     for z in trace.predictions:
-        p = np.exp(normalise(z.astype(np.float64)))
+        p = np.exp(log_softmax(z.astype(np.float64), np))
         p[own, trace.labels] -= 1
         rows.append((p**2).sum(-1) / 2)
     return np.stack(rows) - rows[-1]

@@ -1,28 +1,48 @@
-"""Ways to leave: policies as they are asked for, given in numbers or solved on a trace.
+"""Solvers: a policy in numbers, or the knobs from which it is found on a trace.
 
 Each takes a trace and the knobs of its signature, most with defaults. A `budget` is in
 the unit of trace.cost. Where a policy has several settings and none is given, the one
 that is most accurate within the budget is found, or, without a budget, the cheapest
 that loses at most `lost` (0.01) of the whole network's accuracy on the trace. The usual
-family of thresholds, "geometric", spends the budget given, as MSDNet does: where early
-exits are the better ones, "shared" or a smaller budget may be more accurate.
+family of thresholds, "geometric", spends the budget, as MSDNet does: where early exits
+are the better ones, "shared" or a smaller budget may be more accurate.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.exits.policies import Anytime, Patience, PerClass, Threshold, TopFraction
-from sc_jax.exits.scores import SCORES
-from sc_jax.exits.solve.objectives import alone, best, each_exit, scoring_of, solve_for
-from sc_jax.exits.solve.threshold_search import geometric_shares
-from sc_jax.exits.solve.thresholds import Solved, class_quantiles, judge, minimum_recall
-from sc_jax.traces.trace import Trace, for_fitting
+from sc_jax.exits.policies import (
+    POLICIES,
+    Anytime,
+    PerClass,
+    Policy,
+    Threshold,
+    TopFraction,
+)
+from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.solve import eenet as scheduler
+from sc_jax.exits.solve import failure_prediction as mistakes
+from sc_jax.exits.solve import risk
+from sc_jax.exits.solve.calibration import temperatures
+from sc_jax.exits.solve.threshold_search import geometric_shares, within
+from sc_jax.exits.solve.thresholds import (
+    Solved,
+    class_quantiles,
+    evaluate,
+    minimum_recall,
+    solve,
+)
+from sc_jax.traces.trace import Trace, for_fitting, subset
 
 USUAL = "max_probability"
+LOST = 0.01  # of accuracy, where neither a budget nor a floor is given
 
 
 def threshold(
@@ -40,24 +60,24 @@ def threshold(
     points: int = 40,
 ) -> Solved:
     """Thresholds as given (one number: for all exits), or solved for one goal."""
-    goals: dict[str, Any] = {"budget": budget, "accuracy": accuracy, "recall": recall}
-    goals |= {"shares": shares, "lost": lost}
+    targets: dict[str, Any] = {"budget": budget, "accuracy": accuracy, "recall": recall}
+    targets |= {"shares": shares, "lost": lost}
     scoring = scoring_of(trace, score, calibrated)
     if thresholds is not None:
-        alone("thresholds", goals)
+        alone("thresholds", targets)
         each = each_exit(thresholds, len(trace.exits) - 1)
-        return judge(trace, _reachable(Threshold(each, scoring), trace))
-    return solve_for(trace, scoring, goals, family=family, points=points)
+        return evaluate(trace, _reachable(Threshold(each, scoring), trace))
+    return solve_for(trace, scoring, targets, family=family, points=points)
 
 
 def _reachable(policy: Threshold, trace: Trace) -> Threshold:
     """The policy; UsageError where all thresholds are above the score's range."""
-    name, marks = policy.scoring.score, policy.thresholds
+    name, thresholds = policy.scoring.score, policy.thresholds
     low, high = SCORES[name].bounds(len(trace.exits), trace.predictions.shape[2])
-    if marks and min(marks) > high:
+    if thresholds and min(thresholds) > high:
         raise UsageError(
             f"score {name!r} goes from {low:.4g} to {high:.4g}, higher is surer: at "
-            f"thresholds {marks} nobody would leave early"
+            f"thresholds {thresholds} nobody would leave early"
         )
     return policy
 
@@ -75,9 +95,9 @@ def per_class(
     """Thresholds by class, as given or over a quantile of each class's mistakes."""
     scoring = scoring_of(trace, score, calibrated)
     if thresholds is not None:
-        goals = {"quantile": quantile, "budget": budget, "lost": lost}
-        alone("thresholds", goals)
-        return judge(trace, PerClass(thresholds, scoring))
+        targets = {"quantile": quantile, "budget": budget, "lost": lost}
+        alone("thresholds", targets)
+        return evaluate(trace, PerClass(thresholds, scoring))
     if quantile is not None:
         alone("quantile", {"budget": budget, "lost": lost})
         return class_quantiles(trace, scoring, quantile=quantile)
@@ -99,28 +119,12 @@ def top_fraction(
     scoring, cost = scoring_of(trace, score, calibrated), trace.cost
     if shares is not None:
         alone("shares", {"budget": budget, "lost": lost})
-        return judge(trace, TopFraction(each_exit(shares, 1), scoring))
+        return evaluate(trace, TopFraction(each_exit(shares, 1), scoring))
     for_fitting(trace)
     budgets = np.linspace(cost[-1], cost[0], 40) if budget is None else [budget]
     paths = [geometric_shares(cost, b).tolist() for b in budgets]
-    each = [judge(trace, TopFraction(tuple(path), scoring)) for path in paths]
+    each = [evaluate(trace, TopFraction(tuple(path), scoring)) for path in paths]
     return each[0] if budget is not None else best(trace, each, budget, lost)
-
-
-def patience(
-    trace: Trace,
-    *,
-    patience: int | None = None,
-    budget: float | None = None,
-    lost: float | None = None,
-) -> Solved:
-    """Leave when so many exits in a row repeated the answer."""
-    if patience is not None:
-        alone("patience", {"budget": budget, "lost": lost})
-        return judge(trace, Patience(patience))
-    most = max(len(trace.exits) - 1, 2)  # of two the policy itself says what is wrong
-    each = [judge(for_fitting(trace), Patience(p)) for p in range(most - 1, 0, -1)]
-    return best(trace, each, budget, lost)
 
 
 def anytime(
@@ -130,7 +134,7 @@ def anytime(
     if (deadline_macs is None) == (budget is None):
         raise UsageError("anytime takes deadline_macs or a budget, one of them")
     deadline = budget if deadline_macs is None else deadline_macs
-    return judge(trace, Anytime(float(deadline or 0)))
+    return evaluate(trace, Anytime(float(deadline or 0)))
 
 
 def fixed(trace: Trace, *, exit: str = "final") -> Solved:
@@ -141,10 +145,10 @@ def fixed(trace: Trace, *, exit: str = "final") -> Solved:
         raise unknown("exit", found, names)
     place, early = names.index(found), len(names) - 1
     always, never = (0.0,) * (early - place), (2.0,) * place  # of a probability
-    return judge(trace, Threshold(never + always))
+    return evaluate(trace, Threshold(never + always))
 
 
-def filtered(
+def neural_filter(
     trace: Trace,
     *,
     score: str = USUAL,
@@ -155,3 +159,183 @@ def filtered(
     """A filter: stop what is called `negative`, pass `recall` of all else."""
     scoring = scoring_of(trace, score, calibrated)
     return minimum_recall(trace, scoring, recall=recall, negative=negative)
+
+
+def failure_prediction(
+    trace: Trace,
+    *,
+    budget: float | None = None,
+    accuracy: float | None = None,
+    recall: float | None = None,
+    lost: float | None = None,
+    ridge: float = 1.0,
+    family: str = "geometric",
+    points: int = 40,
+) -> Solved:
+    """Thresholds of the score that is fitted to mistakes, both on the same trace."""
+    targets = {"budget": budget, "accuracy": accuracy, "recall": recall, "lost": lost}
+    scoring = mistakes.fit(trace, ridge)
+    return solve_for(trace, scoring, targets, family=family, points=points)
+
+
+def risk_controlled(
+    trace: Trace,
+    *,
+    epsilon: float = 0.01,
+    delta: float = 0.1,
+    loss: str = "error_gap",
+    method: str = "upper_confidence",
+    score: str = "max_probability",
+    calibrated: bool = False,
+    points: int = 40,
+    seed: int = 0,
+) -> Solved:
+    """Surely at most epsilon worse than the last exit (exits.solve.risk).
+
+    A score that is fitted takes half of the trace, which the tests then leave out.
+    """
+    tested = for_fitting(trace)
+    if calibrated or score == "failure_prediction":
+        order = np.random.default_rng(seed + 1).permutation(len(trace.labels))
+        half = len(order) // 2
+        if half < 2:
+            raise UsageError(f"{len(order)} examples cannot be halved for a fit")
+        tested = subset(trace, order[half:])
+        trace = subset(trace, order[:half])
+    more: dict[str, Any] = {"loss": loss, "method": method, "points": points}
+    scoring = scoring_of(trace, score, calibrated)
+    return risk.control(
+        tested, scoring, epsilon=epsilon, delta=delta, seed=seed, **more
+    )
+
+
+def eenet(
+    trace: Trace,
+    *,
+    budget: float | None = None,
+    lost: float | None = None,
+    pull: float = 1.0,
+    price: float = 10.0,
+    ridge: float = 10.0,
+    width: int = 16,
+    steps: int = 400,
+    seed: int = 0,
+) -> Solved:
+    """EENet's scheduler, fitted to the budget, or to eight for the best of them."""
+    more: dict[str, Any] = {"pull": pull, "price": price, "ridge": ridge}
+    more |= {"width": width, "steps": steps, "seed": seed}
+    if budget is not None:
+        alone("budget", {"lost": lost})
+        return scheduler.fit(trace, budget=budget, **more)
+    budgets = np.linspace(trace.cost[-1], trace.cost[0], 8, endpoint=False).tolist()
+    return best(
+        trace, [scheduler.fit(trace, budget=b, **more) for b in budgets], None, lost
+    )
+
+
+def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
+    """The solver of a policy that names its `candidates`; its fields are knobs too."""
+    fields = [f for f in dataclasses.fields(kind)]  # pyright: ignore
+
+    def solver(trace, *, budget=None, lost=None, **settings):
+        if settings:
+            alone(", ".join(settings), {"budget": budget, "lost": lost})
+            return evaluate(trace, kind(**settings))
+        each = kind.candidates(len(for_fitting(trace).exits))
+        return best(trace, [evaluate(trace, policy) for policy in each], budget, lost)
+
+    word = inspect.Parameter.KEYWORD_ONLY
+    knobs = [(f.name, f"{f.type} | None") for f in fields]
+    knobs += [("budget", "float | None"), ("lost", "float | None")]
+    trace = inspect.Parameter("trace", inspect.Parameter.POSITIONAL_ONLY)
+    each = [inspect.Parameter(n, word, default=None, annotation=t) for n, t in knobs]
+    solver.__signature__ = inspect.Signature([trace, *each])  # pyright: ignore
+    solver.__doc__ = kind.__doc__
+    return solver
+
+
+def scoring_of(trace: Trace, score: str, calibrated: bool) -> Scoring:
+    """The score by name, with what must be fitted for it on the trace."""
+    if score == "eenet":
+        raise UsageError("score 'eenet' is fitted with its shares: policy 'eenet'")
+    if score != "failure_prediction":
+        return Scoring(score, temperatures(trace) if calibrated else ())
+    if calibrated:
+        raise UsageError("score 'failure_prediction' is fitted as it is: no calibrated")
+    return mistakes.fit(trace)
+
+
+def solve_for(trace: Trace, scoring: Scoring, targets: dict, **more: Any) -> Solved:
+    """`thresholds.solve` for one goal; `lost`, of the accuracy, is one too."""
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) > 1:
+        raise UsageError(f"one goal of {', '.join(targets)}, not {' and '.join(given)}")
+    lost = given.pop("lost", None)
+    if not given:
+        given = {"accuracy": whole_accuracy(trace) - (LOST if lost is None else lost)}
+    return solve(trace, scoring, **given, **more)
+
+
+def best(
+    trace: Trace, each: Sequence[Solved], budget: float | None, lost: float | None
+) -> Solved:
+    """The most accurate within a budget, or the cheapest that loses at most `lost`."""
+    if budget is not None and lost is not None:
+        raise UsageError("one goal of budget, lost, not both")
+    if budget is not None:
+        within(budget, trace.cost)
+        fits = [s for s in each if s.expected.mean_cost <= budget * (1 + 1e-9)]
+        if not fits:
+            costs = [s.expected.mean_cost for s in each]
+            raise UsageError(
+                f"no setting meets a mean cost of {budget:.6g} on split "
+                f"{trace.split!r}: they take {min(costs):.6g} to {max(costs):.6g}"
+            )
+        return max(fits, key=lambda s: (s.expected.accuracy, -s.expected.mean_cost))
+    floor = whole_accuracy(trace) - (LOST if lost is None else lost)
+    fits = [s for s in each if s.expected.accuracy >= floor - 1e-9]
+    if not fits:
+        found = [s.expected.accuracy for s in each]
+        raise UsageError(
+            f"no setting reaches accuracy {floor:.6g} on split {trace.split!r}: they "
+            f"have {min(found):.6g} to {max(found):.6g}"
+        )
+    return min(fits, key=lambda s: (s.expected.mean_cost, -s.expected.accuracy))
+
+
+def alone(what: str, others: dict[str, Any]) -> None:
+    """UsageError where others are given beside a number that leaves no choice."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise UsageError(f"{what} leaves nothing to solve: no {' and no '.join(given)}")
+
+
+def each_exit(values: tuple | float, exits: int) -> tuple[float, ...]:
+    """A tuple as given, or one number for each of the exits."""
+    return values if isinstance(values, tuple) else (float(values),) * exits
+
+
+def whole_accuracy(trace: Trace) -> float:
+    """The last exit's; UsageError on the test split, which nothing is fitted on."""
+    answers = for_fitting(trace).predictions[-1].argmax(-1)
+    return float((answers == trace.labels).mean())
+
+
+SOLVERS: dict[str, Callable[..., Solved]] = {
+    "threshold": threshold,
+    "per_class": per_class,
+    "top_fraction": top_fraction,
+    "anytime": anytime,
+    "fixed": fixed,
+    "filter": neural_filter,
+    "failure_prediction": failure_prediction,
+    "eenet": eenet,
+    "risk": risk_controlled,
+    **{
+        name: by_candidates(kind)
+        for name, kind in POLICIES.items()
+        if kind.candidates(4)
+    },
+}
+# Whose score belongs to the one budget it was fitted to.
+REFITTED = frozenset({"eenet"})

@@ -25,19 +25,19 @@ def shares_to_thresholds(score: np.ndarray, shares: Numbers) -> np.ndarray:
     """
     if np.shape(shares) != score.shape[:1]:
         raise UsageError(f"{np.size(shares)} shares for {len(score)} exits")
-    marks = np.empty(len(score) - 1, np.float32)
+    thresholds = np.empty(len(score) - 1, np.float32)
     due = np.cumsum(counts(shares, score.shape[1]))
     left = np.arange(score.shape[1])
-    for e in range(len(marks)):
+    for e in range(len(thresholds)):
         count = due[e] - (score.shape[1] - len(left))
         if not len(left):
-            marks[e] = score[e].min()
+            thresholds[e] = score[e].min()
         elif count <= 0:
-            marks[e] = above(score[e, left])
+            thresholds[e] = above(score[e, left])
         else:
-            marks[e] = np.sort(score[e, left])[-count]
-        left = left[score[e, left] < marks[e]]
-    return marks
+            thresholds[e] = np.sort(score[e, left])[-count]
+        left = left[score[e, left] < thresholds[e]]
+    return thresholds
 
 
 def geometric_shares(
@@ -89,9 +89,9 @@ def shared(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
     early = score[:-1]
     if not early.size:
         return np.zeros((1, 0), np.float32)
-    marks = np.quantile(early, np.linspace(1, 0, points), method="lower")
-    marks[0] = above(early)
-    return np.repeat(marks[:, None], len(early), 1).astype(np.float32)
+    thresholds = np.quantile(early, np.linspace(1, 0, points), method="lower")
+    thresholds[0] = above(early)
+    return np.repeat(thresholds[:, None], len(early), 1).astype(np.float32)
 
 
 def product(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
@@ -102,8 +102,10 @@ def product(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
             f"{points} thresholds at each of {len(score) - 1} exits are over {MOST} "
             f"combinations: at most {most}, or family 'geometric' or 'shared'"
         )
-    marks = [shared(score[[e, -1]], cost, points)[:, 0] for e in range(len(score) - 1)]
-    return np.array(list(itertools.product(*marks)), np.float32)
+    thresholds = [
+        shared(score[[e, -1]], cost, points)[:, 0] for e in range(len(score) - 1)
+    ]
+    return np.array(list(itertools.product(*thresholds)), np.float32)
 
 
 FAMILIES = {"geometric": geometric, "shared": shared, "product": product}

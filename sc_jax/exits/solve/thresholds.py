@@ -51,10 +51,15 @@ def solve(
     least this, cheapest. recall: of every class at least this, cheapest. shares: [E] of
     the examples leave at each exit, whatever the family.
     """
-    goals = {"budget": budget, "accuracy": accuracy, "recall": recall, "shares": shares}
-    given = [name for name, value in goals.items() if value is not None]
+    targets = {
+        "budget": budget,
+        "accuracy": accuracy,
+        "recall": recall,
+        "shares": shares,
+    }
+    given = [name for name, value in targets.items() if value is not None]
     if len(given) != 1:
-        raise UsageError(f"one goal of {', '.join(goals)}; given: {given or 'none'}")
+        raise UsageError(f"one goal of {', '.join(targets)}; given: {given or 'none'}")
     if family not in FAMILIES:
         raise unknown("family", family, FAMILIES)
     if points < 2:
@@ -67,7 +72,7 @@ def solve(
     if shares is not None:
         return solved(trace, scoring, shares_to_thresholds(score, shares))
     path = FAMILIES[family](score, trace.cost, points)
-    best = _best(trace, score, path, given[0], float(goals[given[0]]))
+    best = _best(trace, score, path, given[0], float(targets[given[0]]))
     return solved(trace, scoring, path[best])
 
 
@@ -124,9 +129,11 @@ def minimum_recall(
     score, stops = scoring.of(trace)[0], trace.predictions[0].argmax(-1)
     missed = np.sort(score[matters & (stops == negative)])[::-1]
     allowed = int(np.floor((1 - recall) * matters.sum() + 1e-9))
-    marks = np.full((1, classes), never(scoring, trace))
-    marks[0, negative] = above(missed[allowed]) if allowed < len(missed) else min(score)
-    return _per_class(trace, scoring, marks)
+    thresholds = np.full((1, classes), never(scoring, trace))
+    thresholds[0, negative] = (
+        above(missed[allowed]) if allowed < len(missed) else min(score)
+    )
+    return _per_class(trace, scoring, thresholds)
 
 
 def class_quantiles(
@@ -143,15 +150,15 @@ def class_quantiles(
     score = scoring.of(for_fitting(trace))
     exits, _, classes = trace.predictions.shape
     answers = trace.predictions.argmax(-1)
-    marks = np.full((exits - 1, classes), never(scoring, trace))
+    thresholds = np.full((exits - 1, classes), never(scoring, trace))
     for e, k in np.ndindex(exits - 1, classes):
         mine = answers[e] == k
         wrong = score[e, mine & (trace.labels != k)]
         if wrong.size:
-            marks[e, k] = above(np.quantile(wrong, quantile, method="higher"))
+            thresholds[e, k] = above(np.quantile(wrong, quantile, method="higher"))
         elif mine.any():
-            marks[e, k] = score[e, mine].min()
-    return _per_class(trace, scoring, marks)
+            thresholds[e, k] = score[e, mine].min()
+    return _per_class(trace, scoring, thresholds)
 
 
 def never(scoring: Scoring, trace: Trace) -> float:
@@ -160,16 +167,16 @@ def never(scoring: Scoring, trace: Trace) -> float:
     return SCORES[scoring.score].bounds(exits, classes)[1] + 1.0
 
 
-def solved(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
-    """The threshold policy of `marks` f32[E - 1], with what it gives on the trace."""
-    return judge(trace, Threshold(tuple(marks.tolist()), scoring))
+def solved(trace: Trace, scoring: Scoring, thresholds: np.ndarray) -> Solved:
+    """The policy of `thresholds` f32[E - 1], with what it gives on the trace."""
+    return evaluate(trace, Threshold(tuple(thresholds.tolist()), scoring))
 
 
-def _per_class(trace: Trace, scoring: Scoring, marks: np.ndarray) -> Solved:
-    return judge(trace, PerClass(tuple(map(tuple, marks.tolist())), scoring))
+def _per_class(trace: Trace, scoring: Scoring, thresholds: np.ndarray) -> Solved:
+    return evaluate(trace, PerClass(tuple(map(tuple, thresholds.tolist())), scoring))
 
 
-def judge(trace: Trace, policy: Policy) -> Solved:
+def evaluate(trace: Trace, policy: Policy) -> Solved:
     """A policy with what it gives on the trace."""
     taken = policy(trace.predictions, trace.cost, trace.confidence)
     return Solved(policy, trace.split, outcome(trace, taken))

@@ -20,11 +20,11 @@ from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.exits.solve.calibration import temperatures
 from sc_jax.exits.solve.policy_spec import (
     KINDS,
-    WAYS,
     knobs_of,
     parse,
     policy_from_text,
 )
+from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.exits.solve.thresholds import class_quantiles, minimum_recall, solve
 from sc_jax.traces.trace import Trace, outcome
 
@@ -85,7 +85,7 @@ def test_goals_reach_the_solvers():
     assert found == minimum_recall(TWO, recall=0.95, negative=1)
 
 
-@pytest.mark.parametrize("name", [n for n in WAYS if "budget" in knobs_of(n)])
+@pytest.mark.parametrize("name", [n for n in SOLVERS if "budget" in knobs_of(n)])
 def test_a_budget_is_a_share_or_a_cost_and_is_met(name):
     text = f"{name}:{QUICK}" if name == "eenet" else name
     share, cost = asked(text, 0.6), asked(text, 60.0)
@@ -94,7 +94,7 @@ def test_a_budget_is_a_share_or_a_cost_and_is_met(name):
     assert asked(knob) == asked(knob, 0.3) == share
 
 
-@pytest.mark.parametrize("name", [n for n in WAYS if "lost" in knobs_of(n)])
+@pytest.mark.parametrize("name", [n for n in SOLVERS if "lost" in knobs_of(n)])
 def test_without_a_goal_the_cheapest_that_loses_a_point_is_found(name):
     text = f"{name}:{QUICK}," if name == "eenet" else f"{name}:"
     usual, more = asked(text.rstrip(",:")), asked(f"{text}lost=0.05")
@@ -138,7 +138,7 @@ def test_policies_in_numbers_are_judged_on_the_test_split_too():
     tested = dataclasses.replace(RECORDED, split="test")
     for text in ("threshold:thresholds=0.9", "patience:patience=1", "fixed:exit=a"):
         assert asked(text, of=tested).split == "test"
-    for name in set(WAYS) - {"fixed", "anytime", "filter"}:
+    for name in set(SOLVERS) - {"fixed", "anytime", "filter"}:
         with pytest.raises(UsageError, match="test split"):
             policy_from_text(name, tested)
     with pytest.raises(UsageError, match="test split"):
@@ -146,7 +146,7 @@ def test_policies_in_numbers_are_judged_on_the_test_split_too():
 
 
 def test_every_knob_has_a_kind():
-    for name in WAYS:
+    for name in SOLVERS:
         assert set(knobs_of(name).values()) <= set(KINDS), name
 
 
@@ -164,7 +164,7 @@ def test_text_is_read_as_recipes_are():
         ("treshold", "did you mean 'threshold'"),
         ("threshold:", "NAME:knob=value"),
         ("threshold:0.9", "NAME:knob=value"),
-        ("threshold:points=3,points=4", "each once"),
+        ("threshold:points=3,points=4", "each knob once"),
         ("threshold:scores=margin", "did you mean 'score'.*Known: score, calibrated"),
         ("threshold:score=margins", "did you mean 'margin'"),
         ("threshold:score=3", "score is a word, not 3"),
@@ -251,7 +251,7 @@ def test_patience_needs_exits_to_compare(exits):
 def test_only_scores_that_read_confidences_need_them(name):
     plain = trace(50, confidence=None)
     text = f"threshold:score={name},budget=0.5"
-    if SCORES[name].told:
+    if SCORES[name].learned:
         with pytest.raises(UsageError, match="never learnt"):
             policy_from_text(text, plain)
     else:
