@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.execute.buckets import compact
-from sc_jax.exits.execute.executors import Decision, all_exits, capacity, cond
-from sc_jax.exits.execute.segments import walk
+from sc_jax.exits.execute import Decision, bucketed, capacity, cond, run_all
+from sc_jax.exits.execute.segments import segments_of
 from sc_jax.exits.policies import Threshold, TopFraction
 from sc_jax.exits.scores import Scoring
 from sc_jax.exits.solve.threshold_search import shares_to_thresholds
@@ -81,7 +80,7 @@ def case(
         net=net,
         variables=variables,
         images=images,
-        exits=threshold(logits, np.zeros(0)),
+        exits=threshold(logits),
         threshold=threshold,
         top=TopFraction(shares, scoring),
         cost=costs(net, variables, images[:1]),
@@ -105,7 +104,7 @@ def whole(net: Net) -> Callable:
 
 def costs(net: Net, variables: Variables, one: np.ndarray) -> np.ndarray:
     """MACs f64[E] of an answer at each exit, all heads before it counted."""
-    way = walk(net)
+    way = segments_of(net)
 
     def until(e, variables, x):
         at, logits = (x, None), []
@@ -122,9 +121,9 @@ def costs(net: Net, variables: Variables, one: np.ndarray) -> np.ndarray:
 def batched(made: Case, buckets: int) -> dict[str, Subject]:
     """The whole net and three executors on all images at once."""
     bare, images = jax.jit(whole(made.net)), made.images
-    every = all_exits(made.net, made.variables, made.threshold)
+    every = run_all(made.net, made.variables, made.threshold)
     static = capacity(made.net, made.variables, made.top)
-    packed = compact(made.net, made.variables, made.threshold, buckets=buckets)
+    packed = bucketed(made.net, made.variables, made.threshold, buckets=buckets)
     found = {"whole": _baseline(made, lambda: bare(made.variables, images))}
     for name, executor in (
         ("all_exits", every),
@@ -186,10 +185,10 @@ def _subject(made: Case, name: str, call: Callable[[], list[Decision]]) -> Subje
 
 def segments(made: Case, repeats: int = 1) -> dict[str, Callable[[], object]]:
     """Each segment alone on all images, `repeats` times: its work and no exit's."""
-    way, at, found = walk(made.net), (made.images, None), {}
+    way, at, found = segments_of(made.net), (made.images, None), {}
     for e in range(way.exits):
         program = jax.jit(partial(way.advance, e))
-        inputs = (way.parts(e, made.variables), *at)
+        inputs = (way.variables_of(e, made.variables), *at)
         at = jax.block_until_ready(program(*inputs)).onward
         found[f"segment {e}"] = partial(_repeat, program, inputs, repeats)
     return found

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.exits.execute.segments import Reached, Segments, segments
+from sc_jax.exits.execute.segments import Reached, Segments, segments_of
 from sc_jax.exits.policies.policy import Cost, Policy
 from sc_jax.exits.scores.score import ExitAnswer
 from sc_jax.nets.net import Net
@@ -64,7 +64,7 @@ def prepare(
     net: Net, variables: Variables, policy: Policy, cost: Cost
 ) -> tuple[Plan, Variables]:
     """The plan of an executor, and the variables on the device."""
-    parts = segments(net)
+    parts = segments_of(net)
     policy.check(parts.exits, cost)
     return Plan(parts, policy, cost), jax.device_put(variables)
 

@@ -62,7 +62,7 @@ class Segments:
         return Reached(logits, confidence, onward)
 
 
-def segments(net: Net) -> Segments:
+def segments_of(net: Net) -> Segments:
     """The segments of a net, one for each of `net.exit_names`.
 
     A split's compressor is a stage here, the first of what follows: whoever leaves at
