@@ -12,8 +12,6 @@ is served: the work is the same.
 import json
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from benchmarks.serving.clients import load
 from benchmarks.serving.server import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.data import pipeline
-from sc_jax.deploy.wire.client import Client, EdgeError
 from sc_jax.evaluate.reports.report import machine
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
@@ -39,45 +37,6 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "interleaved repetitions", 1)
 _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 EXAMPLES = 40
-
-
-def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> dict:
-    """One row: answers a second and quantiles of latency over `clients` threads."""
-    taken_s: list[float] = []
-    grouped: list[int] = []
-    errors: list[str] = []
-    begin = time.perf_counter() + 0.2  # after all connections are made
-    end = begin + seconds
-
-    def client(number: int) -> None:
-        with Client(address) as connection:
-            i = number
-            while (start := time.perf_counter()) < end:
-                try:
-                    reply = connection.infer("model", sent[i % len(sent)])
-                except EdgeError as error:
-                    errors.append(error.code)
-                    continue
-                if start >= begin:
-                    taken_s.append(time.perf_counter() - start)
-                    grouped.append(reply.batch_size)
-                i += 1
-
-    threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    p50, p95, p99 = np.percentile(taken_s, (50, 95, 99)) if taken_s else [np.nan] * 3
-    return {
-        "clients": clients,
-        "answers_per_s": len(taken_s) / seconds,
-        "p50_s": p50,
-        "p95_s": p95,
-        "p99_s": p99,
-        "mean_batch": float(np.mean(grouped)) if grouped else 0.0,
-        "errors": len(errors),
-    }
 
 
 def interleaved(workdir: Path, sent: Sequence[bytes]) -> list[dict]:

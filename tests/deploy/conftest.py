@@ -45,7 +45,7 @@ def nets():
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def trained():
     """An untrained net of the Entropic Student, 40 images and their frames."""
     from benchmarks.untrained import frames
@@ -64,7 +64,7 @@ def trained():
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(trained):
     from edge_tools import SIZES, still
 
