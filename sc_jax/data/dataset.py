@@ -1,4 +1,8 @@
-"""What every source hands over: labelled uint8 images, in memory or read one by one."""
+"""What every source hands over: examples with targets, in memory or read one by one.
+
+All sources of this package are of images with one class each. A source of one's own may
+hold other inputs and targets; its recipe's task (sc_jax.tasks) says what they are.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,10 +44,12 @@ class LazyImages:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images of one split.
+    """Labelled examples of one split.
 
-    images: uint8 [N, H, W, C], C 1 or 3, or `LazyImages`.
-    labels: int32 [N], in 0..len(classes)-1.
+    images: uint8 [N, H, W, C], C 1 or 3, or `LazyImages`; for tasks of other inputs any
+        array [N, ...], such as tokens int32 [N, T].
+    labels: int32 [N], in 0..len(classes)-1; for other tasks any array [N, ...], such
+        as bool [N, K] of K labels at once.
     """
 
     name: str
@@ -57,7 +63,7 @@ class Dataset:
         return isinstance(self.images, np.ndarray)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """[H, W, C] of the images in a batch."""
         return self.images.shape[1:]
 

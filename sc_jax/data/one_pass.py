@@ -15,14 +15,17 @@ def evaluation_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """One pass in order: (uint8 [batch_size, H, W, C], int32 [batch_size], count).
 
-    The last batch is filled up with black images of label -1; `count` rows are real.
+    The last batch is filled up with black images of label -1, so that nothing is
+    compiled for its size; `count` rows are real.
     Images of lazy sets: shorter side to H, then the centre.
     """
     with ThreadPoolExecutor(decoding_threads()) as pool:
         for start in range(0, len(dataset), batch_size):
             rows = range(start, min(start + batch_size, len(dataset)))
-            images = np.zeros((batch_size, *dataset.shape), np.uint8)
-            labels = np.full(batch_size, -1, np.int32)
+            images = np.repeat(dataset.example(), batch_size, 0)
+            labels = np.repeat(dataset.target(), batch_size, 0)
+            if labels.dtype.kind == "i":
+                labels -= 1
             for row, image in enumerate(_read(dataset, rows, pool)):
                 images[row] = image
             labels[: len(rows)] = dataset.labels[rows.start : rows.stop]

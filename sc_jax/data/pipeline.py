@@ -57,9 +57,11 @@ def batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    names: tuple[str, str] = ("image", "label"),
 ) -> "Batches":
     """Endless {"image": uint8 [b, H, W, C], "label": int32 [b]}, made in threads ahead.
 
+    names: of input and target in a batch, as the task says them.
     b = batch_size / process_count. Every epoch is a new permutation without its last,
     incomplete batch. Batch t depends on the arguments and t alone; the batches of all
     processes at t, in order of process, are the batch of a single process.
@@ -77,7 +79,7 @@ def batches(
             f"{dataset.name} ({dataset.split})"
         )
     source = _BatchSource(
-        dataset, batch_size, seed, augment, process_index, process_count
+        dataset, batch_size, seed, augment, process_index, process_count, names
     )
     return Batches(source, start_step)
 
@@ -97,6 +99,7 @@ class _BatchSource:
     augment: str
     process_index: int
     process_count: int
+    names: tuple[str, str]
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -116,7 +119,7 @@ class _BatchSource:
                 )
         else:
             images = data.images[indices]
-        return {"image": images, "label": data.labels[indices]}
+        return dict(zip(self.names, (images, data.labels[indices])))
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):

@@ -89,7 +89,10 @@ def held_out(labels: np.ndarray) -> np.ndarray:
     """bool [N]: the validation tenth of each class, the same at every call.
 
     A class of five examples or fewer gives none, so that train keeps every class.
+    Targets that are not one class each, [N, ...], give a tenth of all.
     """
+    if labels.ndim > 1 or labels.dtype.kind not in "iu":
+        labels = np.zeros(len(labels), np.int32)
     rng = np.random.default_rng(_HELD_OUT_SEED)
     held = np.zeros(len(labels), bool)
     for label in range(int(labels.max(initial=-1)) + 1):

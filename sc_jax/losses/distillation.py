@@ -17,8 +17,8 @@ from sc_jax.nets.net import FINAL
 class KnowledgeDistillation:
     """alpha CE + (1 - alpha) tau^2 KL(teacher || student), [B], nats.
 
-    Survey Eq. 3-4 after Hinton et al. 2014, where both distributions are softened by
-    the temperature tau; the divergence is zero when the logits agree.
+    Hinton et al. 2014 (https://arxiv.org/abs/1503.02531); both distributions are
+    softened by the temperature tau. The divergence is zero where the logits agree.
     """
 
     alpha: float = 0.5
@@ -31,6 +31,7 @@ class KnowledgeDistillation:
         teacher = _teacher(context).predictions[FINAL] / self.tau
         log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
         divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+        # tau^2 keeps the gradient's size: softening divides it by tau twice.
         return self.alpha * hard + (1 - self.alpha) * self.tau**2 * divergence
 
 
@@ -38,8 +39,9 @@ class KnowledgeDistillation:
 class Hint:
     """Squared error between a student's and a teacher's feature, [B].
 
-    One hint at the bottleneck is head network distillation (survey Eq. 6, Matsubara et
-    al. 2019); several, each a Term of its own weight, are generalised HND (Eq. 7).
+    One hint at the bottleneck is head network distillation (Matsubara et al. 2019,
+    https://doi.org/10.1145/3349614.3356022); several, each a Term of its own weight,
+    are generalised HND (Matsubara and Levorato 2020, https://arxiv.org/abs/2007.15818).
     `over` says how the features of an example are reduced: "sum" as published, "mean".
     """
 
@@ -58,10 +60,11 @@ class Hint:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """|z - z_dec|^2 between a feature and its autoencoded form, [B] (survey Eq. 5).
+    """|z - z_dec|^2 between a feature and its autoencoded form, [B].
 
     The original feature z comes from the teacher's stage `original`, `decoded` is the
-    student's. With an unchanged head this is the autoencoder of Jankowski et al. 2020.
+    student's. With an unchanged head this is the autoencoder of Jankowski et al. 2020
+    (https://arxiv.org/abs/2003.02027).
     """
 
     decoded: str
@@ -81,6 +84,7 @@ def _teacher(context: Context):
 def _squared(a, b, over: Reduction):
     if a.shape != b.shape:
         raise UsageError(f"hint shapes differ: student {a.shape}, teacher {b.shape}")
+    # A half-precision sum over a feature map would lose most of its terms.
     error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
     error = error.reshape(error.shape[0], -1)
     return error.sum(-1) if over == "sum" else error.mean(-1)

@@ -16,12 +16,15 @@ from sc_jax.nets.net import FINAL
 
 @dataclass(frozen=True)
 class OwnCrossEntropy:
-    """Cross-entropy of the logits that an exit tells as its "own", before joining."""
+    """Cross-entropy of an exit's "own" logits, before they were joined with others'.
+
+    Zero Time Waste (Wolczyk et al. 2021, https://arxiv.org/abs/2106.05409) trains both.
+    """
 
     exit: str
 
     def __call__(self, context: Context):
-        logits = told(context, self.exit, "own")
+        logits = extra(context, self.exit, "own")
         return cross_entropy(logits, context.batch["label"])
 
 
@@ -29,10 +32,12 @@ class OwnCrossEntropy:
 class ExitDistillation:
     """tau^2 KL between later exits, held fixed, and an exit: mean over `teachers`.
 
-    Phuong & Lampert 2019 and Zhang et al. 2019 teach by the last exit; next or all
-    later ones are other choices of `teachers`. direction: "forward" is KL(teacher ||
-    exit), "reverse" the other way (FastBERT has both). tau may be a schedule of the
-    step in its phase; None: what each teacher tells as its "temperature".
+    Zhang et al. 2019 (https://arxiv.org/abs/1905.08094) and Phuong and Lampert 2019
+    (Distillation-Based Training for Multi-Exit Architectures, ICCV) teach by the last;
+    next or all later ones are other choices of `teachers`. direction: "forward" is
+    KL(teacher || exit), "reverse" the other way (FastBERT has both,
+    https://arxiv.org/abs/2004.02178). tau may be a schedule of the step in its phase;
+    None: each teacher's own "temperature".
     """
 
     exit: str
@@ -51,11 +56,11 @@ class ExitDistillation:
         answers = context.student.predictions
         parts = []
         for name in self.teachers:
-            taught = jax.lax.stop_gradient(answers[name])
+            teacher = jax.lax.stop_gradient(answers[name])
             tau = self.tau(context.step) if callable(self.tau) else self.tau
             if tau is None:
-                tau = told(context, name, "temperature")
-            log_p = jax.nn.log_softmax(taught / tau)
+                tau = extra(context, name, "temperature")
+            log_p = jax.nn.log_softmax(teacher / tau)
             log_q = jax.nn.log_softmax(answers[self.exit] / tau)
             if self.direction == "reverse":
                 log_p, log_q = log_q, log_p
@@ -68,8 +73,9 @@ class AdaptiveWeights:
     """sum_e a_e CE_e / (its mean over the batch, held fixed): weights that adapt.
 
     The gradient of sum_e a_e log L_e, which is homoscedastic uncertainty weighting
-    (Kendall et al. 2018) with its own optimum put in. Reconstruction of DynExit (Wang
-    et al. 2019), whose rule could not be read; `priorities` a_e are theirs to cost.
+    (Kendall et al. 2018, https://arxiv.org/abs/1705.07115) with its own optimum put in.
+    Reconstruction of DynExit (Wang et al. 2019, SiPS), whose rule could not be read;
+    `priorities` a_e set accuracy against cost.
     """
 
     exits: tuple[str, ...]
@@ -77,11 +83,12 @@ class AdaptiveWeights:
 
     def __post_init__(self):
         if len(self.priorities) != len(self.exits):
-            given = len(self.priorities)
-            raise UsageError(f"{given} priorities for {len(self.exits)} exits")
+            count = len(self.priorities)
+            raise UsageError(f"{count} priorities for {len(self.exits)} exits")
 
     def __call__(self, context: Context):
         each = losses_of(context, self.exits)
+        # An exit that has learnt its batch would otherwise divide by zero.
         scale = jax.lax.stop_gradient(each.mean(1, keepdims=True)) + 1e-3
         return (jnp.array(self.priorities).reshape(-1, 1) * each / scale).sum(0)
 
@@ -90,8 +97,9 @@ class AdaptiveWeights:
 class WeighedCrossEntropy:
     """sum_e (1 + eps v_e) CE_e, weights learnt from all losses of an example (L2W-DEN).
 
-    Han et al. 2022: v = tanh of a small map of the E losses, its mean over the batch
-    taken off. The map's parameters are what the exit `owner` tells as "weigher".
+    Han et al. 2022 (https://arxiv.org/abs/2209.08310): v = tanh of a small map of the E
+    losses, its mean over the batch taken off. The map's parameters are the extra
+    "weigher" of the exit `owner`.
     """
 
     exits: tuple[str, ...]
@@ -100,7 +108,8 @@ class WeighedCrossEntropy:
 
     def __call__(self, context: Context):
         each = losses_of(context, self.exits)
-        weigher = told(context, self.owner, "weigher")
+        weigher = extra(context, self.owner, "weigher")
+        # The map reads losses; exits must not learn to please it.
         seen = jax.lax.stop_gradient(each.T)
         hidden = jax.nn.relu(seen @ weigher["w1"] + weigher["b1"].reshape(1, -1))
         raw = jnp.tanh(hidden @ weigher["w2"] + weigher["b2"].reshape(1, -1))
@@ -110,10 +119,10 @@ class WeighedCrossEntropy:
 
 @dataclass(frozen=True)
 class AssignedCrossEntropy:
-    """CE at the exit where an example would leave: the surest of the batch at each.
+    """CE at the exit where an example would leave: the most confident at each.
 
-    What L2W-DEN's look ahead judges. shares: of the batch, by largest probability among
-    those still there; as exits.rules.top_fraction, but for rounding.
+    What L2W-DEN minimises one step ahead (Han et al. 2022). shares: of the batch that
+    leave at each exit, by largest probability among those still there.
     """
 
     exits: tuple[str, ...]
@@ -130,8 +139,8 @@ class AssignedCrossEntropy:
         answers = [context.student.predictions[name] for name in self.exits]
         still, loss = jnp.ones(each.shape[1], bool), jnp.zeros(each.shape[1])
         for row, z, share in zip(each[:-1], answers, self.shares):
-            sure = jnp.where(still, jax.nn.softmax(z).max(-1), -1.0)
-            best = jax.lax.top_k(sure, round(share * len(sure)))[1]
+            score = jnp.where(still, jax.nn.softmax(z).max(-1), -1.0)
+            best = jax.lax.top_k(score, round(share * len(score)))[1]
             leaves = jnp.zeros_like(still).at[best].set(True) & still
             loss, still = jnp.where(leaves, row, loss), still & ~leaves
         return jnp.where(still, each[-1], loss)
@@ -148,9 +157,12 @@ def cross_entropy(logits, label):
     return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
-def told(context: Context, exit_: str, name: str) -> jax.Array:
-    tells = context.student.extras.get(exit_, {})
-    if name not in tells:
-        has = ", ".join(tells) or "logits only"
-        raise UsageError(f"exit {exit_!r} tells no {name!r} ({has}): use another head")
-    return tells[name]
+def extra(context: Context, exit_: str, name: str) -> jax.Array:
+    """What an exit gives beside its logits; UsageError where its kind does not."""
+    extras = context.student.extras.get(exit_, {})
+    if name not in extras:
+        has = ", ".join(extras) or "logits only"
+        raise UsageError(
+            f"exit {exit_!r} has no {name!r} ({has}): use another exit classifier"
+        )
+    return extras[name]

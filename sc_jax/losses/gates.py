@@ -1,5 +1,6 @@
-"""Losses of exits that learn when to leave, [B] each: what they read is judging.py's.
+"""Losses of exits that learn when to leave, [B] each.
 
+They read the learned confidence that nets.exit_classifiers.gated give.
 Exits are named in order, the last "final"; it has no confidence and always answers.
 """
 
@@ -13,14 +14,16 @@ import jax.numpy as jnp
 import optax
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.losses.exits import cross_entropy, losses_of, told
+from sc_jax.losses.exits import cross_entropy, extra, losses_of
 from sc_jax.losses.terms import Context
 from sc_jax.nets.backbones.skipnet import executed_share
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Cross-entropy of the mixture of exits by their confidences (Pomponi et al. 2021).
+    """Cross-entropy of the mixture of exits by their learned confidences.
+
+    Pomponi et al. 2022, https://doi.org/10.3390/e24010001.
 
     over: "logits" mixes them by pi_i = c_i prod_{j<i} (1 - c_j), and adds the last
     exit's own loss; "losses" is sum_i c_i CE_i. c_i is a relaxed Bernoulli sample at
@@ -43,7 +46,8 @@ class Mixture:
         tau = tau(context.step) if callable(tau) else tau
         leaving = [
             jax.nn.sigmoid(
-                (told(context, name, "confidence") + told(context, name, "noise")) / tau
+                (extra(context, name, "confidence") + extra(context, name, "noise"))
+                / tau
             )
             for name in self.exits[:-1]
         ]
@@ -56,33 +60,40 @@ class Mixture:
 
 @dataclass(frozen=True)
 class ConfidenceTarget:
-    """Class-balanced BCE of an exit's confidence to "its answer is right" (Pomponi)."""
+    """Class-balanced BCE of an exit's learned confidence to "its answer is right".
+
+    The regulariser of Pomponi et al. 2022, https://doi.org/10.3390/e24010001.
+    """
 
     exit: str
 
     def __call__(self, context: Context):
         answer = context.student.predictions[self.exit].argmax(-1)
         right = answer == context.batch["label"]
-        return _balanced(told(context, self.exit, "confidence"), right)
+        return _balanced(extra(context, self.exit, "confidence"), right)
 
 
 @dataclass(frozen=True)
 class GatedCrossEntropy:
-    """sum_e P(leave at e) CE_e, gates held fixed (JEI-DNN, Regol et al. 2024)."""
+    """sum_e P(leave at e) CE_e, gates held fixed: the exits' half of JEI-DNN.
+
+    Regol et al. 2024, https://arxiv.org/abs/2310.09163.
+    """
 
     exits: tuple[str, ...]
 
     def __call__(self, context: Context):
-        gates = [told(context, name, "confidence") for name in self.exits[:-1]]
+        gates = [extra(context, name, "confidence") for name in self.exits[:-1]]
         leave = jax.lax.stop_gradient(shares([jax.nn.sigmoid(g) for g in gates]))
         return (leave * losses_of(context, self.exits)).sum(0)
 
 
 @dataclass(frozen=True)
 class GateTarget:
-    """BCE of every gate to "at or after the exit of least CE + price * cost" (JEI-DNN).
+    """BCE of every gate to "at or after the exit of least CE + price * cost".
 
-    Class-balanced, mean over gates, the heads held fixed. costs: share of the whole
+    The gates' half of JEI-DNN (https://arxiv.org/abs/2310.09163): class-balanced, mean
+    over gates, the exit classifiers held fixed. costs: share of the whole
     network's MACs at each exit; price: nats for the whole network.
     """
 
@@ -97,7 +108,7 @@ class GateTarget:
     def __call__(self, context: Context):
         paid = self.price * jnp.array(self.costs).reshape(-1, 1)
         best = (jax.lax.stop_gradient(losses_of(context, self.exits)) + paid).argmin(0)
-        gates = [told(context, name, "confidence") for name in self.exits[:-1]]
+        gates = [extra(context, name, "confidence") for name in self.exits[:-1]]
         terms = [_balanced(gate, best <= e) for e, gate in enumerate(gates)]
         return jnp.stack(terms).mean(0)
 
@@ -106,7 +117,8 @@ class GateTarget:
 class GateCost:
     """(mean share of gated blocks that run - target)^2, the same for all [B].
 
-    DDI (Wang et al. 2020) steers expected cost to a target; `stage` is the last gated.
+    DDI (Wang et al. 2020, https://arxiv.org/abs/1907.04523) steers expected cost to a
+    target; `stage` is the last gated.
     """
 
     stage: str

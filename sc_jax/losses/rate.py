@@ -9,7 +9,10 @@ from sc_jax.losses.terms import Context
 
 @dataclass(frozen=True)
 class Rate:
-    """Estimated bits an example, [B]; `split` names one split, None sums them all."""
+    """Estimated bits an example, [B]; `split` names one split, None sums them all.
+
+    -log2 of the prior's likelihood (Balle et al. 2017, https://arxiv.org/abs/1611.01704).
+    """
 
     split: str | None = None
 

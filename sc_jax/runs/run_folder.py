@@ -83,7 +83,7 @@ def read_json(file: Path) -> dict:
 
 def example_of(recipe: Recipe) -> np.ndarray:
     """uint8 [1, H, W, C] zeros of the recipe's input shape."""
-    return np.zeros((1, *dataset_of(recipe, "train").shape), np.uint8)
+    return dataset_of(recipe, "train").example()
 
 
 def recipe_of(workdir: Path) -> Recipe:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.compressors.freeze import freeze_all, settle
@@ -73,7 +72,7 @@ def fit(
             f"batch_size {data.batch_size} does not divide over "
             f"{jax.device_count()} devices"
         )
-    example = np.zeros((1, *dataset.shape), np.uint8)
+    example = dataset.example()
     mesh = devices.mesh()
     variables = devices.replicate(first_variables(recipe, taught, example), mesh)
     with ExitStack() as opened:
@@ -95,6 +94,7 @@ def fit(
             augment=data.augment,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            names=(recipe.task.input, recipe.task.target),
         )
         opened.callback(stream.close)
         if meta:

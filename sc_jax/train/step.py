@@ -72,8 +72,9 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
     """jitted (train_state, cold, taught, batch, step, key) -> (train_state, metrics).
 
     `cold` are the frozen parameters, `taught` the teacher's variables (or None), `step`
-    counts within the phase. The batch is uint8 images and int labels; augmentation runs
-    on the device. Metrics are scalars: loss, each term, gradient norm, and the task's.
+    counts within the phase. The batch is the task's input and target (uint8 images and
+    int labels); augmentation runs on the device. Metrics are scalars: loss, each term,
+    gradient norm, and the task's.
     """
     transform = phase.optimiser.build(phase.steps)
     training = match(recipe.net, phase.trainable)
@@ -84,15 +85,15 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
     )
 
     def loss_of(hot, cold, state, taught, batch, step, key, terms=phase.terms):
-        images, teacher = batch["image"], None
+        inputs, teacher = batch[recipe.task.input], None
         if recipe.teacher is not None:
-            teacher, _ = run(recipe.teacher.net, taught, images, dtype=dtype)
+            teacher, _ = run(recipe.teacher.net, taught, inputs, dtype=dtype)
             teacher = jax.lax.stop_gradient(teacher)
         variables = Variables({**cold, **hot}, state)
         out, state = run(
             recipe.net,
             variables,
-            images,
+            inputs,
             train=training,
             key=key,
             dtype=dtype,
@@ -102,15 +103,18 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         loss, values = total(terms, context, step, phase.reduction)
         if supervised:
             found = recipe.task.metrics(out.predictions[FINAL], batch)
+            # Metrics with more axes are for a whole set's summary.
+            found = {name: value for name, value in found.items() if value.ndim == 1}
             values |= {name: value.mean() for name, value in found.items()}
         return loss, (state, values)
 
     def step_once(train_state, cold, taught, batch, step, key):
         noise, crops = jax.random.split(key)
-        images = augment_on_device(batch["image"], crops, recipe.data.augment)
+        name = recipe.task.input
+        inputs = augment_on_device(batch[name], crops, recipe.data.augment)
         if phase.window:
-            images = windows(images, jax.random.fold_in(crops, 1), phase.window)
-        batch = {**batch, "image": images}
+            inputs = windows(inputs, jax.random.fold_in(crops, 1), phase.window)
+        batch = {**batch, name: inputs}
         hot, state, moments = train_state
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (state, values)), gradient = gradient_of(

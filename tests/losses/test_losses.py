@@ -30,46 +30,9 @@ def context(student=STUDENT, teacher=TEACHER, mine=MAP[0], theirs=MAP[1]) -> Con
     return Context(own, jax.tree.map(jnp.asarray, taught), {"label": jnp.array(LABELS)})
 
 
-LOSSES = [
-    CrossEntropy(),
-    CrossEntropy(smoothing=0.1),
-    CrossEntropy("exit@a"),
-    KnowledgeDistillation(),
-    KnowledgeDistillation(0.0, 4.0),
-    KnowledgeDistillation(0.3, 0.5, "exit@a"),
-    Hint("decoder", "stage"),
-    Hint("decoder", "stage", "mean"),
-    Reconstruction("decoder", "stage"),
-    Rate(),
-    Rate("split@a"),
-]
-
-
 def softmax(logits):
     e = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
-
-
-@pytest.mark.parametrize("loss", LOSSES, ids=repr)
-def test_per_example_finite_and_independent(loss):
-    value = loss(context())
-    assert value.shape == (B,) and value.dtype == jnp.float32
-    assert np.isfinite(value).all() and (value >= 0).all()
-    assert loss == type(loss)(**vars(loss)) and hash(loss) is not None
-    # An example's loss does not depend on the others.
-    moved = context(*(np.roll(a, 1, 0) for a in (STUDENT, TEACHER, *MAP)))
-    moved = moved._replace(batch={"label": jnp.array(np.roll(LABELS, 1))})
-    bits = {k: jnp.roll(v, 1) for k, v in moved.student.bits.items()}
-    moved = moved._replace(student=moved.student._replace(bits=bits))
-    np.testing.assert_allclose(loss(moved), np.roll(value, 1), rtol=1e-6)
-
-
-@pytest.mark.parametrize("loss", LOSSES, ids=repr)
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
-def test_gradients_are_finite_even_far_out(loss, scale):
-    start = context(STUDENT * scale, TEACHER * scale, MAP[0] * scale, MAP[1] * scale)
-    gradient = jax.grad(lambda s: loss(start._replace(student=s)).sum())(start.student)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_cross_entropy_is_equation_2():
@@ -128,7 +91,9 @@ def test_shapes_that_differ_are_one_line():
 
 
 @pytest.mark.parametrize(
-    "loss", [KnowledgeDistillation(), LOSSES[6], LOSSES[8]], ids=repr
+    "loss",
+    [KnowledgeDistillation(), Hint("decoder", "stage"), Reconstruction("decoder", "a")],
+    ids=repr,
 )
 def test_a_missing_teacher_is_one_line(loss):
     with pytest.raises(UsageError, match="teacher"):
