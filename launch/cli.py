@@ -1,10 +1,11 @@
-"""What the binaries share: one-line errors, exit codes, asking for a recipe."""
+"""What the binaries share: a short --help, one-line errors, exit codes, files."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 # Quiet before jax loads: its C++ side logs to stderr.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -13,7 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
-from sc_jax.spec import parse
+from sc_jax.spec import table
 
 
 def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
@@ -23,6 +24,9 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
     """
 
     def parse(argv):
+        if {"--help", "-help", "-h", "-?"} & {*argv[1:]}:
+            print(help_page(sys.modules["__main__"]))
+            sys.exit(0)
         try:
             return flags.FLAGS(argv)
         except flags.Error as error:
@@ -60,15 +64,23 @@ def fail(line: str, code: int):
     sys.exit(code)
 
 
-def parse_recipe(text: str) -> tuple[str, dict]:
-    """ "name:knob=value,..." -> (name, knobs), by the grammar of sc_jax.spec.
+def help_page(binary: ModuleType) -> str:
+    """What the binary says of itself, and a line on each of its own flags."""
+    lines = {}
+    for flag in flags.FLAGS.get_key_flags_for_module(binary.__name__):
+        name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+        value = flag.default
+        default = ",".join(value) if isinstance(value, list) else f"{value}"
+        shown = "" if flag.boolean or value is None or not default else f" ({default})"
+        lines[name] = flag.help.partition(";\n")[0] + shown  # absl adds to lists' help
+    return f"{(binary.__doc__ or '').strip()}\n\nFlags (and defaults):\n{table(lines)}"
 
-    A name ending in .py is a file; its whole path is kept, for evaluation to find it.
-    """
-    name, knobs = parse(text, "recipe")
-    if name.endswith(".py"):
-        name = str(Path(name).expanduser().resolve())
-    return name, knobs
+
+def command() -> str:
+    """The line that started this binary, to be repeated."""
+    spec = sys.modules["__main__"].__spec__
+    name = spec.name if spec is not None else sys.argv[0]
+    return " ".join(["python -m", name, *sys.argv[1:]])
 
 
 def writable(*files: str | None) -> None:

@@ -252,7 +252,9 @@ def _values(kind: Any, knob: Knob) -> str:
         elif base is bool:
             said.append("True or False")
         elif base is str:
-            said.append("one of " + ", ".join(knob.choices) if knob.choices else "text")
+            choices = tuple(knob.choices)
+            few = ", ".join(choices) if len(choices) <= 6 else "a name"
+            said.append(few or "text")
         else:
             said.append(getattr(base, "__name__", str(base)))
     return " or ".join(said)

@@ -1,12 +1,10 @@
 """Recipes: one published method, one short file."""
 
-import inspect
 import sys
 from collections.abc import Callable
-from typing import Literal, get_args, get_origin
+from inspect import signature
 
-from sc_jax.errors import UsageError, unknown
-from sc_jax.plugins import from_file
+from sc_jax import plugins, spec
 from sc_jax.recipes.boostnet import boostnet
 from sc_jax.recipes.bottlefit import bottlefit
 from sc_jax.recipes.branchynet import branchynet
@@ -37,6 +35,7 @@ from sc_jax.recipes.reconstruction import reconstruction
 from sc_jax.recipes.shallow_deep import shallow_deep
 from sc_jax.recipes.spinn import spinn
 from sc_jax.recipes.zero_time_waste import zero_time_waste
+from sc_jax.spec import Parameter
 from sc_jax.train.recipe import Recipe
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
@@ -73,61 +72,27 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 
 
 def find(name: str) -> Callable[..., Recipe]:
-    """A recipe by its name here, or the function `mine` of a file path/mine.py."""
-    if name.endswith(".py"):
-        return from_file("recipe", name, inspect.isfunction)
-    if name not in RECIPES:
-        raise unknown("recipe", name, (*RECIPES, "a file FOLDER/NAME.py"))
-    return RECIPES[name]
+    """A recipe by its name here, or the function of FILE.py[:function]."""
+    return plugins.find("recipe", name, RECIPES)
 
 
-def knobs_of(name: str) -> dict[str, inspect.Parameter]:
-    """The knobs of a recipe with their defaults: its own, then those of its teacher."""
-    known = dict(inspect.signature(find(name), eval_str=True).parameters)
-    if known.pop("shared", None) is not None:
-        above = inspect.signature(classifier, eval_str=True).parameters
+def knobs_of(name: str) -> dict[str, Parameter]:
+    """The knobs of a recipe: its own, then those that it hands on to the classifier."""
+    function = find(name)
+    known = spec.knobs_of(function)
+    if any(p.kind is p.VAR_KEYWORD for p in signature(function).parameters.values()):
+        above = spec.knobs_of(classifier)
         known |= {k: above[k] for k in Shared.__annotations__ if k not in known}
     return known
 
 
 def build(name: str, knobs: dict) -> Recipe:
-    """The recipe, or one line about an unknown name, knob or a wrongly typed value."""
-    known = knobs_of(name)
-    for knob, value in knobs.items():
-        if knob not in known:
-            raise unknown(f"knob of {name}", knob, known)
-        kind = known[knob].annotation
-        if kind is inspect.Parameter.empty:
-            continue
-        if get_origin(kind) is Literal:
-            if value not in get_args(kind):
-                raise unknown(f"{knob} of {name}", str(value), get_args(kind))
-            continue
-        allowed = (int, float) if kind is float else kind
-        if (isinstance(value, bool) and kind is not bool) or not isinstance(
-            value, allowed
-        ):
-            raise UsageError(f"knob {knob}={value!r} of {name} is not {_show(kind)}")
-    return find(name)(**knobs)
+    """The recipe, or one line about an unknown name or knob, a type or a range."""
+    function = find(name)
+    spec.check(f"recipe {name}", knobs_of(name), knobs)
+    return function(**knobs)
 
 
 def tiny(name: str) -> dict:
     """Knobs of the recipe's preset for tests: seconds, not minutes."""
     return sys.modules[RECIPES[name].__module__].TINY  # type: ignore[attr-defined]
-
-
-def catalogue() -> str:
-    """Every recipe with its one-line summary, knobs and defaults."""
-    lines = ["Recipes and their knobs:"]
-    for name, function in RECIPES.items():
-        summary = (sys.modules[function.__module__].__doc__ or "").splitlines()[0]
-        lines += ["", f"  {name}: {summary}"]
-        knobs = [f"{k}={p.default!r}" for k, p in knobs_of(name).items()]
-        lines += [
-            f"      {', '.join(knobs[i : i + 4])}" for i in range(0, len(knobs), 4)
-        ]
-    return "\n".join(lines)
-
-
-def _show(kind) -> str:
-    return getattr(kind, "__name__", str(kind))

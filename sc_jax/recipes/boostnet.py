@@ -9,12 +9,14 @@ here. Expected: at or above `msdnet`, most at late exits.
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.nets.exit_classifiers.classifiers import Boosted
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
@@ -22,9 +24,9 @@ TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 
 def boostnet(
     *,
-    backbone: str = "msdnet_tiny",
-    epochs: float = 5.0,
-    scale: float = 1.0,
+    backbone: BackboneName = "msdnet_tiny",
+    epochs: Epochs = 5.0,
+    scale: Annotated[float, Knob("of the logits of the exit before", at_least=0)] = 1.0,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: cross-entropy of boosted sums, gradients in equilibrium."""

@@ -9,14 +9,16 @@ above GHND at the same bytes.
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.compressors.simple import Affine
 from sc_jax.losses.distillation import KnowledgeDistillation
-from sc_jax.losses.terms import Reduction, Term
+from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Bits, Channels, Epochs, LearningRate, Over, Pair
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -24,15 +26,17 @@ TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 
 def bottlefit(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    pair: str = "cr",
-    stage1_epochs: float = 10.0,
-    stage2_epochs: float = 8.0,
-    freeze_encoder: bool = True,
-    learning_rate: float = 1e-3,
-    over: Reduction = "sum",
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    pair: Pair = "cr",
+    stage1_epochs: Epochs = 10.0,
+    stage2_epochs: Epochs = 8.0,
+    freeze_encoder: Annotated[
+        bool, Knob("whether stage 2 leaves the encoder alone")
+    ] = True,
+    learning_rate: LearningRate = 1e-3,
+    over: Over = "sum",
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Two phases: hints at the later groups, then distillation."""

@@ -10,7 +10,7 @@ ones (`last_weight=0.3`); 79.19 % at 1.5 x the speed of 78.38 %. Expected: withi
 point of the whole network at 70 % of its cost or less.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
@@ -18,6 +18,8 @@ from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone_epochs": 0.01, "epochs": 0.01, "batch_size": 16}
@@ -25,10 +27,12 @@ TINY = {"backbone_epochs": 0.01, "epochs": 0.01, "batch_size": 16}
 
 def branchynet(
     *,
-    backbone_epochs: float = 4.0,
-    epochs: float = 5.0,
-    width: int = 16,
-    last_weight: float = 1.0,
+    backbone_epochs: Epochs = 4.0,
+    epochs: Epochs = 5.0,
+    width: ExitWidth = 16,
+    last_weight: Annotated[
+        float, Knob("of the last exit, the others have 1", at_least=0)
+    ] = 1.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Two phases: cross-entropy of the last exit, then of all by their weights."""

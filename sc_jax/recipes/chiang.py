@@ -13,12 +13,14 @@ that theirs is a pseudo-polynomial programme. Expected: at or above evenly space
 at the budget.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -26,11 +28,17 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def chiang(
     *,
-    epochs: float = 8.0,
-    width: int = 16,
-    trace: str = "",
-    budget: float = 0.6,
-    threshold: float = 0.9,
+    epochs: Epochs = 8.0,
+    width: ExitWidth = 16,
+    trace: Annotated[
+        str, Knob("trace file of a net with all branches; none: keep all")
+    ] = "",
+    budget: Annotated[
+        float, Knob("mean cost, share of the network without exits", above=0)
+    ] = 0.6,
+    threshold: Annotated[
+        float, Knob("of the largest probability", at_least=0, at_most=1)
+    ] = 0.9,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: the sum of the cross-entropies of all branches that are kept."""

@@ -8,10 +8,25 @@ checkpoint of mobilenetv2 or a ResNet for 1000 classes, training starts from it,
 `epochs=0` leaves it as it is.
 """
 
+from typing import Annotated
+
 from sc_jax.data.pipeline import Data
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
+from sc_jax.recipes.knobs import (
+    Augment,
+    BackboneName,
+    BatchSize,
+    DataDir,
+    DataName,
+    Epochs,
+    ImageSize,
+    LearningRate,
+    Pretrained,
+    Seed,
+)
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -19,17 +34,17 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def classifier(
     *,
-    backbone: str = "cnn",
-    data: str = "fashion_mnist_12k",
-    epochs: float = 10.0,
-    batch_size: int = 32,
-    learning_rate: float = 2e-3,
-    weight_decay: float = 1e-2,
-    augment: str = "flip",
-    image_size: int | None = None,
-    data_dir: str | None = None,
-    pretrained: str | None = None,
-    seed: int = 0,
+    backbone: BackboneName = "cnn",
+    data: DataName = "fashion_mnist_12k",
+    epochs: Epochs = 10.0,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = 2e-3,
+    weight_decay: Annotated[float, Knob("of AdamW", at_least=0)] = 1e-2,
+    augment: Augment = "flip",
+    image_size: ImageSize = None,
+    data_dir: DataDir = None,
+    pretrained: Pretrained = None,
+    seed: Seed = 0,
 ) -> Recipe:
     """Cross-entropy, AdamW, cosine schedule with a short warm-up."""
     source = Data(data, batch_size, augment, image_size=image_size, data_dir=data_dir)

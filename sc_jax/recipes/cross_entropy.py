@@ -16,6 +16,7 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Bits, Channels, Epochs, LearningRate, Pair
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
@@ -23,12 +24,12 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 def cross_entropy(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    pair: str = "cr",
-    epochs: float = 18.0,
-    learning_rate: float = 1e-3,
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    pair: Pair = "cr",
+    epochs: Epochs = 18.0,
+    learning_rate: LearningRate = 1e-3,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropy, Adam, cosine schedule, all parts trained."""

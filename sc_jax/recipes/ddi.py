@@ -11,7 +11,7 @@ x fewer computations at equal accuracy (abstract). Expected: within a point of i
 last exit at 70 % of the cost or less.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.gates import GateCost
 from sc_jax.losses.terms import Term
@@ -20,6 +20,8 @@ from sc_jax.nets.net import resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -27,11 +29,13 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def ddi(
     *,
-    backbone: str = "skipnet14_g4",
-    epochs: float = 4.0,
-    target: float = 0.7,
-    price: float = 10.0,
-    gated: str = "layer3",
+    backbone: BackboneName = "skipnet14_g4",
+    epochs: Epochs = 4.0,
+    target: Annotated[
+        float, Knob("share of the cost that is to run", at_least=0, at_most=1)
+    ] = 0.7,
+    price: Annotated[float, Knob("weight of the cost in the loss", at_least=0)] = 10.0,
+    gated: Annotated[str, Knob("stage or group that the gates steer")] = "layer3",
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: cross-entropies of all exits, and the gates' cost."""

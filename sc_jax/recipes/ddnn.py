@@ -11,13 +11,15 @@ locally at a threshold of 0.8. Expected: within a point of the cloud at 70 % of 
 or less.
 """
 
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
 from sc_jax.nets.backbones.multiview import DevicesHead
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -25,9 +27,11 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def ddnn(
     *,
-    backbone: str = "ddnn",
-    epochs: float = 8.0,
-    local: Literal["max", "mean", "concat"] = "max",
+    backbone: BackboneName = "ddnn",
+    epochs: Epochs = 8.0,
+    local: Annotated[
+        Literal["max", "mean", "concat"], Knob("how the devices' answers are joined")
+    ] = "max",
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: the sum of the cross-entropies of local, edge and cloud exits."""

@@ -10,7 +10,7 @@ slowly do not swamp the others, and `priority` leans on later exits by their sha
 the cost. Expected: at or above equal weights (`branchynet` without its first phase).
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.exits import AdaptiveWeights
 from sc_jax.losses.terms import Term
@@ -18,6 +18,8 @@ from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -25,9 +27,11 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def dynexit(
     *,
-    epochs: float = 8.0,
-    width: int = 16,
-    priority: float = 0.5,
+    epochs: Epochs = 8.0,
+    width: ExitWidth = 16,
+    priority: Annotated[
+        float, Knob("lean to later exits, 0 for none", at_least=0, at_most=1)
+    ] = 0.5,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of all exits under adaptive weights."""

@@ -15,12 +15,15 @@ from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
 
 
-def eenet(*, epochs: float = 8.0, width: int = 16, **shared: Unpack[Shared]) -> Recipe:
+def eenet(
+    *, epochs: Epochs = 8.0, width: ExitWidth = 16, **shared: Unpack[Shared]
+) -> Recipe:
     """One phase: the sum of all exits' cross-entropies; the scheduler comes after."""
     base = classifier(**shared)
     net = branches.branch(base, lambda k, i: ConvHead(k, (width,)))

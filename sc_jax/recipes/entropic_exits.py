@@ -10,7 +10,7 @@ Expected: fewer bytes and fewer MACs an input than the Entropic Student at its a
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
@@ -20,6 +20,8 @@ from sc_jax.nets.net import Exit, resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import Shared
 from sc_jax.recipes.entropic_student import entropic_student
+from sc_jax.recipes.knobs import Beta, Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -27,12 +29,12 @@ TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 
 def entropic_exits(
     *,
-    beta: float = 0.00015,
-    stage1_epochs: float = 8.0,
-    stage2_epochs: float = 6.0,
-    teacher_epochs: float = 10.0,
-    width: int = 16,
-    server: str = "layer2",
+    beta: Beta = 0.00015,
+    stage1_epochs: Epochs = 8.0,
+    stage2_epochs: Epochs = 6.0,
+    teacher_epochs: Epochs = 10.0,
+    width: ExitWidth = 16,
+    server: Annotated[str, Knob("stage or group of the server's exit")] = "layer2",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """The Entropic Student's two phases, with exits in the second."""

@@ -18,17 +18,19 @@ Expected: within a point of its teacher at a third of the bytes of WebP
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import optax
 
 from sc_jax.compressors.prior import FactorizedPrior
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
-from sc_jax.losses.terms import Reduction, Term
+from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Beta, Channels, Epochs, LearningRate, Over, Pair
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -37,17 +39,19 @@ BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 def entropic_student(
     *,
-    beta: float = 0.00015,
-    channels: int = 12,
-    pair: str = "fp",
-    shallow_epochs: float = 0.0,
-    window: int = 0,
-    stage1_epochs: float = 20.0,
-    stage2_epochs: float = 12.0,
-    teacher_epochs: float = 10.0,
-    stage1_rate: float = 3e-3,
-    stage2_rate: float = 1e-3,
-    over: Reduction = "mean",
+    beta: Beta = 0.00015,
+    channels: Channels = 12,
+    pair: Pair = "fp",
+    shallow_epochs: Epochs = 0.0,
+    window: Annotated[
+        int, Knob("side of a random square of each image; 0: all", at_least=0)
+    ] = 0,
+    stage1_epochs: Epochs = 20.0,
+    stage2_epochs: Epochs = 12.0,
+    teacher_epochs: Epochs = 10.0,
+    stage1_rate: LearningRate = 3e-3,
+    stage2_rate: LearningRate = 1e-3,
+    over: Over = "mean",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Unpack
 
 from sc_jax.compressors.simple import Affine
-from sc_jax.losses.terms import Reduction
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Bits, Channels, Epochs, LearningRate, Over, Pair
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
@@ -22,13 +22,13 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 def ghnd(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    pair: str = "cr",
-    epochs: float = 18.0,
-    learning_rate: float = 1e-3,
-    over: Reduction = "sum",
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    pair: Pair = "cr",
+    epochs: Epochs = 18.0,
+    learning_rate: LearningRate = 1e-3,
+    over: Over = "sum",
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: squared errors at all groups; only the bottleneck is trained."""

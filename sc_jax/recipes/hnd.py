@@ -14,6 +14,7 @@ from sc_jax.compressors.simple import Affine
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Bits, Channels, Epochs, LearningRate, Pair
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
@@ -21,12 +22,12 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 def hnd(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    pair: str = "cr",
-    epochs: float = 18.0,
-    learning_rate: float = 1e-3,
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    pair: Pair = "cr",
+    epochs: Epochs = 18.0,
+    learning_rate: LearningRate = 1e-3,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: squared error at the cut; only encoder and decoder are trained."""

@@ -9,7 +9,7 @@ paper's pruning by context; reconstruction). Variable fixed-point width is not h
 Expected: within a point of its own last stage at 70 % of its cost or less.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import flax.linen as nn
 
@@ -18,6 +18,8 @@ from sc_jax.nets.exit_classifiers.gated import Given, Pruned
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -25,9 +27,11 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def icnn(
     *,
-    backbone: str = "icnn",
-    epochs: float = 8.0,
-    keep: int | None = None,
+    backbone: BackboneName = "icnn",
+    epochs: Epochs = 8.0,
+    keep: Annotated[
+        int | None, Knob("likeliest classes that a stage keeps; None: all", at_least=1)
+    ] = None,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: the sum of all stages' cross-entropies; keep=None: all classes."""

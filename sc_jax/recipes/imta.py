@@ -12,7 +12,7 @@ at or above `msdnet` at every exit.
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
@@ -22,7 +22,9 @@ from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead
 from sc_jax.nets.net import FINAL
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs, Temperature
 from sc_jax.recipes.msdnet import msdnet
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "teacher_epochs": 0.01}
@@ -31,12 +33,16 @@ TINY |= {"batch_size": 16}
 
 def imta(
     *,
-    backbone: str = "msdnet_tiny",
-    epochs: float = 2.0,
-    gamma: float = 0.1,
-    tau: float = 1.0,
-    link: int = 32,
-    teacher_epochs: float = 4.0,
+    backbone: BackboneName = "msdnet_tiny",
+    epochs: Epochs = 2.0,
+    gamma: Annotated[
+        float, Knob("share of the teacher in the loss", at_least=0, at_most=1)
+    ] = 0.1,
+    tau: Temperature = 1.0,
+    link: Annotated[
+        int, Knob("features of what an exit hands to the next", at_least=1)
+    ] = 32,
+    teacher_epochs: Epochs = 4.0,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """A teacher under gradient equilibrium, then one phase of linked heads."""

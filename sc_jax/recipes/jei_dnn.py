@@ -12,7 +12,7 @@ theirs take turns; the fourth uncertainty is of the squared softmax. Expected: b
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.gates import GatedCrossEntropy, GateTarget
 from sc_jax.losses.terms import Term
@@ -21,6 +21,8 @@ from sc_jax.nets.exit_classifiers.gated import Gated
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, PoolSide
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"warm_epochs": 0.01, "epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
@@ -28,11 +30,13 @@ TINY = {"warm_epochs": 0.01, "epochs": 0.01, "teacher_epochs": 0.01, "batch_size
 
 def jei_dnn(
     *,
-    warm_epochs: float = 3.0,
-    epochs: float = 4.0,
-    price: float = 0.5,
-    side: int = 4,
-    teacher_epochs: float = 10.0,
+    warm_epochs: Epochs = 3.0,
+    epochs: Epochs = 4.0,
+    price: Annotated[
+        float, Knob("of the whole cost, in nats of cross-entropy", at_least=0)
+    ] = 0.5,
+    side: PoolSide = 4,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Two phases over frozen stages: heads alone, then heads and gates."""

@@ -16,6 +16,15 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import (
+    Bits,
+    Channels,
+    Epochs,
+    LearningRate,
+    Pair,
+    TeacherShare,
+    Temperature,
+)
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
@@ -23,14 +32,14 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 def knowledge_distillation(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    pair: str = "cr",
-    epochs: float = 18.0,
-    alpha: float = 0.5,
-    tau: float = 1.0,
-    learning_rate: float = 1e-3,
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    pair: Pair = "cr",
+    epochs: Epochs = 18.0,
+    alpha: TeacherShare = 0.5,
+    tau: Temperature = 1.0,
+    learning_rate: LearningRate = 1e-3,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: alpha CE + (1 - alpha) tau^2 KL to the teacher, all parts trained."""

@@ -12,7 +12,7 @@ the authors draw a budget). Published, ImageNet MSDNet step 7: 59.24/69.65/73.94
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.exits import AssignedCrossEntropy, WeighedCrossEntropy
 from sc_jax.losses.terms import Term
@@ -20,6 +20,8 @@ from sc_jax.nets.exit_classifiers.gated import Weighing
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import LookAhead, Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
@@ -27,10 +29,14 @@ TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 
 def l2w_den(
     *,
-    backbone: str = "msdnet_tiny",
-    epochs: float = 5.0,
-    eps: float = 0.3,
-    step_size: float = 0.1,
+    backbone: BackboneName = "msdnet_tiny",
+    epochs: Epochs = 5.0,
+    eps: Annotated[
+        float, Knob("how far a weight may be from 1", at_least=0, at_most=1)
+    ] = 0.3,
+    step_size: Annotated[
+        float, Knob("of the step that is looked ahead", above=0)
+    ] = 0.1,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: weighed cross-entropies, the weights looking one step ahead."""

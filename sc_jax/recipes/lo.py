@@ -10,12 +10,14 @@ exit's depth by the state of the channel. Published: up to 17 % fewer transmissi
 equal accuracy. Expected: within a point of the whole network at 70 % of its cost.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth, Place
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -23,10 +25,13 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def lo(
     *,
-    epochs: float = 8.0,
-    place: str = "layer1",
-    width: int = 16,
-    quantile: float = 0.6,
+    epochs: Epochs = 8.0,
+    place: Place = "layer1",
+    width: ExitWidth = 16,
+    quantile: Annotated[
+        float,
+        Knob("of wrong answers' scores, a class's threshold", at_least=0, at_most=1),
+    ] = 0.6,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of the device's exit and of the whole network."""

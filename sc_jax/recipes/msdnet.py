@@ -14,6 +14,7 @@ from typing import Unpack
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
@@ -21,8 +22,8 @@ TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 
 def msdnet(
     *,
-    backbone: str = "msdnet_tiny",
-    epochs: float = 5.0,
+    backbone: BackboneName = "msdnet_tiny",
+    epochs: Epochs = 5.0,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: the sum of all exits' cross-entropies."""

@@ -12,7 +12,7 @@ for people (quoted at second hand). Expected: most of the negative class stops t
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.errors import UsageError
 from sc_jax.losses.task import CrossEntropy
@@ -21,6 +21,8 @@ from sc_jax.nets.exit_classifiers.gated import Filter
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, Place
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
@@ -28,11 +30,13 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
 
 def neural_filter(
     *,
-    negative: int = 0,
-    place: str = "stem",
-    recall: float = 0.98,
-    epochs: float = 4.0,
-    teacher_epochs: float = 10.0,
+    negative: Annotated[int, Knob("class of no interest", at_least=0)] = 0,
+    place: Place = "stem",
+    recall: Annotated[
+        float, Knob("share of the others that goes on", above=0, at_most=1)
+    ] = 0.98,
+    epochs: Epochs = 4.0,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase over frozen stages: cross-entropy of the filter."""

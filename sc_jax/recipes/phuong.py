@@ -9,7 +9,7 @@ at or above `msdnet` at early exits, most with few examples.
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.losses.exits import ExitDistillation
 from sc_jax.losses.terms import Term
@@ -17,6 +17,8 @@ from sc_jax.nets.exit_classifiers.gated import Softening
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
@@ -24,10 +26,15 @@ TINY = {"backbone": "msdnet_nano", "epochs": 0.01, "batch_size": 16}
 
 def phuong(
     *,
-    backbone: str = "msdnet_tiny",
-    epochs: float = 5.0,
-    share: float = 0.5,
-    sharpness: float = 0.5,
+    backbone: BackboneName = "msdnet_tiny",
+    epochs: Epochs = 5.0,
+    share: Annotated[
+        float, Knob("of the distillation in the loss", at_least=0, at_most=1)
+    ] = 0.5,
+    sharpness: Annotated[
+        float,
+        Knob("largest probability that the teacher is kept under", above=0, at_most=1),
+    ] = 0.5,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: labels for all exits, the last exit's answer for all others."""

@@ -13,7 +13,7 @@ to correct those before it, and is worse alone. The temperature halves each epoc
 branches are not dropped out. Expected: beside `branchynet`.
 """
 
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
 from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture
 from sc_jax.losses.terms import Term
@@ -22,6 +22,8 @@ from sc_jax.nets.exit_classifiers.gated import Confident
 from sc_jax.recipes import branches, common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -29,10 +31,14 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def pomponi(
     *,
-    epochs: float = 8.0,
-    width: int = 16,
-    beta: float = 0.1,
-    over: Literal["logits", "losses"] = "losses",
+    epochs: Epochs = 8.0,
+    width: ExitWidth = 16,
+    beta: Annotated[
+        float, Knob("weight of the confidence against being right", at_least=0)
+    ] = 0.1,
+    over: Annotated[
+        Literal["logits", "losses"], Knob("what the confidences mix")
+    ] = "losses",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: losses by confidences, and each confidence against being right."""

@@ -13,6 +13,7 @@ from typing import Unpack
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
+from sc_jax.recipes.knobs import BackboneName, Epochs
 from sc_jax.train.recipe import Recipe
 
 TINY = {"backbone": "ranet_nano", "epochs": 0.01, "batch_size": 16}
@@ -20,8 +21,8 @@ TINY = {"backbone": "ranet_nano", "epochs": 0.01, "batch_size": 16}
 
 def ranet(
     *,
-    backbone: str = "ranet_tiny",
-    epochs: float = 5.0,
+    backbone: BackboneName = "ranet_tiny",
+    epochs: Epochs = 5.0,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """One phase: the sum of all exits' cross-entropies."""

@@ -20,6 +20,7 @@ from sc_jax.nets.net import insert, resolve
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Bits, Channels, Epochs, LearningRate
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
@@ -27,11 +28,11 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01}
 
 def reconstruction(
     *,
-    channels: int = 3,
-    bits: int = 8,
-    epochs: float = 18.0,
-    learning_rate: float = 1e-3,
-    teacher_epochs: float = 10.0,
+    channels: Channels = 3,
+    bits: Bits = 8,
+    epochs: Epochs = 18.0,
+    learning_rate: LearningRate = 1e-3,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: squared error of the feature; only the autoencoder is trained."""

@@ -13,12 +13,14 @@ on few exits.
 """
 
 from dataclasses import replace
-from typing import Literal, Unpack
+from typing import Annotated, Literal, Unpack
 
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, PoolSide
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -26,12 +28,18 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def shallow_deep(
     *,
-    epochs: float = 8.0,
-    side: int = 4,
-    rule: Literal["threshold", "patience"] = "threshold",
-    patience: int = 1,
-    frozen: bool = False,
-    teacher_epochs: float = 10.0,
+    epochs: Epochs = 8.0,
+    side: PoolSide = 4,
+    rule: Annotated[
+        Literal["threshold", "patience"], Knob("how an input leaves")
+    ] = "threshold",
+    patience: Annotated[
+        int, Knob("exits in a row that must repeat an answer", at_least=1)
+    ] = 1,
+    frozen: Annotated[
+        bool, Knob("train exit classifiers alone, on a trained network")
+    ] = False,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of all exits, weighted by depth."""

@@ -9,12 +9,14 @@ inference; what device and server run, and over which link, is for a planner. Ex
 within a point of the whole network at 70 % of its cost or less.
 """
 
-from typing import Unpack
+from typing import Annotated, Unpack
 
 from sc_jax.nets.exit_classifiers.classifiers import ConvHead
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "batch_size": 16}
@@ -22,9 +24,11 @@ TINY = {"epochs": 0.01, "batch_size": 16}
 
 def spinn(
     *,
-    epochs: float = 8.0,
-    exits: int = 3,
-    width: int = 16,
+    epochs: Epochs = 8.0,
+    exits: Annotated[
+        int, Knob("early exits, at equal shares of the cost", at_least=1)
+    ] = 3,
+    width: ExitWidth = 16,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: the sum of the cross-entropies of `exits` exits and the last."""

@@ -24,6 +24,7 @@ from sc_jax.nets.exit_classifiers.gated import Ensembled, Given
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
+from sc_jax.recipes.knobs import Epochs, PoolSide
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
@@ -31,9 +32,9 @@ TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
 
 def zero_time_waste(
     *,
-    epochs: float = 4.0,
-    side: int = 4,
-    teacher_epochs: float = 10.0,
+    epochs: Epochs = 4.0,
+    side: PoolSide = 4,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase over frozen stages: heads on their own logits, ensembles on theirs."""

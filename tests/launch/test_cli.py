@@ -1,14 +1,19 @@
 """What a user types: recipes, knobs, overrides, and mistakes in one line."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from launch import cli
-from sc_jax import recipes
+from sc_jax import recipes, spec
 from sc_jax.errors import UsageError
+from sc_jax.runs import catalogue
 from sc_jax.train.serialisation import override
+
+BINARIES = ("train", "evaluate", "export", "device", "serve", "prepare_data")
 
 
 def launch(*arguments):
@@ -16,30 +21,43 @@ def launch(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_recipe_text_is_name_and_literal_knobs():
-    text = "ghnd:channels=6,epochs=0.5,data=folder:a.zip,b.zip,backbone=cnn"
-    name, knobs = cli.parse_recipe(text)
-    assert name == "ghnd"
-    assert knobs == {
-        "channels": 6,
-        "epochs": 0.5,
-        "data": "folder:a.zip,b.zip",
-        "backbone": "cnn",
-    }
-    assert cli.parse_recipe("hnd") == ("hnd", {})
+@pytest.mark.parametrize("binary", BINARIES)
+def test_a_binary_is_flags_with_help_and_one_call(binary):
+    text = (Path(cli.__file__).parent / f"{binary}.py").read_text()
+    calls = [c for c in ast.walk(ast.parse(text)) if isinstance(c, ast.Call)]
+    defined = [c for c in calls if ast.unparse(c.func).startswith("flags.DEFINE")]
+    assert defined
+    for call in defined:
+        name, _, *rest = call.args
+        about = rest[-1 if "enum" in ast.unparse(call.func) else 0]
+        assert len(ast.unparse(about)) > 8, ast.unparse(name)
 
 
-def test_recipe_text_without_a_knob_name_is_refused():
-    with pytest.raises(UsageError, match="name:knob=value"):
-        cli.parse_recipe("hnd:3")
+def test_help_is_short():
+    done = launch("launch.train", "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.count("\n") <= 40
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "--list " in done.stdout and "--list=recipes" in done.stdout
+    assert "(25)" in done.stdout and "--[no]baselines" in done.stdout
 
 
-def test_help_lists_every_recipe_and_its_knobs():
-    page = recipes.catalogue()
-    for name in recipes.RECIPES:
-        assert f"  {name}: " in page
-        for knob, parameter in recipes.knobs_of(name).items():
-            assert f"{knob}={parameter.default!r}" in page
+@pytest.mark.parametrize("kind", catalogue.LISTS)
+def test_every_list_has_a_line_on_every_name(kind):
+    lines = catalogue.show(kind).splitlines()
+    for line, name in zip(lines, catalogue.LISTS[kind], strict=False):
+        assert line.split()[0] == name and len(line.split()) > 2, line
+    assert catalogue.show(f"{kind}:{name}").strip()
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_recipes_page_tells_every_knob_with_default_range_and_help(name):
+    page = catalogue.show(f"recipes:{name}").split("Knobs, ")[1].splitlines()[1:]
+    for line, (knob, known) in zip(page, recipes.knobs_of(name).items(), strict=True):
+        start = f"{knob}={known.default}"
+        assert known.knob.help, f"{name}: {knob} has no line of help"
+        assert line.split(None, 1)[0] == start and known.knob.help in line
+        spec.check_value(name, known, known.default)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +93,7 @@ def test_override_changes_one_field_only():
             "folder",
         ),
         (["launch.train", "--recip=ghnd"], "recipe"),
+        (["launch.device", "--limit=-1"], "limit"),
         (["launch.evaluate", "--workdir={tmp}/none"], "recipe.json"),
     ],
 )

@@ -1,0 +1,37 @@
+"""Knobs that several recipes have: type, range and one line of help, as one name.
+
+A knob of one recipe alone is `Annotated` in its own signature.
+"""
+
+from typing import Annotated
+
+from sc_jax.data.augment import AUGMENTATIONS
+from sc_jax.losses.terms import Reduction
+from sc_jax.nets.backbones.registry import BACKBONES
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.spec import Knob
+
+Epochs = Annotated[float, Knob("passes over the training images", at_least=0)]
+LearningRate = Annotated[float, Knob("learning rate at its highest", above=0)]
+BatchSize = Annotated[int, Knob("images a step, of all devices together", at_least=1)]
+Seed = Annotated[int, Knob("of first parameters, order and augmentation", at_least=0)]
+DataName = Annotated[str, Knob("data set, NAME[:...] of --list=data")]
+Augment = Annotated[str, Knob("how training images vary", choices=AUGMENTATIONS)]
+ImageSize = Annotated[int | None, Knob("side to resize to; None: its own", at_least=1)]
+DataDir = Annotated[str | None, Knob("where TFDS keeps prepared sets")]
+Pretrained = Annotated[str | None, Knob("public checkpoint file to start from")]
+BackboneName = Annotated[str, Knob("network, of --list=backbones", choices=BACKBONES)]
+
+Beta = Annotated[float, Knob("weight of one bit of the estimated rate", at_least=0)]
+Bits = Annotated[int, Knob("of one value that is sent", at_least=1, at_most=16)]
+Channels = Annotated[int, Knob("of the latent that is sent", at_least=1)]
+Pair = Annotated[
+    str, Knob("encoder and decoder, of bottlenecks/pairs.py", choices=PAIRS)
+]
+Over = Annotated[Reduction, Knob("how a hint's squared errors are joined")]
+Temperature = Annotated[float, Knob("softens both distributions", above=0)]
+TeacherShare = Annotated[float, Knob("of the loss to labels", at_least=0, at_most=1)]
+
+ExitWidth = Annotated[int, Knob("channels of an exit classifier", at_least=1)]
+PoolSide = Annotated[int, Knob("side that an exit pools its feature to", at_least=1)]
+Place = Annotated[str, Knob("stage or group that the exit stands after")]

@@ -1,0 +1,71 @@
+"""One run, or a curve of runs over a knob: trained, measured and reported together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sc_jax.errors import UsageError
+from sc_jax.runs import baselines as baseline_rows
+from sc_jax.runs import exit_runs, rate_runs, run_folder, training
+from sc_jax.runs.run_folder import Source
+from sc_jax.spec import literal, words
+
+
+def points(source: Source, sweep: str) -> dict[str, Source]:
+    """The runs of "knob:value,value" by their folder's name, "knob=value".
+
+    Without a sweep one run, named "": it stands in the folder itself.
+    """
+    if not sweep:
+        return {"": source}
+    knob, values = words(sweep, "sweep")
+    if not values:
+        raise UsageError(f"--sweep takes knob:value,value, got {sweep!r}")
+    if knob in source.knobs:
+        raise UsageError(f"--sweep and --recipe both set {knob}; leave one out")
+    return {
+        f"{knob}={value}": replace(source, knobs=source.knobs | {knob: value})
+        for value in map(literal, values)
+    }
+
+
+def run(
+    source: Source,
+    workdir: Path,
+    *,
+    sweep: str = "",
+    teacher_dir: Path | None = None,
+    baselines: bool = True,
+    command: str = "",
+    **options,
+) -> None:
+    """Trains and reports every point under `workdir`; all of them share one teacher.
+
+    baselines: whether the teacher and image codecs are measured too. options: of
+    `training.train`. Every mistake of a recipe shows before the first is trained.
+    """
+    runs = [(name, s, s.build()) for name, s in points(source, sweep).items()]
+    for _, _, recipe in runs:
+        exit_runs.check(recipe)
+    teacher_dir = teacher_dir or workdir / "teacher"
+    rows, first = [], runs[0][2]
+    test = run_folder.dataset_of(first, "test")
+    for name, each, recipe in runs:
+        folder = workdir / name
+        variables, taught = training.train(
+            recipe, folder, each, teacher_dir=teacher_dir, **options
+        )
+        if exit_runs.leaves_early(recipe.net):
+            exit_runs.conclude(recipe, folder, command)
+            if not recipe.net.splits:
+                continue
+        whole = recipe.teacher or recipe
+        if baselines and not rows and not whole.net.splits:
+            own = variables if taught is None else taught
+            owner = teacher_dir if recipe.teacher else folder
+            rows = baseline_rows.rows(whole, own, test, owner)
+        if recipe.teacher is not None or recipe.net.splits or not rows:
+            rows.append(rate_runs.student_row(recipe, folder, test))
+    if rows:
+        rate_runs.conclude(rows, first, workdir, test, command)
