@@ -8,44 +8,35 @@ from typing import Any
 
 from benchmarks.methods import latency_picture
 from benchmarks.methods.deployments import PEER, SERVER
-from benchmarks.results_page.heads import machine_kind, where
-from sc_jax.errors import UsageError
+from benchmarks.results_page import page
 
 
-def head_vs_baselines(paths: list[str], out: Path) -> list[str]:
+def head_vs_baselines(path: str, out: Path) -> list[str]:
     """methods.head_vs_baselines: times, bytes and latency of every deployment.
 
-    Each run is drawn too, under `out`.
+    Draws the run too, under `out`.
     """
-    body: list[str] = []
-    reports = {Path(path): json.loads(Path(path).read_text()) for path in paths}
-    kinds = {machine_kind(report) for report in reports.values()}
-    if len(kinds) > 1:
-        raise UsageError(f"{', '.join(map(str, reports))} are of several processors")
-    (kind,) = kinds
-    for report in reports.values():
-        versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
-        body += [
-            f"{where(report)}, {versions}; {report['threads']} thread, medians of "
-            f"{report['rounds']} rounds in which each had one turn. A matched "
-            f"file may be {report['points_below']:g} points below the first head.",
-            "",
-            f"    {report['command'].strip()}",
-            "",
-        ]
-        for group in dict.fromkeys(row["group"] for row in report["rows"]):
-            rows = [row for row in report["rows"] if row["group"] == group]
-            trained = rows[0]["top1"] is not None
-            made = _trained if trained else _untrained
-            body += made(group, rows)
-            body += [*_peer(report, rows), ""]
-    title = f"## Head and coder beside local computing and image files{kind}"
-    lines = [title, "", *body, _links(report), ""]
-    for path, report in reports.items():
-        picture = f"baselines_{path.stem}{kind.replace(', ', '_')}.png"
-        latency_picture.draw(report, str(out / picture))
-        lines += [f"![latency against link rate]({picture})", ""]
-    return lines
+    report = json.loads(Path(path).read_text())
+    versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
+    facts = (
+        f"{page.where(report)}, {versions}; {report['threads']} thread, medians of "
+        f"{report['rounds']} rounds in which every deployment had one turn. A matched "
+        f"file may be {report['points_below']:g} points below the first head."
+    )
+    body, titles = [], []
+    for group in dict.fromkeys(row["group"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["group"] == group]
+        trained = rows[0]["top1"] is not None
+        body += _trained(group, rows) if trained else _untrained(group, rows)
+        body += [*_peer(report, rows), ""]
+        titles += [] if trained else [f", {group}"]
+    kind = page.machine_kind(report)
+    picture = f"baselines_{Path(path).stem}{kind.replace(', ', '_')}.png"
+    latency_picture.draw(report, str(out / picture))
+    body += [_links(report), "", f"![latency against link rate]({picture})"]
+    title = "Head and coder beside local computing and image files"
+    title += "".join(titles) + kind
+    return page.section(title, facts, report["command"], body)
 
 
 def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -55,11 +46,10 @@ def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:
         "their format at which the teacher is as accurate as the first head; server: "
         "decoding and the jitted rest of the net, batch 1, on the same core.",
         "",
-        "| deployment | dtype | top-1 % | framed bytes | device ms | server ms | "
-        + " | ".join(links)
-        + " |",
-        "|" + "---|" * (6 + len(links)),
     ]
+    columns = ["deployment", "dtype", "top-1 %", "framed bytes", "device ms"]
+    columns += ["server ms", *links]
+    table = []
     for row in rows:
         server = row["seconds"].get(SERVER)
         cells = [
@@ -71,8 +61,8 @@ def _trained(group: str, rows: list[dict[str, Any]]) -> list[str]:
             "" if server is None else f"{1e3 * server:.2f}",
             *(f"{1e3 * s:,.1f}" for s in row["latency_s"].values()),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        table.append(cells)
+    return lines + page.rows(columns, table)
 
 
 def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -82,10 +72,10 @@ def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
         "bytes that a head must save against JPEG q=75 to be as early on that link. "
         "Files as Pillow writes crops of one photograph.",
         "",
-        "| deployment | dtype | net ms | coder ms | device ms | peer's over it |"
-        " file B |" + "".join(f" {link} |" for link in links),
-        "|" + "---|" * (7 + len(links)),
     ]
+    columns = ["deployment", "dtype", "net ms", "coder ms", "device ms"]
+    columns += ["peer's over it", "file B", *links]
+    table = []
     for row in rows:
         steps = row["seconds"]
         parts = steps.get("head", steps.get("whole")), steps.get("code")
@@ -99,8 +89,8 @@ def _untrained(group: str, rows: list[dict[str, Any]]) -> list[str]:
             f"{row['framed_bytes']:,.0f}" if row["framed_bytes"] else "",
             *("" if b is None else f"{b:,.0f}" for b in needed.values()),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        table.append(cells)
+    return lines + page.rows(columns, table)
 
 
 def _peer(report: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
@@ -118,13 +108,13 @@ def _peer(report: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _links(report: dict[str, Any]) -> str:
-    told = [
+    links = [
         f"{name} {link['up_bits_per_s'] / 1e6:g} Mbit/s, {1e3 * link['rtt_s']:g} ms"
         for name, link in report["links"].items()
     ]
     assumed = ", ".join(report["assumed_rtt"])
     return (
-        f"Links (uplink, round trip): {'; '.join(told)}. Round trips of {assumed} are "
+        f"Links (uplink, round trip): {'; '.join(links)}. Round trips of {assumed} are "
         "assumptions; sources in `sc_jax/plan/link.py`. The device is "
         "one core of the machine that measured: a slower device pays its column more "
         "often, the link and the server stay."

@@ -1,4 +1,4 @@
-"""Sections of docs/results.md on early exits, from benchmarks.methods.early_exits."""
+"""Parts of the results page on early exits, from methods.early_exits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results_page import exit_picture, page
 from benchmarks.results_page.exit_claims import (
     QUARTERS,
     at,
@@ -16,12 +17,20 @@ from benchmarks.results_page.exit_claims import (
     score_claims,
     spread,
 )
-from sc_jax.evaluate.reports.plots import COLOURS
 from sc_jax.evaluate.reports.report import human
 
 TITLES = {"fashion_mnist_12k": "the embedded set", "folder": "CIFAR-10"}
 PICTURES = {"folder": "cifar10"}
 OVER = ("held_out", "pooled")
+RISK = (
+    "At most 1 point worse than the whole network with probability 0.9, by the largest "
+    "probability, over random halves of all recorded examples (validation and test "
+    "pooled; nothing was trained on them). The held-out half adds its own noise to the "
+    "risk over all inputs, which is what is promised; all examples include the half "
+    "that calibrated, so that column flatters. The re-splits of a seed share one "
+    "network; means over seeds, and how often the bound broke as the least and the "
+    "most:"
+)
 LOST, SHARE = 0.01, 0.7  # the bar: a point, at this share of the cost without exits
 
 
@@ -51,132 +60,105 @@ def _bar(seeds: list[dict]) -> str:
 
 def methods(rows: list[dict]) -> list[str]:
     """One line a recipe: accuracy at shares of cost, and what a point less costs."""
-    lines = [
-        "| recipe | backbone | seeds | whole network top-1 % | its MACs | "
-        + " | ".join(f"at {q}" for q in QUARTERS)
-        + " | at most 1 point lost on validation: cost, points lost | risk control, 1 "
-        "point: cost, points lost | at most 1 point lost at 70 %? |",
-        "|---|---|---:|---:|---:|" + "---:|" * 4 + "---|---|---|",
-    ]
+    columns = ["recipe", "backbone", "seeds", "whole network top-1 %", "its MACs"]
+    columns += [f"at {quarter}" for quarter in QUARTERS]
+    columns += ["at most 1 point lost on validation: cost, points lost"]
+    columns += ["risk control, 1 point: cost, points lost"]
+    columns += ["at most 1 point lost at 70 %?"]
+    lines = []
     for name, seeds in by_recipe(rows).items():
         whole = [row["anytime"][-1]["accuracy"] for row in seeds]
         cells = [name, seeds[0]["backbone"], str(len(seeds)), _percent(whole)]
         cells.append(human(seeds[0]["cost_macs"][-1]))
         cells += [_percent(at(seeds, quarter)) for quarter in QUARTERS]
-        cells += [_way(seeds, "cheapest"), _way(seeds, "risk")]
-        cells.append(_bar(seeds))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        cells += [_cost(seeds, "cheapest"), _cost(seeds, "risk")]
+        lines.append([*cells, _bar(seeds)])
+    return page.rows(columns, lines)
 
 
 def resplits(rows: list[dict]) -> list[str]:
     """Risk control over re-splits: how often the bound broke, and what it saved."""
-    lines = [
-        "| recipe | seeds | re-splits of each | recorded for calibration / held out | "
-        "method | over 1 point lost, held-out half | all examples | points lost on the "
-        "held-out half, mean | 90th percentile | cost % |",
-        "|---|---:|---:|---|---|---:|---:|---:|---:|---:|",
-    ]
+    columns = ["recipe", "seeds", "re-splits of each"]
+    columns += ["recorded for calibration / held out", "method"]
+    columns += ["over 1 point lost, held-out half", "all examples"]
+    columns += ["points lost on the held-out half, mean", "90th percentile", "cost %"]
+    lines = []
     for name, seeds in by_recipe(rows).items():
         every = [row["resplits"] for row in seeds if row.get("resplits")]
         for method in every[0]["methods"] if every else ():
-            found = [made["methods"][method] for made in every]
+            found = [one["methods"][method] for one in every]
             over = [[f[f"{key}_over"] for f in found] for key in OVER]
             lost, p90, cost = (
                 float(np.mean([f[key] for f in found]))
                 for key in ("lost_mean", "lost_p90", "cost_share_mean")
             )
-            lines.append(
-                f"| {name} | {len(found)} | {every[0]['times']} | "
-                f"{every[0]['calibration']} / {every[0]['held_out']} | {method} | "
-                f"{_range(over[0])} | {_range(over[1])} | {points(lost):.2f} | "
-                f"{points(p90):.2f} | {100 * cost:.1f} |"
-            )
-    return lines
+            counts = f"{every[0]['calibration']} / {every[0]['held_out']}"
+            cells = [name, len(found), every[0]["times"], counts, method]
+            cells += [_range(shares) for shares in over]
+            cells += [f"{points(lost):.2f}", f"{points(p90):.2f}", f"{100 * cost:.1f}"]
+            lines.append(cells)
+    return page.rows(columns, lines)
 
 
-def draw(rows: list[dict], path: Path, title: str) -> None:
-    """Accuracy against cost, first seeds, without rows on data of their own (PNG)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    rows = [row for row in rows if "data=" not in row["asked"]]
-    for i, (name, seeds) in enumerate(by_recipe(rows).items()):
-        curve = [point for row in seeds[:1] for point in row["budgeted"]]
-        axes.plot(
-            [100 * point["cost_share"] for point in curve],
-            [100 * point["accuracy"] for point in curve],
-            color=COLOURS[i % len(COLOURS)],
-            linestyle=["-", "--", ":"][i // len(COLOURS) % 3],
-            label=name,
-        )
-    axes.set(title=title, xlabel="mean cost, % of the whole network with its exits")
-    axes.set_ylabel("top-1 % (test)")
-    top = max(100 * point["accuracy"] for row in rows for point in row["budgeted"])
-    axes.set_ylim(top - 16, top + 1)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
-    figure.savefig(path)
+def sections(file: str) -> list[str]:
+    """The page's parts of one exit_methods.json; `draw` makes their picture."""
+    report = json.loads(Path(file).read_text())
+    kind = report["data"].split(":")[0]
+    name = TITLES.get(kind) or str(report["data"])
+    rows = report["rows"]
+    facts = f"{page.where(report)}; thresholds solved on validation, evaluated on test."
+    body = [*_costs(rows), "", f"![accuracy against cost]({picture(kind)})"]
+    lines = page.section(heading(name), facts, report["command"], body)
+    lines += [f"## {heading(name)}: what the papers claim", "", *_claims(rows), ""]
+    if any(row.get("resplits") for row in rows):
+        lines += [f"## {heading(name)}: risk control", "", RISK, "", *resplits(rows)]
+    return [*lines, ""]
 
 
-def section(file: str, out: Path) -> list[str]:
-    """The page's section of one exit_methods.json, and its picture."""
-    made = json.loads(Path(file).read_text())
-    kind = made["data"].split(":")[0]
-    name = TITLES.get(kind, made["data"])
-    picture = f"exits_{PICTURES.get(kind, kind)}.png"
-    rows, machine = made["rows"], made["machine"]
-    draw(rows, out / picture, f"Early exits on {name}")
-    words = ", ".join(f"{key} {value}" for key, value in machine.items())
+def heading(name: str) -> str:
+    return f"Early exits on {name}"
+
+
+def picture(kind: str) -> str:
+    return f"exits_{PICTURES.get(kind, kind)}.png"
+
+
+def draw(out: Path, folder: Path = page.PARTS) -> None:
+    """The pictures of all such parts, from their tables."""
+    for kind, name in TITLES.items():
+        for part in page.parts_of(heading(name), folder):
+            if page.title(part) == heading(name):
+                curves = exit_picture.of_part(part)
+                exit_picture.draw(curves, out / picture(kind), heading(name))
+
+
+def _costs(rows: list[dict]) -> list[str]:
     steps = sorted({sum(row["epochs"].values()) for row in rows})
-    page = [
-        f"## Early exits on {name}",
-        "",
-        f"{made.get('date', '')}; {words}; thresholds solved on validation, judged on "
-        "test.",
-        "",
-        f"    {made['command']}",
-        "",
-        "That is the last of several calls into one file; the first column is what "
-        "each row was asked for.",
+    return [
+        "That is the last of several calls into one file; the first column is the "
+        "recipe with its knobs.",
         "",
         f"Steps a run, teachers left out: {steps[0]} to {steps[-1]}. Costs are mean "
-        "MACs with all heads asked on the way, as shares of the whole network with its "
-        "heads; whole is that network's last exit. The last column is the largest "
-        "budget of the curve within 70 % of the network without early exits. Means "
-        "over seeds, ± their standard deviation where there are several.",
+        "MACs with every exit classifier up to the exit taken, as shares of the whole "
+        "network with its exits; whole is that network's last exit. The last column is "
+        "the largest budget of the curve within 70 % of the network without early "
+        "exits. Means over seeds, ± their standard deviation where there are several. "
+        "The picture shows the table, without rows on data of their own.",
         "",
         *methods(rows),
-        "",
-        "What the papers claim, at equal MACs (quarters of the second one's cost) and "
-        "these schedules:",
+    ]
+
+
+def _claims(rows: list[dict]) -> list[str]:
+    return [
+        "At equal MACs (quarters of the second one's cost) and these schedules:",
         "",
         *claims(rows),
         "",
         "Scores of the methods' own, on the same recorded answers:",
         "",
         *score_claims(rows),
-        "",
-        f"![accuracy against cost]({picture})",
-        "",
     ]
-    if any(row.get("resplits") for row in rows):
-        page += [
-            "Risk control: at most 1 point worse than the whole network with "
-            "probability 0.9, by the largest probability, over random halves of all "
-            "recorded examples (validation and test pooled; nothing was trained on "
-            "them). The held-out half adds its own noise to the risk over all inputs, "
-            "which is what is promised; all examples include the half that calibrated, "
-            "so that column flatters. The re-splits of a seed share one network; means "
-            "over seeds, and how often the bound broke as the least and the most:",
-            "",
-            *resplits(rows),
-            "",
-        ]
-    return page
 
 
 def _percent(shares: list[float]) -> str:
@@ -192,7 +174,7 @@ def _range(shares: list[float]) -> str:
     return f"{least} %" if least == most else f"{least}–{most} %"
 
 
-def _way(seeds: list[dict], key: str) -> str:
+def _cost(seeds: list[dict], key: str) -> str:
     cost = np.mean([row[key]["cost_share"] for row in seeds])
     lost = np.mean(
         [row["anytime"][-1]["accuracy"] - row[key]["accuracy"] for row in seeds]

@@ -23,7 +23,7 @@ SCORES |= {"jei_dnn": "gate", "eenet": "scheduler"}
 
 
 def by_recipe(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows of one recipe as it was asked for together, in the order of their seeds."""
+    """Rows of one recipe with the same knobs together, in the order of their seeds."""
     found: dict[str, list[dict]] = {row["asked"]: [] for row in rows}
     for row in sorted(rows, key=lambda row: row["seed"]):
         found[row["asked"]].append(row)
@@ -56,13 +56,13 @@ def noise(rows: list[dict], other: list[dict]) -> float:
     return (2 * mean * (1 - mean) / examples) ** 0.5
 
 
-def verdict(gaps: list[float], error: float) -> str:
-    """What the gaps say, in accuracy; within a standard error they say nothing."""
-    if min(gaps) > error:
+def verdict(differences: list[float], error: float) -> str:
+    """What differences in accuracy say; within a standard error: nothing."""
+    if min(differences) > error:
         return "holds"
-    if max(gaps) < -error:
+    if max(differences) < -error:
         return "does not hold"
-    return "within noise" if max(map(abs, gaps)) <= error else "in part"
+    return "within noise" if max(map(abs, differences)) <= error else "in part"
 
 
 def claims(rows: list[dict]) -> list[str]:
@@ -71,7 +71,7 @@ def claims(rows: list[dict]) -> list[str]:
     for better, worse, quarters in CLAIMS:
         if better not in known or worse not in known:
             continue
-        gaps, error = {}, noise(known[better], known[worse])
+        differences, error = {}, noise(known[better], known[worse])
         theirs_by_seed = {row["seed"]: row for row in known[worse]}
         pairs = [(a, b) for a in known[better] if (b := theirs_by_seed.get(a["seed"]))]
         for quarter in quarters:
@@ -83,9 +83,9 @@ def claims(rows: list[dict]) -> list[str]:
                 if mine is not None and theirs is not None:
                     found.append(mine - theirs)
             if found:
-                gaps[quarter] = float(np.mean(found))
+                differences[quarter] = float(np.mean(found))
                 error = max(error, spread(found) / len(found) ** 0.5)
-        lines += _said(f"{better} >= {worse}", gaps, error)
+        lines += _line(f"{better} >= {worse}", differences, error)
     return lines
 
 
@@ -99,15 +99,15 @@ def score_claims(rows: list[dict]) -> list[str]:
     lines = []
     for name, score in SCORES.items():
         seeds = by_recipe(rows).get(name, [])
-        gaps = {}
+        differences = {}
         for i, quarter in enumerate(QUARTERS[:3]):
             pairs = [(r["quarters"][quarter], r["max_probability"][i]) for r in seeds]
             found = [a["accuracy"] - b["accuracy"] for a, b in pairs if a and b]
             if found:
-                gaps[quarter] = float(np.mean(found))
-        if gaps:
+                differences[quarter] = float(np.mean(found))
+        if differences:
             title = f"{name}: its {score} >= the largest probability"
-            lines += _said(title, gaps, noise(seeds, seeds))
+            lines += _line(title, differences, noise(seeds, seeds))
     return lines
 
 
@@ -116,9 +116,9 @@ def points(share: float) -> float:
     return round(100 * share, 2) + 0.0
 
 
-def _said(title: str, gaps: dict[str, float], error: float) -> list[str]:
-    if not gaps:
+def _line(title: str, differences: dict[str, float], error: float) -> list[str]:
+    if not differences:
         return []
-    each = ", ".join(f"{points(gap):+.2f} at {q}" for q, gap in gaps.items())
-    made = verdict(list(gaps.values()), error)
-    return [f"- {title}: {made} ({each}; standard error {100 * error:.2f})."]
+    each = ", ".join(f"{points(d):+.2f} at {q}" for q, d in differences.items())
+    word = verdict(list(differences.values()), error)
+    return [f"- {title}: {word} ({each}; standard error {100 * error:.2f})."]

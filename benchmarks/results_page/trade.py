@@ -1,12 +1,12 @@
-"""The trade of accuracy, bytes and milliseconds between heads, read from measured runs.
+"""The trade of accuracy, bytes and milliseconds between heads: a section a run.
 
-Its input: benchmarks.methods.head_vs_baselines with --workdirs=SET/PAIR/SEED=FOLDER,...
+Its input is methods.head_vs_baselines with --workdirs=SET/PAIR/SEED=FOLDER,...; its
+picture is drawn from the tables of all such sections, whenever they were measured.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results_page.heads import where
+from benchmarks.results_page import page
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports.plots import COLOURS
 
@@ -48,7 +48,7 @@ def points(rows: Sequence[dict[str, Any]], dtype: str = "float32") -> list[Point
             and len(label) == 3
         ):
             found.setdefault(label[0], {}).setdefault(label[1], {})[label[2]] = row
-    made = []
+    averaged = []
     for dataset, pairs in found.items():
         first = next(iter(pairs.values()))
         for pair, seeds in pairs.items():
@@ -58,8 +58,8 @@ def points(rows: Sequence[dict[str, Any]], dtype: str = "float32") -> list[Point
             if not shared:
                 continue
             means = np.mean([_numbers(base, row) for base, row in shared], 0)
-            made.append(Point(dataset, pair, len(shared), *map(float, means)))
-    return made
+            averaged.append(Point(dataset, pair, len(shared), *map(float, means)))
+    return averaged
 
 
 def _numbers(base: dict[str, Any], row: dict[str, Any]) -> tuple[float, ...]:
@@ -113,70 +113,61 @@ def _spread(values: Sequence[float], least: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def trade(paths: Sequence[str], out: Path, old: str = "") -> list[str]:
-    """The section of docs/results.md, and its picture under `out`.
-
-    Sets that the files lack stay as they stand in `old`, the page so far.
-    """
-    reports = [json.loads(Path(path).read_text()) for path in paths]
-    found, origins = [], {}
-    for report in reports:
-        own = points(report["rows"])
-        found += own
-        names = tuple(dict.fromkeys(p.dataset for p in own))
-        origins[names] = f"{where(report)}.", report["command"].strip()
+def trade(path: str | Path) -> list[str]:
+    """The section of one run of methods.head_vs_baselines over several pairs."""
+    report = json.loads(Path(path).read_text())
+    found = points(report["rows"])
     if not found:
-        raise UsageError("no heads of --workdirs=SET/PAIR/SEED=FOLDER in the files")
-    new = {p.dataset for p in found}
-    text = next((t for t in old.split("\n## ") if t.startswith(TITLE)), "")
-    found = [p for p in _rows(text) if p.dataset not in new] + found
-    before = {
-        tuple(name for name in names if name not in new): at
-        for names, at in _origins(text).items()
-    }
-    origins = {names: at for names, at in before.items() if names} | origins
-    draw(found, out / PICTURE)
-    lines = [
-        f"| {p.dataset} | {p.pair} | {p.seeds} | {100 * p.top1:.2f} | "
-        f"{p.points:+.2f} | {p.framed_bytes:,.1f} | {100 * p.more_bytes:+.1f} % | "
-        f"{p.device_ms:.3f} | {p.ratio:.2f} |"
+        raise UsageError(f"{path} has no heads of --workdirs=SET/PAIR/SEED=FOLDER")
+    columns = ["set", "pair", "seeds", "top-1 %", "points", "framed bytes"]
+    columns += ["more bytes", "head + coder ms", "ratio"]
+    cells = [
+        [
+            p.dataset,
+            p.pair,
+            p.seeds,
+            f"{100 * p.top1:.2f}",
+            f"{p.points:+.2f}",
+            f"{p.framed_bytes:,.1f}",
+            f"{100 * p.more_bytes:+.1f} %",
+            f"{p.device_ms:.3f}",
+            f"{p.ratio:.2f}",
+        ]
         for p in found
     ]
-    told = []
-    for names, (measured, command) in origins.items():
-        told += [f"**{', '.join(names)}.** {measured}", "", f"    {command}", ""]
-    return [
-        f"## {TITLE}",
+    sets = ", ".join(dict.fromkeys(p.dataset for p in found))
+    body = [
+        "Trained students, float32 heads as exported, accuracy and bytes over the "
+        "whole test split, times of one core. Ratios, differences are to the set's "
+        "first pair, seed by seed, within one run.",
         "",
-        "Trained students, float32 heads as exported, accuracy "
-        "and bytes over the whole test split, times of one core. Ratios, differences "
-        "are to the set's first pair, seed by seed, within one run.",
-        "",
-        *told,
-        "| set | pair | seeds | top-1 % | points | framed bytes | more bytes |"
-        " head + coder ms | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *lines,
+        *page.rows(columns, cells),
         "",
         f"![accuracy, bytes and milliseconds of heads]({PICTURE})",
-        "",
     ]
+    title = f"{TITLE}: {sets}"
+    return page.section(title, f"{page.where(report)}.", report["command"], body)
 
 
-def _rows(text: str) -> list[Point]:
-    """The table of `trade`, read back."""
-    made = []
-    for line in text.splitlines():
-        cells = [cell.strip(" %").replace(",", "") for cell in line.split("|")[1:-1]]
-        if len(cells) == 9 and cells[2].isdecimal():
-            dataset, pair, seeds, top1, gain, framed, more, ms, ratio = cells
-            numbers = float(top1) / 100, float(framed), float(ms), float(ratio)
-            more = float(more) / 100
-            made.append(Point(dataset, pair, int(seeds), *numbers, more, float(gain)))
-    return made
+def recorded(folder: Path = page.PARTS) -> list[Point]:
+    """The points of all such sections of the page, as they are printed there."""
+    found = []
+    for part in page.parts_of(TITLE, folder):
+        for row in page.table(part):
+            point = Point(
+                dataset=row["set"],
+                pair=row["pair"],
+                seeds=int(row["seeds"]),
+                top1=_number(row, "top-1 %") / 100,
+                framed_bytes=_number(row, "framed bytes"),
+                device_ms=_number(row, "head + coder ms"),
+                ratio=_number(row, "ratio"),
+                more_bytes=_number(row, "more bytes") / 100,
+                points=_number(row, "points"),
+            )
+            found.append(point)
+    return found
 
 
-def _origins(text: str) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Sets of a run -> (when and where it was measured, its command), read back."""
-    found = re.findall(r"^\*\*(.+)\.\*\* (.+)\n\n    (.+)$", text, re.MULTILINE)
-    return {tuple(names.split(", ")): (at, command) for names, at, command in found}
+def _number(row: dict[str, str], column: str) -> float:
+    return float(row[column].strip(" %").replace(",", ""))

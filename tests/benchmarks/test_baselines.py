@@ -119,7 +119,7 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
     latency_picture.draw({**report, "rows": rows}, str(tmp_path / "p.png"))
     assert (tmp_path / "p.png").stat().st_size > 10_000
     (tmp_path / "r.json").write_text(json.dumps({**report, "rows": rows}))
-    page = "\n".join(baselines.head_vs_baselines([str(tmp_path / "r.json")], tmp_path))
+    page = "\n".join(baselines.head_vs_baselines(str(tmp_path / "r.json"), tmp_path))
     assert page.startswith("## Head and coder beside local computing and image files,")
     assert page.splitlines()[0].endswith(", avx2")
     assert (tmp_path / "baselines_r_avx2.png").exists()

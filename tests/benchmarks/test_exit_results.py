@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.methods import exit_risk
-from benchmarks.results_page import early_exits, exit_claims
+from benchmarks.results_page import early_exits, exit_claims, exit_picture, page
 from sc_jax.traces import record
 from sc_jax.traces.trace import Trace
 
@@ -124,8 +124,8 @@ def test_resplits_of_all_seeds_are_one_line_a_method():
     ]
 
 
-def test_a_section_is_written_and_drawn(tmp_path):
-    made = {
+def test_parts_are_written_and_drawn_from_their_table(tmp_path):
+    report = {
         "command": "python -m benchmarks.methods.early_exits",
         "date": "2000-01-01",
         "data": "fashion_mnist_12k",
@@ -133,7 +133,14 @@ def test_a_section_is_written_and_drawn(tmp_path):
         "rows": ROWS,
     }
     file = tmp_path / "exit_methods.json"
-    file.write_text(json.dumps(made))
-    page = early_exits.section(str(file), tmp_path)
-    assert page[0] == "## Early exits on the embedded set"
-    assert (tmp_path / "exits_fashion_mnist_12k.png").read_bytes()[:4] == b"\x89PNG"
+    file.write_text(json.dumps(report))
+    page.put(early_exits.sections(str(file)), tmp_path)
+    first, claims = page.parts_of("Early exits on the embedded set", tmp_path)
+    assert "- imta >= msdnet: in part" in claims
+    curves = exit_picture.of_part(first)
+    assert [curve.recipe for curve in curves] == list(exit_claims.by_recipe(ROWS))
+    assert curves[0].cost == (50, 75, 100)
+    assert curves[0].accuracy == (88.5, 90, 90) and curves[0].whole == 90
+    early_exits.draw(tmp_path, tmp_path)
+    picture = tmp_path / "exits_fashion_mnist_12k.png"
+    assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -1,10 +1,10 @@
 """What the results page makes of measured files."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
-
-pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
 
 from benchmarks.results_page import page, trade
 
@@ -37,49 +37,44 @@ def test_a_trade_compares_pairs_seed_by_seed():
     assert patch.points == pytest.approx(0.0)
 
 
-def test_a_trade_is_drawn(tmp_path):
-    trade.draw(trade.points(ROWS), tmp_path / "trade.png")
+def test_runs_of_a_trade_are_parts_and_one_picture(tmp_path):
+    other = json.loads(json.dumps(ROWS).replace("photos", "cifar"))
+    for date, rows in (("2026-01-01", ROWS), ("2026-01-02", other)):
+        report = {"date": date, "machine": {"cpu": "x"}, "command": date, "rows": rows}
+        (tmp_path / "one.json").write_text(json.dumps(report))
+        page.put(trade.trade(tmp_path / "one.json"), tmp_path)
+    first, second = page.parts_of(trade.TITLE, tmp_path)
+    assert "2026-01-01; cpu x.\n\n    2026-01-01\n" in first
+    assert page.title(second) == f"{trade.TITLE}: cifar"
+    points = trade.recorded(tmp_path)
+    assert [p.dataset for p in points] == ["photos"] * 2 + ["cifar"] * 2
+    for point, exact in zip(points, trade.points(ROWS)):  # as printed: rounded
+        assert point.pair == exact.pair and point.seeds == exact.seeds
+        assert point.top1 == pytest.approx(exact.top1, abs=5e-5)
+        assert point.more_bytes == pytest.approx(exact.more_bytes, abs=5e-4)
+    trade.draw(points, tmp_path / "trade.png")
     assert (tmp_path / "trade.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_trade_keeps_the_sets_that_were_not_measured_again(tmp_path):
-    def made(date, rows, old):
-        report = {"date": date, "machine": {"cpu": "x"}, "command": date, "rows": rows}
-        (tmp_path / "one.json").write_text(json.dumps(report))
-        return "\n".join(trade.trade([tmp_path / "one.json"], tmp_path, old))
-
-    other = json.loads(json.dumps(ROWS).replace("photos", "cifar"))
-    first = made("2026-01-01", ROWS, "")
-    both = made("2026-01-02", other, f"# Results\n\n{first}\n## Another\n\n| a | b |\n")
-    rows = [
-        line for line in both.splitlines() if "| fp |" in line or "| patch |" in line
-    ]
-    assert [row.split(" | ")[0] for row in rows] == ["| photos"] * 2 + ["| cifar"] * 2
-    assert [row.replace("photos", "cifar") for row in rows[:2]] == rows[2:]
-    assert "**photos.** 2026-01-01; cpu x.\n\n    2026-01-01\n" in both
-    assert "**cifar.** 2026-01-02; cpu x.\n\n    2026-01-02\n" in both
-    again = made("2026-01-03", ROWS, both)
-    assert "2026-01-01" not in again and again.count("| photos | patch | 2 |") == 1
+def test_a_part_is_replaced_by_its_title_and_a_new_one_comes_last(tmp_path):
+    page.put(["## B", "", "1", "", "## A", "", "2"], tmp_path)
+    page.put(["## B", "", "3", "", "## C", "", "4"], tmp_path)
+    names = [path.name for path in sorted(tmp_path.glob("*.md"))]
+    assert names == ["010_b.md", "020_a.md", "030_c.md"]
+    assert page.joined(tmp_path) == page.INTRODUCTION + (
+        "\n## B\n\n3\n\n## A\n\n2\n\n## C\n\n4\n"
+    )
 
 
-def test_sections_that_were_not_measured_again_stay():
-    old = "# Results\n\nold words\n\n## A\n\n1\n\n## B\n\n2\n"
-    sections = ["## B", "", "3", "", "## C", "", "4"]
-    made = page.merged(old, sections)
-    heads = [line for line in made.splitlines() if line.startswith("#")]
-    assert heads == ["# Results", "## A", "## B", "## C"]
-    assert "\n3\n" in made and "\n2\n" not in made and "old words" not in made
-    assert page.merged(made, sections) == made
-    assert page.INTRODUCTION in page.merged("", sections)
+def test_the_page_is_its_parts():
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "results.md").read_text() == page.joined()
+    pictures = set(re.findall(r"\]\((\w+\.png)\)", page.joined()))
+    assert pictures and all((docs / name).exists() for name in pictures)
 
 
-@pytest.mark.parametrize(
-    ("line", "kept"),
-    [
-        ("    python -m a --x=/home/u/runs/b,~/me/c --y=l=../../me/d e/f",
-         "    python -m a --x=b,c --y=l=d e/f"),
-        ("see https://example.org/a/b and /home/u/x", None),
-    ],
-)  # fmt: skip
-def test_commands_lose_their_folders_and_other_lines_stay(line, kept):
-    assert page.anonymous(line) == (kept or line)
+def test_a_table_is_read_back():
+    lines = page.rows(["a b", "c"], [["x", 1], ["", 2]])
+    text = "\n".join(["words", "", *lines, "", "| other | table |"])
+    assert page.table(text) == [{"a b": "x", "c": "1"}, {"a b": "", "c": "2"}]
+    assert page.table("words") == []
