@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from sc_jax.evaluate.reports import labels
 
 if TYPE_CHECKING:
     from sc_jax.evaluate.reports.report import Row
@@ -14,9 +16,22 @@ if TYPE_CHECKING:
 # Okabe and Ito 2008: told apart with every common colour blindness.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 COLOURS += ["#7F3C00", "#000000"]
+# What the methods are held against: pale, told apart by their markers first.
+PALE = ["#8C8C8C", "#B09C82", "#8AA695", "#A893B0", "#BFB07A", "#93AEBF"]
 _MARKERS = "osD^vPX*"
 _DASHES = ["--", ":", "-."]
-_CORNERS = [(-1, 1), (1, -1), (1, 1), (-1, -1)]  # left or right, above or below
+_DPI = 150
+_BASELINE = "classical"  # the family that methods are held against
+
+
+class _Style(NamedTuple):
+    """How a curve is drawn: the strongest marks are the methods, on top of the rest."""
+
+    colour: str
+    marker: str
+    marker_size: float
+    line_width: float
+    layer: float
 
 
 def shown(row: Row) -> float:
@@ -41,117 +56,134 @@ def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def rate_accuracy(
     rows: Sequence[Row], path: str | Path, title: str, *, split: str = "test"
 ) -> None:
-    """Accuracy against bytes: a line a method, a level where nothing is sent (PNG)."""
+    """Quality against bytes: a line a method, a level where nothing is sent (PNG)."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"font.size": 10, "axes.unicode_minus": False}):
-        figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+        figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         drawn = curves(rows)
-        for i, (method, curve) in enumerate(drawn.items()):
-            _curve(axes, i, method, curve)
-        levels = [row for row in rows if mean_bytes(row) <= 0]
-        for i, row in enumerate(levels):
-            name = " ".join(filter(None, [row.method, row.setting]))
+        # Methods first: in the legend, and in the choice of places for labels.
+        ordered = sorted(drawn, key=lambda method: drawn[method][0].family == _BASELINE)
+        styles = dict(zip(ordered, _styles([drawn[method] for method in ordered])))
+        for method in ordered:
+            _curve(axes, method, drawn[method], styles[method])
+        levels = _levels(rows)
+        for dash, (level, names) in enumerate(levels.items()):
             axes.axhline(
-                shown(row),
+                level,
                 color="#555555",
-                linestyle=_DASHES[i % len(_DASHES)],
+                linestyle=_DASHES[dash % len(_DASHES)],
                 linewidth=1.3,
                 zorder=1,
-                label=f"{name} ({shown(row):.4g} {row.unit})",
+                label=f"{', '.join(names)} ({level:.4g} {rows[0].unit})".replace(
+                    " )", ")"
+                ),
             )
-        _finish(axes, title, split, log=bool(drawn))
+        _finish(axes, title, f"{rows[0].metric}, {rows[0].unit}".rstrip(", "), split)
         if drawn:
-            _label(figure, axes, drawn)
-        figure.savefig(path, dpi=150, format="png")
+            _bytes_axis(axes)
+            _label(figure, axes, {m: drawn[m] for m in ordered}, styles, [*levels])
+        figure.savefig(path, dpi=_DPI, format="png")
 
 
-def _curve(axes, index: int, method: str, curve: list[Row]) -> None:
+def _styles(drawn: Sequence[list[Row]]) -> Iterator[_Style]:
+    own = pale = 0
+    for i, curve in enumerate(drawn):
+        marker = _MARKERS[i % len(_MARKERS)]
+        if curve[0].family == _BASELINE:
+            yield _Style(PALE[pale % len(PALE)], marker, 6.5, 1.3, 2)
+            pale += 1
+        else:
+            yield _Style(COLOURS[own % len(COLOURS)], marker, 11, 2.8, 4)
+            own += 1
+
+
+def _levels(rows: Sequence[Row]) -> dict[float, list[str]]:
+    """Qualities of what sends nothing; equal ones are one line of several names."""
+    found: dict[float, list[str]] = {}
+    for row in rows:
+        if mean_bytes(row) <= 0:
+            name = " ".join(filter(None, [row.method, row.setting]))
+            found.setdefault(shown(row), []).append(name)
+    return found
+
+
+def _curve(axes, method: str, curve: list[Row], style: _Style) -> None:
     """One method's line."""
-    x, y = [mean_bytes(row) for row in curve], [shown(row) for row in curve]
-    colour = COLOURS[index % len(COLOURS)]
     axes.plot(
-        x,
-        y,
-        color=colour,
-        marker=_MARKERS[index % len(_MARKERS)],
-        markersize=7,
+        [mean_bytes(row) for row in curve],
+        [shown(row) for row in curve],
+        color=style.colour,
+        marker=style.marker,
+        markersize=style.marker_size,
         markeredgecolor="white",
-        linewidth=1.8,
-        zorder=3,
+        markeredgewidth=style.marker_size / 11,
+        linewidth=style.line_width,
+        zorder=style.layer,
         label=method,
     )
 
 
-def _label(figure, axes, drawn: dict[str, list[Row]]) -> None:
-    """Settings beside their points, each at the corner with the most room."""
+def _label(figure, axes, drawn: dict, styles: dict, levels: list[float]) -> None:
+    """Settings beside their points: of the methods first, then of curves' ends."""
     from matplotlib.patheffects import withStroke
 
+    halo = withStroke(linewidth=2.5, foreground="white")
     figure.draw_without_rendering()  # fixes the layout, so that pixels mean something
     pixels = {
         method: axes.transData.transform([(mean_bytes(r), shown(r)) for r in curve])
         for method, curve in drawn.items()
     }
-    taken = np.concatenate([_filled(p) for p in pixels.values()])
-    halo = withStroke(linewidth=2.5, foreground="white")
-    for i, (method, curve) in enumerate(drawn.items()):
-        for row, point in zip(curve, pixels[method]):
-            if not row.setting:
+    room = labels.Room(axes.get_window_extent().extents)
+    for method, points in pixels.items():
+        room.add_curve(points, styles[method].marker_size * _DPI / 144)
+    for level in levels:
+        room.add_level(axes.transData.transform([(1, level)])[0, 1])
+    for method, curve in drawn.items():
+        style, own = styles[method], curve[0].family != _BASELINE
+        for index in labels.ends_first(len(curve)):
+            if not curve[index].setting:
                 continue
-            half = np.array([5.5 * len(row.setting), 9.0])  # of the text, in pixels
-            dx, dy = max(_CORNERS, key=lambda c: _room(taken, point, half, c))
-            taken = np.concatenate([taken, _text(point, half, (dx, dy))])
             text = axes.annotate(
-                row.setting,
-                point,
-                xycoords="figure pixels",
-                xytext=(6 * dx, 5 * dy),
+                curve[index].setting,
+                (mean_bytes(curve[index]), shown(curve[index])),
                 textcoords="offset points",
-                ha="left" if dx > 0 else "right",
-                va="bottom" if dy > 0 else "top",
-                fontsize=8,
-                color=COLOURS[i % len(COLOURS)],
-                zorder=4,
+                xytext=(0, 0),
+                ha="center",
+                va="center",
+                fontsize=9 if own else 7,
+                fontweight="bold" if own else "normal",
+                color=style.colour if own else "#555555",
+                zorder=style.layer + 1,
             )
+            text.set_in_layout(False)
             text.set_path_effects([halo])
+            size = np.array(text.get_window_extent().size)
+            radius = style.marker_size * _DPI / 144
+            offset = room.place(pixels[method][index], size, radius, always=own)
+            if offset is None:
+                text.remove()
+            else:
+                text.set_position(tuple(offset * 72 / _DPI))
 
 
-def _filled(points: np.ndarray) -> np.ndarray:
-    """f[P, 2] corners of a polyline -> points along it, 16 a segment."""
-    steps = np.linspace(0, 1, 17)[:, None, None]
-    between = points[:-1] + steps * (points[1:] - points[:-1])
-    return np.concatenate([points, between.reshape(-1, 2)])
-
-
-def _text(point: np.ndarray, half: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-    """Five points along the middle of a text written at a corner of a point."""
-    middle = point + np.array(corner) * (half + 12)
-    return middle + np.linspace(-1, 1, 5)[:, None] * half * [1, 0]
-
-
-def _room(
-    taken: np.ndarray, point: np.ndarray, half: np.ndarray, corner: tuple[int, int]
-) -> float:
-    """Pixels from a text to what is drawn nearest, 40 at most: more is no better."""
-    text = _text(point, half, corner)
-    return min(float(np.linalg.norm(taken[:, None] - text, axis=-1).min()), 40.0)
-
-
-def _finish(axes, title: str, split: str, *, log: bool) -> None:
+def _bytes_axis(axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axes, title: str, heading: str, split: str) -> None:
     axes.margins(x=0.12, y=0.1)
     axes.set_xlabel("bytes per example (payload, mean)")
-    axes.set_ylabel(f"top-1 accuracy, % ({split})")
+    axes.set_ylabel(f"{heading} ({split})")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
