@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from sc_jax import recipes
-from sc_jax.codec import codecs
-from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy.wire import frame
 from sc_jax.nets.net import INPUT, head
 from sc_jax.nets.run import run
@@ -22,10 +21,10 @@ def untrained(workdir: Path, name: str = "entropic_student") -> Path:
     recipe = source.build()
     example = run_folder.example_of(recipe)
     variables = first_variables(recipe, None, example)
-    frozen = freeze_all(recipe.net, variables, example)
+    frozen = codecs_of(recipe.net, variables, example)
     run_folder.claim(workdir, source, recipe, None)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    tables = {split: codecs.to_arrays(codec) for split, codec in frozen.items()}
+    tables = {split: codec.to_arrays() for split, codec in frozen.items()}
     checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
     checkpoints.wait()
     checkpoints.close()
@@ -40,5 +39,5 @@ def frames(net, variables, frozen, images: np.ndarray) -> list[bytes]:
     if split.after != INPUT:
         device = jax.jit(lambda v, x: run(before, v, x)[0].features[split.after])
         z = np.asarray(device(variables, images))
-    on_wire = codecs.IDS[codecs.kind(codec)]
+    on_wire = codec.id
     return [frame.pack(on_wire, 0, codec.shape, codec.encode(row)) for row in z]

@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.methods.deployments import SERVER, Deployment, chain, matched
 from launch import cli
 from sc_jax.codec import codecs
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.simple import Image
+from sc_jax.compressors import Image
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
@@ -138,7 +138,7 @@ def on_device(*segments: Runner) -> Callable:
 
 
 def framed(codec: codecs.Codec, payload: bytes) -> bytes:
-    return frame.pack(codecs.IDS[codecs.kind(codec)], 0, codec.shape, payload)
+    return frame.pack(codec.id, 0, codec.shape, payload)
 
 
 def answer(tail: tails.Tail) -> Callable[[bytes], np.ndarray]:
@@ -188,7 +188,7 @@ def files(
         quality = None if row.setting == "lossless" else int(row.setting[2:])
         cut = cut_at(net, INPUT, Image(name.upper(), quality))
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
-        frozen = freeze_all(cut, with_cut, images[:1])
+        frozen = codecs_of(cut, with_cut, images[:1])
         (tail,) = tails.tails(cut, with_cut, frozen)
         steps = {
             "code": lambda image, codec=tail.codec: framed(codec, codec.encode(image)),

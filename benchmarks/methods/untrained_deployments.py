@@ -17,8 +17,8 @@ from benchmarks.methods.deployments import Deployment, chain
 from benchmarks.methods.trained_deployments import framed, on_device
 from launch import cli
 from sc_jax.codec import codecs
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors import FactorizedPrior
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy.device.runtime import Runner
 from sc_jax.deploy.export import segments
 from sc_jax.deploy.wire import frame
@@ -69,7 +69,7 @@ def heads(group: str, dtypes: list[str], images: np.ndarray) -> list[Deployment]
     deployments = []
     for pair, name in HEADS.items():
         net, variables = encoder(pair, images)
-        codec: Any = freeze_all(net, variables, images[:1])["split@encoder"]
+        codec: Any = codecs_of(net, variables, images[:1])["split@encoder"]
         for dtype in dtypes:
             print(f"exporting {name}, {dtype}", flush=True)
             segment = segments.head_segment(
@@ -111,7 +111,7 @@ def files(group: str, images: np.ndarray) -> list[Deployment]:
             Image.fromarray(image).save(out, kind, **options)
             return out.getvalue()
 
-        on_wire = codecs.IDS["image"]
+        on_wire = codecs.ImageCodec.id
         frames = [frame.pack(on_wire, 0, i.shape, write(i)) for i in images]
         sent = float(np.mean([len(data) for data in frames]))
         deployments.append(
@@ -141,7 +141,7 @@ class Peer:
             raise cli.UsageError(f"--peer_python={python}: {error.strerror}") from None
         told = self._line()
         self.versions: dict[str, str] = told["versions"]
-        codec = freeze_all(net, variables, images[:1])["split@encoder"]
+        codec = codecs_of(net, variables, images[:1])["split@encoder"]
         ours = segments.head_segment(net, variables, "encoder", codec, images[:1])
         mine = Runner(ours.model)(images[:1])["symbols"][0]
         self.different = float((np.array(told["symbols"]) != mine).mean())

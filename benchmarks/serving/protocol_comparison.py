@@ -79,7 +79,7 @@ def cpu_s(pid: int) -> float:
 def frames(tail: Path) -> list[bytes]:
     """What devices would send for random latents."""
     codec = models.load(tail, MODEL)[MODEL][0].codec
-    rng, on_wire = np.random.default_rng(0), codecs.IDS[codecs.kind(codec)]
+    rng, on_wire = np.random.default_rng(0), codec.id
     latents = rng.normal(0, 3, (FRAMES, *codec.shape)).astype(np.float32)
     return [frame.pack(on_wire, 0, codec.shape, codec.encode(z)) for z in latents]
 

@@ -22,8 +22,8 @@ from absl import flags
 
 from benchmarks.origin import origin
 from launch import cli
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors import FactorizedPrior
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.data import sources
 from sc_jax.data.dataset import centre_crop
 from sc_jax.deploy.device.runtime import Runner
@@ -74,7 +74,7 @@ def design(pair: str, dtype: str, float_ops, images: np.ndarray) -> dict:
     stages = (Stage("normalise", Normalise()), Stage("encoder", encoder))
     net = Net(stages, splits=(SplitPoint("encoder", FactorizedPrior()),))
     variables = init(net, jax.random.key(0), images[:1])
-    codec = freeze_all(net, variables, images[:1])["split@encoder"]
+    codec = codecs_of(net, variables, images[:1])["split@encoder"]
     made = segments.head_segment(
         net, variables, "encoder", codec, images, dtype=dtype, float_ops=float_ops
     )

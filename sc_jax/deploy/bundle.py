@@ -65,7 +65,7 @@ def write(
         "format": FORMAT,
         "model": model,
         "split": split,
-        "codec": codecs.kind(codec),
+        "codec": codec.kind,
         "latent": list(codec.shape),
         "segments": list(segments),
         "thresholds": list(thresholds),
@@ -136,7 +136,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
 
 def table_bytes(codec: codecs.Codec) -> bytes:
     """The codec as `array_bytes`."""
-    return array_bytes(codecs.to_arrays(codec))
+    return array_bytes(codec.to_arrays())
 
 
 def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

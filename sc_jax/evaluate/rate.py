@@ -111,7 +111,7 @@ def _through_codec(
     cut = net.splits[0].after
     device = partial(jax.jit(partial(_latent, head(net, cut), cut=cut)), variables)
     after = jax.jit(lambda v, z: _answers(tail(net, cut), v, z)[0])
-    on_wire = codecs.IDS[codecs.kind(codec)]
+    on_wire = codec.id
 
     def answers(inputs: np.ndarray, count: int):
         z = inputs if cut == INPUT else np.asarray(device(inputs))

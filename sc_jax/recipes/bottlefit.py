@@ -11,7 +11,7 @@ above GHND at the same bytes.
 from dataclasses import replace
 from typing import Annotated, Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common

@@ -10,7 +10,7 @@ the weakest of the recipes here at equal bytes and steps (survey section 4.4).
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common

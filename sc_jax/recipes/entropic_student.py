@@ -22,7 +22,7 @@ from typing import Annotated, Unpack
 
 import optax
 
-from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors import FactorizedPrior
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.terms import Term

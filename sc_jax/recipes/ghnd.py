@@ -10,7 +10,7 @@ no quantisation in training, 8 bit at test. Expected: at or above HND.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared

@@ -10,7 +10,7 @@ ImageNet backbones `pair=hnd` is the published 29 x 29 form. Expected: below GHN
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared

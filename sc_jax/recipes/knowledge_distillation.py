@@ -10,7 +10,7 @@ short schedules here use Adam. Expected: above cross-entropy, below HND.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.recipes import common

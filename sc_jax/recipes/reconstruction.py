@@ -11,7 +11,7 @@ replaced one, below GHND at equal bytes (Matsubara et al. 2022).
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.losses.distillation import Reconstruction
 from sc_jax.losses.terms import Term
 from sc_jax.nets.backbones.registry import backbone as family

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import PIL
 
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.simple import Image
+from sc_jax.compressors import Image
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.data.sources import Dataset
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports.report import Row, draft, plain, row_of
@@ -105,7 +105,7 @@ def _measured(
         LOGGER.info("image codec %d of %d: %s", number, len(left), name)
         cut = cut_at(net, INPUT, Image(file.kind, file.quality))
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
-        codecs = freeze_all(cut, with_cut, example)
+        codecs = codecs_of(cut, with_cut, example)
         found = rate.measure(cut, with_cut, codecs, test, task=recipe.task, title=name)
         more = {"method": file.method, "setting": file.setting, "family": "classical"}
         yield name, rate.row(found, cut, with_cut, example, **more)

@@ -10,8 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from sc_jax.codec import codecs
-from sc_jax.compressors.freeze import freeze_all, settle
+from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
 from sc_jax.nets.checkpoints import pretrained
@@ -152,8 +151,8 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
 
 def _finish(shared: Run, step: int, variables: Variables, example) -> None:
     """The last checkpoint, with the codecs' tables."""
-    frozen = freeze_all(shared.recipe.net, variables, example)
-    tables = {name: codecs.to_arrays(codec) for name, codec in frozen.items()}
+    frozen = codecs_of(shared.recipe.net, variables, example)
+    tables = {name: codec.to_arrays() for name, codec in frozen.items()}
     shared.save(step, variables, len(shared.recipe.phases), tables=tables)
 
 

@@ -13,7 +13,7 @@ import pytest
 from logs import COMPILED, LOGCAT, NEW, OLD
 
 from benchmarks.speed import logged_head
-from sc_jax.codec.simple import ImageCodec, RawCodec
+from sc_jax.codec.codecs import ImageCodec, RawCodec
 from sc_jax.deploy import bundle
 from sc_jax.deploy.export import convert, segments
 from sc_jax.errors import UsageError

@@ -9,10 +9,9 @@ import optax
 import pytest
 
 from sc_jax.codec import codecs
-from sc_jax.compressors import prior
-from sc_jax.compressors.freeze import freeze, settle
-from sc_jax.compressors.prior import FactorizedPrior
-from sc_jax.compressors.simple import Affine, Image, Raw
+from sc_jax.compressors import Affine, FactorizedPrior, Image, Raw
+from sc_jax.compressors import factorized_prior as prior
+from sc_jax.compressors.splits import settle
 from sc_jax.nets.bottlenecks.pairs import FPEncoder
 from sc_jax.nets.net import Net, SplitPoint, Stage
 from sc_jax.nets.run import Variables
@@ -99,7 +98,7 @@ def check_exact(module, params, codec, z):
         assert z_hat.dtype == decoded.dtype
         assert bits.shape == z.shape[:1] and bits.dtype == np.float32
         assert np.isfinite(bits).all() and (bits >= 0).all()
-    arrays = codecs.to_arrays(codec)
+    arrays = codec.to_arrays()
     again = codecs.from_arrays(arrays)
     assert again == codec
     assert again.encode(z[0]) == codec.encode(z[0])
@@ -115,7 +114,7 @@ def check_bytes(codec, z, bits, share=0.005):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_simple_compressors(module, scale):
     z = latents(scale, 1)
-    codec = freeze(module, {}, SHAPE)
+    codec = module.codec({}, SHAPE)
     check_exact(module, {}, codec, z)
     _, bits = hard(module, {}, z, compiled=True)
     check_bytes(codec, z, bits)
@@ -128,7 +127,7 @@ def test_affine_takes_constant_and_extreme_latents(module):
         np.zeros(SHAPE), np.full(SHAPE, 3.7), np.full(SHAPE, -1e30),
         np.linspace(-1e30, 1e30, 1600).reshape(SHAPE), np.full(SHAPE, 1e-40),
     ]).astype(np.float32)  # fmt: skip
-    check_exact(module, {}, freeze(module, {}, SHAPE), z)
+    check_exact(module, {}, module.codec({}, SHAPE), z)
 
 
 @pytest.mark.parametrize("aware", [False, True])
@@ -145,7 +144,7 @@ def test_affine_training_passes_the_gradient(aware):
 @pytest.mark.parametrize("module", IMAGES, ids=str_of)
 def test_image_files(module):
     images = pixels()
-    codec = freeze(module, {}, images.shape[1:])
+    codec = module.codec({}, images.shape[1:])
     check_exact(module, {}, codec, images)
     _, bits = hard(module, {}, images, compiled=True)
     assert [8 * len(codec.encode(i)) for i in images] == bits.tolist()
@@ -159,14 +158,14 @@ def test_image_files(module):
 @pytest.mark.parametrize("rate", RATES)
 def test_prior_bytes_and_exactness(rate, compat):
     module, params = fitted(rate, compat)
-    codec = freeze(module, params, SHAPE)
+    codec = module.codec(params, SHAPE)
     z = latents(RATES[rate], 7)  # not the latents it was fitted on
     check_exact(module, params, codec, z)
     _, bits = hard(module, params, z, compiled=True)
     # The published tables give every tail symbol a count: 2 % where rows are long.
     share = 0.02 if compat else 0.005
     check_bytes(codec, z, bits, share)
-    wide = freeze(module, params, (4 * SHAPE[0], *SHAPE[1:]))
+    wide = module.codec(params, (4 * SHAPE[0], *SHAPE[1:]))
     check_bytes(wide, z.reshape(1, -1, *SHAPE[1:]), [bits.sum()], share)
 
 
@@ -182,7 +181,7 @@ def test_prior_noise_costs_no_less_than_rounding(rate):
 @pytest.mark.parametrize("compat", [False, True])
 def test_outliers_escape_and_come_back(compat):
     module, params = fitted("middle", compat)
-    codec = freeze(module, params, SHAPE)
+    codec = module.codec(params, SHAPE)
     z = latents(1.0, 9)
     z[:, 3, 4, 0], z[:, 7, 5, 1], z[:, 0, 0, 3] = 1e4, -1e4, 123456.0
     check_exact(module, params, codec, z)
@@ -193,7 +192,7 @@ def test_an_untrained_prior_is_usable():
     z = latents(1.0, 10)
     params = module.init(jax.random.key(2), z, train=False)["params"]
     own = settled(module, params)
-    check_exact(module, own, freeze(module, own, SHAPE), z)
+    check_exact(module, own, module.codec(own, SHAPE), z)
 
 
 def test_solved_quantiles_meet_their_targets():
@@ -222,8 +221,3 @@ def test_probabilities_sum_to_one():
     for row, tail in zip(rows, tails):
         assert (row >= 0).all() and 0 <= tail < 1e-6
         assert row.sum() + tail == pytest.approx(1, abs=1e-9)
-
-
-def test_freeze_refuses_what_it_does_not_know():
-    with pytest.raises(TypeError, match="no codec"):
-        freeze(FPEncoder(), {}, SHAPE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sc_jax import recipes
-from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.run import init
 from sc_jax.runs import run_folder
@@ -22,7 +22,7 @@ def student():
     kernel = variables.params["encoder"]["Conv_2"]["kernel"]
     variables.params["encoder"]["Conv_2"]["kernel"] = 6 * kernel
     (split,) = recipe.net.splits
-    codec = freeze_all(recipe.net, variables, example)[split.name]
+    codec = codecs_of(recipe.net, variables, example)[split.name]
     return recipe, variables, split.after, codec
 
 
@@ -54,7 +54,7 @@ def trained():
     recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
     example = run_folder.example_of(recipe)
     variables = init(recipe.net, jax.random.key(3), example)
-    frozen = freeze_all(recipe.net, variables, example)
+    frozen = codecs_of(recipe.net, variables, example)
     test = run_folder.dataset_of(recipe, "test").take(np.arange(40), "test")
     sent = frames(recipe.net, variables, frozen, test.images)
     own = tails.tails(recipe.net, variables, frozen)

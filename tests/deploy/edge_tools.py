@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sc_jax.codec.simple import RawCodec
+from sc_jax.codec.codecs import RawCodec
 from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire.client import EdgeError
 from sc_jax.deploy.wire.protocol import SERVICE

@@ -90,15 +90,13 @@ def test_what_is_no_bundle_is_one_line(tmp_path):
 
 
 def test_refitted_tables_code_their_own_symbols_shorter(student):
-    from sc_jax.deploy.export.refit import refit
-
     codec, rng = student[3], np.random.default_rng(0)
     symbols = rng.integers(-2, 3, (50, *codec.shape)).astype(np.int32)
     symbols[..., 0] += 40  # far outside the old table
-    refitted = refit(codec, (symbols[:20], symbols[20:]))
+    refitted = codec.refit({"symbols": s} for s in (symbols[:20], symbols[20:]))
     far = symbols.copy()
     far[0, 0, 0, 1] = 70_000  # of one symbol: not a row of 70,000 counts
-    assert len(refit(codec, [far]).tables.cdf[1]) < 4096
+    assert len(codec.refit([{"symbols": far}]).tables.cdf[1]) < 4096
     before = sum(len(codec.pack(s)) for s in symbols)
     after = sum(len(refitted.pack(s)) for s in symbols)
     assert after < 0.9 * before

@@ -29,8 +29,8 @@ from edge_tools import (  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 
 from sc_jax.codec import codecs  # noqa: E402
-from sc_jax.compressors.freeze import freeze_all  # noqa: E402
-from sc_jax.compressors.simple import Affine  # noqa: E402
+from sc_jax.compressors import Affine  # noqa: E402
+from sc_jax.compressors.splits import codecs_of  # noqa: E402
 from sc_jax.deploy.server import edge, tails  # noqa: E402
 from sc_jax.deploy.server.infer import STATUS  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
@@ -118,13 +118,13 @@ def test_several_models_and_splits_are_told_apart(trained, client, start):
     params, states = (part | {"split@layer3": {}} for part in trained.variables)
     variables = Variables(params, states)
     image = np.zeros((1, *trained.test.shape), np.uint8)
-    two = tails.tails(net, variables, freeze_all(net, variables, image))
+    two = tails.tails(net, variables, codecs_of(net, variables, image))
     server = start({"two": two}, sizes=(1, 2))
     codec = two[1].codec
     z = np.linspace(0, 1, int(np.prod(codec.shape)), dtype=np.float32)
     payload = codec.encode(z.reshape(codec.shape))
     expected = two[1].reply(codec.decode(payload)[None])["logits"][0]
-    data = frame.pack(codecs.IDS["affine"], 1, codec.shape, payload)
+    data = frame.pack(codecs.AffineCodec.id, 1, codec.shape, payload)
     with Client(server.address) as other:
         reply = other.infer("two", data)
         np.testing.assert_array_equal(reply.logits, expected)

@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
-from sc_jax.compressors.freeze import freeze
-from sc_jax.compressors.simple import Affine, Raw
+from sc_jax.compressors import Affine, Raw
 from sc_jax.deploy.device.runtime import Runner
 from sc_jax.deploy.export import convert, segments
 from sc_jax.deploy.export.convert import ExportError
@@ -106,7 +105,7 @@ def test_heads_of_every_latent_codec_hand_over_what_it_packs(
     recipe, variables, cut, _ = student
     net = replace(recipe.net, splits=(SplitPoint(cut, compressor),))
     shape = jax.eval_shape(lambda: run(head(net, cut), variables, images)[0])
-    codec: Any = freeze(compressor, {}, shape.features[cut].shape[1:])
+    codec: Any = compressor.codec({}, shape.features[cut].shape[1:])
     found = segments.head_segment(net, variables, cut, codec, images)
     assert found.parity.different <= found.parity.ties
     outputs = Runner(found.model)(images[:4])

@@ -14,8 +14,8 @@ import pytest
 from benchmarks.untrained import untrained
 from sc_jax.codec import codecs
 from sc_jax.codec.tables import from_pmf
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy import bundle
 from sc_jax.deploy.server import models, portable, tails
 from sc_jax.errors import UsageError
@@ -91,7 +91,7 @@ def test_every_split_of_a_net_is_carried(trained, tmp_path):
     net = cut_at(trained.net, "layer3", Affine(8))
     variables = Variables(*(p | {"split@layer3": {}} for p in trained.variables))
     image = np.zeros((1, *trained.test.shape), np.uint8)
-    two = tails.tails(net, variables, freeze_all(net, variables, image))
+    two = tails.tails(net, variables, codecs_of(net, variables, image))
     portable.write(tmp_path / "two.tail", {"two": two})
     found = portable.read(tmp_path / "two.tail")["two"]
     for tail, own in zip(found, two, strict=True):

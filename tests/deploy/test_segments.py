@@ -13,11 +13,12 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 from ai_edge_litert.interpreter import Interpreter
 
-from sc_jax.codec.simple import AffineCodec
-from sc_jax.compressors.freeze import freeze_all
-from sc_jax.compressors.simple import Affine
+from sc_jax.codec.affine import AffineCodec
+from sc_jax.codec.codec import real_difference
+from sc_jax.compressors import Affine
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy.device.runtime import Runner, in_turn
-from sc_jax.deploy.export import convert, operations, parity, segments
+from sc_jax.deploy.export import convert, operations, segments
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.operations import OPERATIONS
 from sc_jax.errors import UsageError
@@ -120,7 +121,7 @@ def test_an_int8_affine_head_reckons_its_scale_in_float(nets, images):
     net = cut_at(net, "layer1", Affine(8))
     bare = {"split@layer1": {}}
     variables = Variables(variables.params | bare, variables.state | bare)
-    codec: Any = freeze_all(net, variables, x[:1])["split@layer1"]
+    codec: Any = codecs_of(net, variables, x[:1])["split@layer1"]
     made = segments.segment(net, variables, x, stop="layer1", codec=codec, dtype="int8")
     details = Interpreter(model_content=made.model).get_signature_runner("segment")
     types = {k: d["dtype"] for k, d in details.get_output_details().items()}
@@ -136,22 +137,22 @@ def test_an_int8_affine_head_reckons_its_scale_in_float(nets, images):
 def test_numbers_that_are_none_and_far_symbols_are_differences(student):
     nothing = np.array([np.nan, 1.0, np.inf]), np.array([0.5, 1.0, 3.0])
     for got, exact in (nothing, nothing[::-1]):
-        assert (parity._real(got, exact)[0] > 0).tolist() == [True, False, True]
+        assert (real_difference(got, exact)[0] > 0).tolist() == [True, False, True]
     sums = np.array([300.0, 1e-3])  # the small one may be a sum of large ones
     for off, near in ((1e-2, True), (1e-1, False)):
-        assert (parity._real(sums + np.array([0.0, off]), sums)[0] == 0).all() == near
+        assert (
+            real_difference(sums + np.array([0.0, off]), sums)[0] == 0
+        ).all() == near
     affine = AffineCodec((5,))
     z = np.linspace(-131, -130, 5, dtype=np.float32)
     symbols, zero, scale = affine.quantise(z)
     for wrong, found in ((1, 0), (1.002, 1)):
         told = {"symbols": symbols, "zero": zero, "scale": wrong * scale}
-        assert (parity._distance(affine, z, told)[0] > 0).sum() == found
+        assert (affine.difference(z, told)[0] > 0).sum() == found
     codec = student[3]
     z = np.full(codec.shape, 0.50001, np.float32) + codec.medians
-    symbols = np.moveaxis(codec.symbols(z), 0, -1) + 1
-    near, far = (
-        parity._distance(codec, z, {"symbols": s}) for s in (symbols, symbols + 300)
-    )
+    symbols = codec.symbols(z) + 1
+    near, far = (codec.difference(z, {"symbols": s}) for s in (symbols, symbols + 300))
     assert near[1].any() and not far[1].any() and (far[0] > 0).all()
 
 

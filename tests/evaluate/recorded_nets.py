@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors import FactorizedPrior
 from sc_jax.data.dataset import Dataset
 from sc_jax.nets.backbones.cnn import cnn
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear, pooled

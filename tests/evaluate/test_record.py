@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import recorded_nets as tiny
 
-from sc_jax.compressors.freeze import freeze_all, settle
+from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.nets.backbones.skipnet import Skippable, executed_share
@@ -34,7 +34,7 @@ def made():
     """(net, variables, codecs, data set, what was recorded) of a split net."""
     net, data = tiny.split(), tiny.images(EXAMPLES)
     variables = settle(net, tiny.variables_of(net))
-    frozen = freeze_all(net, variables, np.zeros((1, *data.shape), np.uint8))
+    frozen = codecs_of(net, variables, np.zeros((1, *data.shape), np.uint8))
     recorded = record.record(
         net, variables, data, net_name="tiny", frozen=frozen, batch_size=BATCH
     )

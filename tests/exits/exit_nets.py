@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.nets.backbones.cnn import cnn
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
 from sc_jax.nets.layers.blocks import Classifier

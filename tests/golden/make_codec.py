@@ -49,8 +49,8 @@ def main() -> None:
         "factorized": codecs.FactorizedCodec(z.shape, tables, medians),
     }.items():
         payload = codec.encode(z)
-        wire = frame.pack(codecs.IDS[codecs.kind(codec)], 3, z.shape, payload)
-        out |= {f"{name}/{k}": v for k, v in codecs.to_arrays(codec).items()}
+        wire = frame.pack(codec.id, 3, z.shape, payload)
+        out |= {f"{name}/{k}": v for k, v in codec.to_arrays().items()}
         out |= {f"{name}/frame": _bytes(wire), f"{name}/z_hat": codec.decode(payload)}
     np.savez_compressed(PATH, allow_pickle=False, **out)
     print(PATH, PATH.stat().st_size, "bytes")

@@ -18,7 +18,7 @@ from sc_jax.traces import record, trace
 RECIPE = '''
 from dataclasses import replace
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.backbones.cnn import cnn

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sc_jax import recipes
-from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
@@ -36,7 +36,7 @@ def test_saved_tables_are_those_the_weights_give(run, images):
     workdir, _, recipe = run
     variables, frozen = run_folder.restore(recipe, workdir)
     example = np.zeros((1, *images.shape), np.uint8)
-    assert frozen == freeze_all(recipe.net, variables, example)
+    assert frozen == codecs_of(recipe.net, variables, example)
 
 
 def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):

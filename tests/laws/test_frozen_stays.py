@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.compressors.prior import FactorizedPrior
+from sc_jax.compressors import FactorizedPrior
 from sc_jax.data.pipeline import Data
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import CrossEntropy

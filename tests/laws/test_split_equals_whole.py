@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sc_jax.compressors.simple import Affine
+from sc_jax.compressors import Affine
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import BACKBONES, classifier_net
 from sc_jax.nets.layers.blocks import Classifier

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drawn import drawn
 
-from sc_jax.compressors.simple import Raw
+from sc_jax.compressors import Raw
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.alexnet import local_response_norm, overlapping_pool
 from sc_jax.nets.backbones.registry import backbone, classifier_net

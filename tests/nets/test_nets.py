@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sc_jax.compressors.prior import FactorizedPrior
-from sc_jax.compressors.simple import Raw
+from sc_jax.compressors import FactorizedPrior, Raw
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import backbone, classifier_net
 from sc_jax.nets.backbones.resnet import resnet

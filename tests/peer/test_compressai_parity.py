@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sc_jax.codec.tables import compat_from_pmf
-from sc_jax.compressors.prior import LIKELIHOOD_BOUND, likelihood, pmfs
+from sc_jax.compressors.factorized_prior import LIKELIHOOD_BOUND, likelihood, pmfs
 
 HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "golden_prior.json").read_text())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sc_jax import recipes
-from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.data import sources
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
@@ -170,7 +170,7 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
     records = [json.loads(line) for line in records]
     assert {r["phase"] for r in records} == {p.name for p in recipe.phases}
     assert all(np.isfinite(r["loss"]) for r in records)
-    frozen = freeze_all(recipe.net, variables, EXAMPLE)
+    frozen = codecs_of(recipe.net, variables, EXAMPLE)
     test = sources.load("fashion_mnist_12k", "test").take(np.arange(20))
     if recipe.net.exits:
         made = record(

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from sc_jax.compressors.freeze import freeze_all
+from sc_jax.compressors.splits import codecs_of
 from sc_jax.data.pipeline import Batches
 from sc_jax.errors import UsageError
 from sc_jax.losses.terms import Term
@@ -128,7 +128,7 @@ def any_change(a, b):
 def test_saved_tables_are_those_of_the_final_weights(student, whole):
     _, meta, variables, tables = saved(whole[0], student)
     assert meta["phase"] == 2 and set(tables) == {"split@encoder"}
-    frozen = freeze_all(student.net, variables, EXAMPLE)
+    frozen = codecs_of(student.net, variables, EXAMPLE)
     medians = frozen["split@encoder"].medians
     assert np.array_equal(tables["split@encoder"]["medians"], medians)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sc_jax.codec import codecs
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
 from sc_jax.deploy.wire import frame
@@ -53,7 +52,7 @@ class Device:
         threads: int = 1,
     ):
         self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
-        if isinstance(bundle.codec, codecs.ImageCodec):
+        if not bundle.codec.exports:
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
@@ -62,7 +61,7 @@ class Device:
         if exits != len(bundle.manifest["thresholds"]):
             count = len(bundle.manifest["thresholds"])
             raise UsageError(f"the bundle has {count} thresholds for {exits} exits")
-        self._codec_id = codecs.IDS[codecs.kind(bundle.codec)]
+        self._codec_id = bundle.codec.id
 
     def infer(self, image: np.ndarray) -> Answer:
         """The class of one image; never an exception from the network.

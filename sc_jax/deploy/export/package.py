@@ -11,14 +11,12 @@ import jax
 import numpy as np
 
 from sc_jax.codec import codecs
-from sc_jax.codec.codecs import FactorizedCodec
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import NEVER, Bundle
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
-from sc_jax.deploy.export.refit import refit
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.nets.net import FINAL, Net, head, tail
@@ -89,10 +87,13 @@ def package(
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
     run_all, refitted = runner(made), codec
-    if dtype == "int8" and isinstance(codec, FactorizedCodec):
+    if dtype == "int8":
         batches = pipeline.evaluation_batches(seen, BATCH)
-        symbols = (run_all(np.asarray(x))["symbols"][:n] for x, _, n in batches)
-        refitted = refit(codec, symbols)
+        outputs = (
+            {name: value[:n] for name, value in run_all(np.asarray(x)).items()}
+            for x, _, n in batches
+        )
+        refitted = codec.refit(outputs)
     test = run_folder.dataset_of(recipe, "test")
     proof = prove(recipe, variables, codec, refitted, run_all, test)
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.codec.codecs import AffineCodec, Codec, FactorizedCodec, RawCodec
-from sc_jax.compressors.simple import Affine
+from sc_jax.codec.codec import Codec
 from sc_jax.deploy.device.runtime import CARRY, FEATURE
 from sc_jax.deploy.export import convert, operations
 from sc_jax.deploy.export.convert import ExportError, Signature
@@ -35,18 +34,6 @@ class Segment:
     model: bytes
     dtype: str
     parity: Parity
-
-
-def analyse(codec: Codec, z: jax.Array) -> dict[str, jax.Array]:
-    """Latents f32[B, ...] to what `codec.pack` takes, by name; for export."""
-    if isinstance(codec, FactorizedCodec):
-        medians = codec.medians.reshape((1,) * (z.ndim - 1) + (-1,))
-        return {"symbols": jnp.round(z - medians).astype(jnp.int32)}
-    if isinstance(codec, RawCodec):
-        return {"latent": z}
-    if isinstance(codec, AffineCodec):
-        return Affine(codec.bits).parts(z)
-    raise UsageError("an image codec stands at the input: there is no head to export")
 
 
 def stretch(net: Net, start: str, stop: str) -> Net:
@@ -86,7 +73,7 @@ def program(
     """What `stretch` computes: (its input [B, ...], carry or None) -> outputs by name.
 
     Each exit on the way gives f32[B, K] under its own name, and if `carries` the last
-    one gives CARRY, what the next exit reads. The end gives the `analyse`d latent of
+    one gives CARRY, what the next exit reads. The end gives the `outputs` of
     `codec`; without one FINAL after the net's last stage where no split stands there,
     else FEATURE, the next segment's input. exact: as `run` takes it, not for export.
     """
@@ -102,7 +89,7 @@ def program(
         z = out.features[part.names[-1]]
         if codec is not None:
             with jax.named_scope(ANALYSIS):
-                return found | analyse(codec, z)
+                return found | codec.outputs(z, jnp)
         end = {FINAL: out.predictions[FINAL]} if ends else named(FEATURE, z)
         return found | end
 
@@ -155,8 +142,9 @@ def segment(
     operations.check(model)
     calibration = (given(*one) for one in _rows(known, 1))
     scopes = _scopes(part, float_stages, signature.outputs)
-    if isinstance(codec, AffineCodec):  # its scale must not be cut at the calibrated
-        scopes = (*scopes, rf"[/;]{ANALYSIS}/", "segment_(scale|zero|symbols)_output")
+    if codec is not None and codec.in_float:
+        names = "|".join(codec.in_float)
+        scopes = (*scopes, rf"[/;]{ANALYSIS}/", f"segment_({names})_output")
     model = convert.quantise(model, dtype, signature, calibration, float_ops, scopes)
     try:
         exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))

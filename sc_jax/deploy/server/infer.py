@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from sc_jax.codec import codecs
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.deploy.server import batching
 from sc_jax.deploy.server.batching import Batcher
@@ -115,9 +114,8 @@ def latent(
     if parts.split >= len(tails):
         raise Refused("mismatch", f"split {parts.split}, the model has {len(tails)}")
     codec = tails[parts.split].codec
-    name = codecs.kind(codec)
-    if parts.codec != codecs.IDS[name]:
-        own = f"{codecs.IDS[name]} ({name})"
+    if parts.codec != codec.id:
+        own = f"{codec.id} ({codec.kind})"
         raise Refused("mismatch", f"codec {parts.codec}, the model's is {own}")
     if parts.shape != codec.shape:
         raise Refused("mismatch", f"latent {parts.shape}, the model's is {codec.shape}")

@@ -70,8 +70,7 @@ class Tail:
     @property
     def dtype(self) -> type[np.generic]:
         """Of the latents that the codec decodes to."""
-        image = isinstance(self.codec, codecs.ImageCodec)
-        return np.uint8 if image else np.float32
+        return self.codec.latent_dtype
 
 
 def _widened(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""The factorized prior: one learned monotone density a channel (Balle et al. 2018)."""
+"""The factorized prior: one learned monotone density a channel.
+
+Ballé, Minnen, Singh, Hwang, Johnston 2018, https://arxiv.org/abs/1802.01436, appendix
+6.1; tables as TensorFlow Compression and CompressAI make them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sc_jax.codec import tables
+from sc_jax.codec.factorized import FactorizedCodec
+from sc_jax.compressors.compressor import Compressor
 from sc_jax.nets.layers.blocks import lower_bound
 
 WIDTHS = (1, 3, 3, 3, 3, 1)
@@ -59,7 +66,7 @@ def _sigmoid(x, xp):
     return jax.nn.sigmoid(x) if xp is jnp else 0.5 * (1 + np.tanh(0.5 * x))
 
 
-class FactorizedPrior(nn.Module):
+class FactorizedPrior(Compressor):
     """Rounds a latent and codes it under a learned density; 61 parameters a channel.
 
     z f32[B, ..., C] -> (z_hat, bits f32[B]). Training: uniform noise in +-0.5 stands in
@@ -107,6 +114,18 @@ class FactorizedPrior(nn.Module):
         )
         params["quantiles"] = jax.lax.stop_gradient(quantiles)
         return params
+
+    def settle(self, params):
+        """With quantiles solved from the density: rounding reads them, noise not."""
+        solved = solve_quantiles(jax.device_get(dict(params)))
+        return {**params, "quantiles": jnp.asarray(solved)}
+
+    def codec(self, params, shape) -> FactorizedCodec:
+        params = jax.device_get(dict(params))
+        rows, offsets, tails = pmfs(params, compat=self.compat)
+        build = tables.compat_from_pmf if self.compat else tables.from_pmf
+        medians = np.asarray(params["quantiles"][:, 1], np.float32)
+        return FactorizedCodec(shape, build(rows, offsets, tails), medians)
 
 
 def solve_quantiles(params: Mapping) -> np.ndarray:

@@ -4,20 +4,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sc_jax.codec import tables
-from sc_jax.codec.codecs import FactorizedCodec
+from sc_jax.codec.tables import Tables, from_pmf
 
 KEEP = 0.01  # share of the old table in a refitted one: no symbol becomes an escape
 REACH = 1024  # symbols beyond a row's own that may join it; farther ones escape
 
 
-def refit(codec: FactorizedCodec, symbols: Iterable[np.ndarray]) -> FactorizedCodec:
-    """The codec with tables of what a head really gives, batches of int32[N, ..., C].
+def refit(tables: Tables, symbols: Iterable[np.ndarray]) -> Tables:
+    """Tables of what a head really gives, in batches of int32[N, ..., R]: a row each.
 
-    Each channel's counts are mixed with a hundredth of its old table, so that what was
+    Each row's counts are mixed with a hundredth of its old table, so that what was
     possible stays cheap enough.
     """
-    old = [codec.tables.pmf(row) for row in range(codec.shape[-1])]
+    old = [tables.pmf(row) for row in range(tables.rows)]
     counts = [np.zeros(len(p) + 2 * REACH + 1) for _, p, _ in old]
     for batch in symbols:
         for channel, (low, _, _) in enumerate(old):
@@ -33,5 +32,4 @@ def refit(codec: FactorizedCodec, symbols: Iterable[np.ndarray]) -> FactorizedCo
         rows.append(row)
         tails.append(KEEP * escape + share[-1])
     offsets = np.array([low - REACH for low, _, _ in old])
-    made = tables.from_pmf(rows, offsets, np.array(tails))
-    return FactorizedCodec(codec.shape, made, codec.medians)
+    return from_pmf(rows, offsets, np.array(tails))

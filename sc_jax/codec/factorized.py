@@ -1,0 +1,98 @@
+"""Rounded latents under one integer table a channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sc_jax.codec import codec, rans, refit
+from sc_jax.codec.codec import INT32_EDGE, Outputs
+from sc_jax.codec.tables import Tables
+
+
+@dataclass(frozen=True, eq=False)
+class FactorizedCodec:
+    """Rounded latents under one table per channel (Ballé et al. 2018).
+
+    z finite float32[..., C]; tables of C rows; medians float32[C]. Decoded
+    round(z - median) + median, half to even. Symbols go channel by channel.
+    https://arxiv.org/abs/1802.01436
+    """
+
+    kind: ClassVar[str] = "factorized"
+    id: ClassVar[int] = 4
+    latent_dtype: ClassVar[type[np.generic]] = np.float32
+    exports: ClassVar[bool] = True
+    in_float: ClassVar[tuple[str, ...]] = ()
+
+    shape: tuple[int, ...]
+    tables: Tables
+    medians: np.ndarray
+
+    def __post_init__(self):
+        medians = np.array(self.medians, np.float32)
+        if medians.shape != self.shape[-1:] or self.tables.rows != medians.size:
+            raise ValueError(
+                f"{self.tables.rows} table rows and {medians.shape} medians for a"
+                f" latent of shape {self.shape}"
+            )
+        if not np.isfinite(medians).all():
+            raise ValueError("medians are not finite")
+        medians.flags.writeable = False
+        object.__setattr__(self, "medians", medians)
+
+    def __eq__(self, other):
+        if type(other) is not type(self):
+            return NotImplemented
+        same = self.shape == other.shape and self.tables == other.tables
+        return same and np.array_equal(self.medians, other.medians)
+
+    def symbols(self, z: np.ndarray) -> np.ndarray:
+        """int32[..., C] of one example, what is beyond int32 clipped."""
+        z = codec.checked(z, self.shape, finite=True)
+        with np.errstate(over="ignore"):
+            v = np.clip(np.rint(z - self.medians), -INT32_EDGE, INT32_EDGE)
+        return v.astype(np.int32)
+
+    def encode(self, z: np.ndarray) -> bytes:
+        return self.pack(self.symbols(z))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        flat = rans.decode(data, math.prod(self.shape), self.tables)
+        symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
+        values = np.moveaxis(symbols, 0, -1).astype(np.float32, order="C")
+        return values + self.medians
+
+    def outputs(self, z, xp):
+        # No clip: a head's latents never come near int32's edge, and each operation
+        # of a head is one more that a runtime may do otherwise.
+        medians = self.medians.reshape((1,) * (z.ndim - 1) + (-1,))
+        return {"symbols": xp.round(z - medians).astype(xp.int32)}
+
+    def pack(self, symbols: np.ndarray) -> bytes:
+        """The stream of int32[..., C]: what a head that rounds by itself hands over."""
+        if symbols.shape != self.shape or symbols.dtype != np.int32:
+            raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
+        flat = np.moveaxis(symbols, -1, 0).reshape(-1)
+        return rans.encode(np.ascontiguousarray(flat), self.tables)
+
+    def difference(self, z: np.ndarray, outputs: Outputs):
+        own, exact = self.symbols(z), z - self.medians
+        return codec.symbol_difference(outputs["symbols"], own, exact)
+
+    def refit(self, outputs: Iterable[Outputs]) -> FactorizedCodec:
+        batches = (each["symbols"] for each in outputs)
+        return type(self)(self.shape, refit.refit(self.tables, batches), self.medians)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        own = {**self.tables.to_arrays(), "medians": self.medians}
+        return codec.header(self) | own
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> FactorizedCodec:
+        tables = Tables.from_arrays(arrays)
+        return cls(codec.shape_of(arrays), tables, arrays["medians"])

@@ -1,0 +1,22 @@
+"""What every compressor is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+
+class Compressor(nn.Module):
+    """What sits at a split: `__call__(z, *, train) -> (z_hat, bits f32[B])`.
+
+    z, z_hat: latents [B, ...] of one shape and type. bits: what an example's bytes are
+    estimated at, >= 0. With train=False z_hat is what the codec decodes, bit for bit.
+    A subclass also has `codec(params, shape) -> Codec`, for one example's latent
+    shape; it is left out here, so that a module without one is found by its absence.
+    """
+
+    def settle(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parameters as evaluation and the codec read them, after each phase."""
+        return params

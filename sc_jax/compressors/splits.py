@@ -1,0 +1,101 @@
+"""What a net's splits send: each compressor settled, tried, and as its codec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from sc_jax.codec.codecs import KINDS, Codec, from_arrays
+from sc_jax.errors import UsageError
+from sc_jax.nets.net import FINAL, INPUT, Net, SplitPoint, head
+from sc_jax.nets.run import Variables, init, run
+
+
+def settle(net: Net, variables: Variables) -> Variables:
+    """The same variables with every compressor's parameters settled.
+
+    Runs at the end of each phase: what only evaluation and codecs read (quantiles of a
+    prior) need not follow every step.
+    """
+    params = dict(variables.params)
+    for split in net.splits:
+        compressor: Any = split.compressor
+        params[split.name] = compressor.settle(params[split.name])
+    return Variables(params, variables.state)
+
+
+def codecs_of(net: Net, variables: Variables, example: Any) -> dict[str, Codec]:
+    """Split name -> codec, for inputs like `example` [1, ...]."""
+    found = {}
+    for split, latent in _latents(net, variables, example):
+        compressor: Any = split.compressor
+        shape = tuple(latent.shape[1:])
+        found[split.name] = compressor.codec(variables.params[split.name], shape)
+    return found
+
+
+def check(net: Net, example: Any) -> None:
+    """UsageError, one line, unless every compressor of `net` can end a run.
+
+    Each is tried alone, untrained, on an example of its latent's shape: settled, made a
+    codec, saved and read, and its bytes decoded to what the compressor itself gives.
+    """
+    variables = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
+    for split, latent in _latents(net, variables, example):
+        _check_one(split.compressor, tuple(latent.shape[1:]), latent.dtype.name)
+
+
+def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:
+    """(split, shape and type of its latent [1, ...]); nothing is computed."""
+
+    def latents(variables, x):
+        found = {}
+        for split in net.splits:
+            before = head(net, split.after)
+            out = run(before, variables, x)[0].features if before.stages else {}
+            found[split.name] = out[split.after] if out else x
+        return found
+
+    shapes = jax.eval_shape(latents, variables, example)
+    return [(split, shapes[split.name]) for split in net.splits]
+
+
+def _check_one(module: nn.Module, shape: tuple[int, ...], dtype: str) -> None:
+    """`check` of one compressor for one example's latent."""
+    name = type(module).__name__
+    for method in ("settle", "codec"):
+        if not callable(getattr(module, method, None)):
+            raise UsageError(
+                f"compressor {name} has no method {method}: derive it from sc_jax."
+                "compressors.Compressor and give it codec(params, shape) -> Codec"
+            )
+    alone = Net((), splits=(SplitPoint(INPUT, module),))
+    z = np.random.default_rng(0).normal(0, 2, (2, *shape)).astype(dtype)
+    try:
+        variables = settle(alone, init(alone, jax.random.key(0), z))
+        out = jax.jit(lambda v, z: run(alone, v, z)[0])(variables, z)
+        codec = codecs_of(alone, variables, z[:1])["split@input"]
+        if KINDS.get(codec.kind) is not type(codec):
+            known = ", ".join(KINDS)
+            raise ValueError(
+                f"its codec's kind {codec.kind!r} is not entered in sc_jax.codec."
+                f"codecs.KINDS (known: {known})"
+            )
+        decoded = from_arrays(codec.to_arrays()).decode(codec.encode(z[0]))
+    except Exception as error:  # whatever a compressor of one's own may raise
+        line = " ".join(str(error).split())
+        raise UsageError(f"compressor {name}, latent {shape}: {line}") from error
+    (bits,), z_hat = out.bits.values(), out.predictions[FINAL]
+    if bits.shape != (2,) or z_hat.shape != z.shape:
+        raise UsageError(
+            f"compressor {name} gives {z_hat.shape} and bits {bits.shape} for a "
+            f"latent {z.shape}, not its shape and {z.shape[:1]}"
+        )
+    if not np.array_equal(decoded, z_hat[0]):
+        raise UsageError(
+            f"compressor {name}: its codec decodes other values than its own "
+            "evaluation run gives"
+        )
