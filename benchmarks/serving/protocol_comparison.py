@@ -25,7 +25,6 @@ from absl import flags
 
 from benchmarks.serving.clients import MODEL
 from launch import cli
-from sc_jax.codec import codecs
 from sc_jax.deploy.server import models
 from sc_jax.deploy.wire import frame
 from sc_jax.evaluate.reports.report import machine
