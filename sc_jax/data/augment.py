@@ -14,7 +14,8 @@ import numpy as np
 from sc_jax.data.dataset import centre_crop, resize_box
 from sc_jax.errors import unknown
 
-# Share of the area and width / height of a random resized crop (Szegedy et al., 2015).
+# Share of the area and width / height of a random resized crop: Szegedy et al. 2015,
+# https://arxiv.org/abs/1409.4842.
 _AREA = (0.08, 1.0)
 _LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 
@@ -101,6 +102,7 @@ def _resized_crop(images: jax.Array, key: jax.Array) -> jax.Array:
         whole = jnp.array([height, width], jnp.float32)
         sides = jnp.minimum(sides, whole)
         corner = draw[2:] * (whole - sides)
+        # Moving a window over a fixed grid: shapes inside jit cannot follow the box.
         scale = whole / sides
         return jax.image.scale_and_translate(
             image.astype(jnp.float32),
@@ -124,7 +126,7 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def _padding(height: int, width: int) -> int:
-    """4 for images of 32, as He et al. (2016); 3 for 28."""
+    """4 for images of 32, as He et al. 2016 (https://arxiv.org/abs/1512.03385)."""
     return max(1, min(height, width) // 8)
 
 

@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk, so that the second run starts at once.
+"""Decoded arrays kept on disk, so that the second run starts without decoding.
 
 The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax; it can be deleted at any time.
 """
@@ -20,7 +20,7 @@ A = TypeVar("A", bound=np.ndarray | None)
 def cached(key: str, make: Callable[[], A]) -> A:
     """The array kept under `key`, else `make()`, which is then kept unless None.
 
-    A damaged file is made again. A cache that cannot be written costs a warning.
+    A damaged file is written again. A cache that cannot be written costs a warning.
     """
     root = os.environ.get("SC_JAX_CACHE", "~/.cache/sc_jax")
     path = Path(root).expanduser() / f"{key}.npz"
@@ -57,6 +57,7 @@ def _read(path: Path) -> Any:
 def _write(path: Path, array: np.ndarray) -> None:
     """Whole or not at all, also where two processes write at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its target: a rename is whole only within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

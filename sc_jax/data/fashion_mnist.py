@@ -1,5 +1,6 @@
-"""Fashion-MNIST (Xiao et al., 2017): the cut in this package, and the whole set.
+"""Fashion-MNIST: the cut in this package, and the whole set.
 
+Xiao et al. 2017, https://arxiv.org/abs/1708.07747.
 Both hold grey 28x28 photographs of products in ten balanced classes; the 12k cut is
 1,000 / 200 a class of the official train / test sets (`sc_jax.data.make_embedded`).
 """

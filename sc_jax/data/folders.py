@@ -34,7 +34,7 @@ def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
 
 
 def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
-    """`plain:PATH`: all images there, to ask about: a test part of class "unknown"."""
+    """`plain:PATH`: images to answer for: a test part of class "unknown"."""
     del data_dir
     if part != "test":
         raise UsageError(f"plain:{argument} has no classes to train on: use folder:")
@@ -63,6 +63,7 @@ def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     if not path or not count.isdecimal() or not 0 < int(count) < 1 << 31:
         raise UsageError(f"indexed:K:PATH has K classes at PATH, got {argument!r}")
     whole = indexed_part(open_tree(path), int(count))
+    # By name, so that adding a file moves only those behind it.
     last = np.arange(len(whole.files)) % 4 == 3
     kept = np.flatnonzero(last if part == "test" else ~last)
     if not len(kept):
@@ -112,6 +113,7 @@ def _in_memory(parts: list[Part], chosen: Part) -> np.ndarray | None:
         few = np.linspace(0, len(part.files) - 1, _PROBED).astype(int)
         if any(part.header(i)[0] != (width, height) for i in np.unique(few).tolist()):
             return None
+    # Of both parts: whether all are grey, and so the channels, depends on all files.
     files = [path for part in parts for path in part.tree.on_disk]
     key = key_of(f"folder 1 {chosen.tree.path}", files)
     return cached(key, lambda: _decode(parts, chosen))

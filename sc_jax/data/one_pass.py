@@ -47,6 +47,7 @@ def mean_std(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
             images = np.stack([*_read(dataset, rows[start : start + 500], pool)])
             for channel, histogram in enumerate(histograms):
                 histogram += np.bincount(images[..., channel].ravel(), minlength=256)
+    # Counts of 256 levels are exact where float sums over a set would not be.
     share = histograms / histograms.sum(1, keepdims=True)
     mean = share @ levels
     std = np.sqrt(np.maximum(share @ levels**2 - mean**2, 255.0**-2))

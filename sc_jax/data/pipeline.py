@@ -59,7 +59,7 @@ def batches(
     process_count: int = 1,
     names: tuple[str, str] = ("image", "label"),
 ) -> "Batches":
-    """Endless {"image": uint8 [b, H, W, C], "label": int32 [b]}, made in threads ahead.
+    """Endless {"image": uint8 [b, H, W, C], "label": int32 [b]}, read ahead in threads.
 
     names: of input and target in a batch, as the task says them.
     b = batch_size / process_count. Every epoch is a new permutation without its last,
@@ -106,6 +106,7 @@ class _BatchSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         data = self.dataset
+        # A function of the step alone: a resumed run needs no state but its step.
         epoch, within = divmod(index, len(data) // self.batch_size)
         share = self.batch_size // self.process_count
         start = within * self.batch_size + self.process_index * share
@@ -113,6 +114,7 @@ class _BatchSource:
         if isinstance(data.images, LazyImages):
             images = np.empty((share, *data.shape), np.uint8)
             for row, i in enumerate(indices.tolist()):
+                # Keyed by the image, not its place: processes may share out batches.
                 rng = np.random.default_rng([self.seed, epoch, i])
                 images[row] = augment_on_host(
                     data.images[i], data.images.size, self.augment, rng
@@ -165,6 +167,7 @@ def _stream(source: _BatchSource, step: int) -> Any:
         import grain  # late: sets can be read and evaluated without it
     except ImportError:
         return (source[t] for t in itertools.count(step))
+    # A gather from memory is one memcpy: more threads would only contend for it.
     threads = 2 if source.dataset.in_memory else decoding_threads()
     options = grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(_PREFETCHED_BATCHES, threads)

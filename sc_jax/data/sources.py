@@ -3,6 +3,19 @@
 `load("folder:photos", "train")`: the word before the colon picks the source, the rest
 is the source's own argument. `validation` is held out of the official train part and
 never meets the test part.
+
+| source                | images uint8           | in memory    | test part            |
+|-----------------------|------------------------|--------------|----------------------|
+| fashion_mnist_12k     | [12,000, 28, 28, 1]    | always       | the official one     |
+| fashion_mnist[:PATH]  | [70,000, 28, 28, 1]    | always       | the official one     |
+| folder:TRAIN[,TEST]   | grey if all are, RGB   | equal sizes  | TEST, or a folder    |
+| indexed:K:PATH        | RGB of any size        | never        | every fourth file    |
+| plain:PATH            | grey if all are, RGB   | equal sizes  | all; class "unknown" |
+| tfds:NAME[:config]    | as the set says        | equal sizes  | test or validation   |
+| only:A+B:NAME         | those of NAME          | as NAME      | that of NAME         |
+
+"Equal sizes": decoded once into memory where all images are of one size and take 2 GiB
+at most, else read one by one. Labels are int32 [N].
 """
 
 from collections.abc import Callable
@@ -58,6 +71,7 @@ def load(
         raise unknown("split", split, SPLITS)
     if image_size is not None and image_size < 1:
         raise UsageError(f"image_size must be at least 1, got {image_size}")
+    # Sources know official parts only: validation is cut off here, alike for all.
     part = "test" if split == "test" else "train"
     dataset = SOURCES[scheme](argument, part, data_dir)
     if split in ("train", "validation"):
@@ -79,6 +93,7 @@ def _only(dataset: Dataset, wanted: str) -> Dataset:
     chosen = [numbers[each] for each in kept]
     if not len({*chosen}) == len(chosen) < len(dataset.classes):
         raise UsageError(f"{wanted}: give different classes, and fewer than all")
+    # Class 0 is "none of them": an exit that finds it can drop the image there.
     table = np.zeros(len(dataset.classes), np.int32)
     table[chosen] = np.arange(1, len(chosen) + 1)
     classes = (NOTHING, *(dataset.classes[i] for i in chosen))

@@ -131,6 +131,7 @@ def _labelled_split(
         read = _reader(builder, split, label_key)
         key = key_of(f"tfds 1 {split} {label_key}", files)
         labels = cached(key, lambda: _fill(read, shape, np.int32, name))  # noqa: B023
+        # Test parts of competitions carry -1 for every label.
         if labels.size and labels.min() >= 0:
             return split, labels
     raise UsageError(f"{name} has no labelled {part} split, only {', '.join(known)}")

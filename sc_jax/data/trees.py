@@ -68,6 +68,7 @@ class Part:
         """uint8 [h, w, 3], or [h, w, 1] with mode "L"."""
 
         def decode(image: Image.Image) -> np.ndarray:
+            # Pillow warns where a palette with transparency becomes RGB at once.
             if "transparency" in image.info:
                 image = image.convert("RGBA")
             pixels = np.asarray(image.convert(mode))
@@ -101,6 +102,7 @@ def open_tree(path: str) -> Tree:
         tree = _open_zip(where)
     else:
         raise UsageError(f"no folder or zip at {where}")
+    # Archives often hold one folder of the archive's own name around everything.
     tops = tree.tops()
     wrapped = len(tops) == 1 and all(file.count("/") > 1 for file in tree.files)
     return tree.below(tops[0]) if wrapped and tree.files else tree

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sc_jax.codec import codecs
+from sc_jax.codec.codecs import Codec
 from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
 from sc_jax.deploy.wire import frame
@@ -63,14 +63,17 @@ def pickled_bytes(payload: bytes, shape: tuple[int, ...]) -> int:
 def measure(
     net: Net,
     variables: Variables,
-    frozen: Mapping[str, codecs.Codec],
+    codecs: Mapping[str, Codec],
     dataset: Dataset,
     *,
     task: Task = classification,
     batch_size: int = 200,
     title: str = "",
 ) -> Measured:
-    """Runs head, codec, tail over `dataset`; a net without splits runs locally."""
+    """Runs head, codec, tail over `dataset`; a net without splits runs locally.
+
+    codecs: of the splits, by name.
+    """
     if len(net.splits) > 1:
         raise UsageError(f"measure takes one split, the net has {len(net.splits)}")
     if not len(dataset):
@@ -78,7 +81,7 @@ def measure(
     whole = partial(jax.jit(partial(_answers, net)), variables)
     if net.splits:
         answers = _through_codec(
-            net, variables, frozen[net.splits[0].name], whole, task
+            net, variables, codecs[net.splits[0].name], whole, task
         )
     else:
         answers = partial(_locally, whole)
@@ -105,7 +108,7 @@ def _locally(whole: Callable, inputs: np.ndarray, count: int) -> tuple[Any, tupl
 
 
 def _through_codec(
-    net: Net, variables: Variables, codec: codecs.Codec, whole: Callable, task: Task
+    net: Net, variables: Variables, codec: Codec, whole: Callable, task: Task
 ) -> Callable[[np.ndarray, int], tuple[Any, tuple, int]]:
     """inputs -> (answer from bytes, columns of sizes [count], how many differ)."""
     cut = net.splits[0].after

@@ -19,10 +19,10 @@ from sc_jax.train.recipe import Recipe
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     """The recipe's own line: measured through the codec tables it saved."""
-    variables, frozen = run_folder.restore(recipe, workdir)
+    variables, codecs = run_folder.restore(recipe, workdir)
     title = f"{recipe.title} {recipe.setting}".strip()
     measured = rate.measure(
-        recipe.net, variables, frozen, test, task=recipe.task, title=title
+        recipe.net, variables, codecs, test, task=recipe.task, title=title
     )
     if measured.disagreements:
         LOGGER.warning(

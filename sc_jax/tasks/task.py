@@ -60,7 +60,7 @@ def check(task: Task, answer: Any, batch: Mapping[str, Any]) -> None:
     """UsageError, one line, unless the task's functions can read this answer.
 
     answer, batch: arrays with leading B, or tracers of jax.eval_shape: only shapes are
-    asked. A function of the task that raises is named, with what it raised.
+    read. A function of the task that raises is named, with what it raised.
     """
     size = len(batch[task.target])
     metrics = _call(task, "metrics", answer, batch)

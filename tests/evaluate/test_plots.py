@@ -1,4 +1,4 @@
-"""The picture of a run: labels keep apart, and the methods' own marks stand out."""
+"""The picture of a run: labels keep apart, and the methods' markers stand out."""
 
 import numpy as np
 import pytest
@@ -17,23 +17,23 @@ def overlapping(boxes):
 
 
 @pytest.mark.parametrize("count", [2, 12, 40])
-def test_labels_that_find_a_place_cover_neither_marks_nor_labels(count):
+def test_labels_that_find_a_place_cover_neither_markers_nor_labels(count):
     """A small test set: many settings of the same few qualities."""
     x = np.linspace(60, 540, count)
     points = np.stack([x, 100 + 50 * (np.arange(count) % 5 // 2)], -1)
     room = labels.Room(INSIDE)
     room.add_curve(points, 3.0)
     room.add_level(150.0)
-    marks = len(room.boxes)
+    markers = len(room.boxes)
     size = np.array([40.0, 12.0])
     offsets = [
         room.place(points[i], size, 3.0, always=False) for i in labels.ends_first(count)
     ]
-    placed = room.boxes[marks:]
+    placed = room.boxes[markers:]
     assert len(placed) == sum(offset is not None for offset in offsets) >= 2
     assert offsets[0] is not None and offsets[1] is not None  # the ends, first
-    among_marks = overlapping(room.boxes[:marks])
-    assert overlapping(room.boxes) == among_marks
+    among_markers = overlapping(room.boxes[:markers])
+    assert overlapping(room.boxes) == among_markers
     assert all((box[:2] >= 0).all() and (box[2:] <= INSIDE[2:]).all() for box in placed)
 
 

@@ -28,7 +28,7 @@ WEIGHER = {"w1": draw(3, 5), "b1": draw(5), "w2": draw(5, 3), "b2": draw(3)}
 
 
 def context(binary, logits=LOGITS, own=OWN, teacher=TEACHER, sure=SURE, more=None):
-    """What a loss may read; `binary`: whether K labels are to be told at once."""
+    """What a loss may read; `binary`: whether the targets are K labels at once."""
     features, theirs, gates, bits = more or (FEATURE, THEIRS, GATES, np.arange(B) + 1.0)
     rows = [
         {"own": own[i], "confidence": sure[i], "noise": 0 * sure[i]} for i in (0, 1)

@@ -29,14 +29,14 @@ B, K = 6, 4
 EXITS = ("exit@a", "exit@b", "final")
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(RNG.normal(size=(3, B, K)) * 2, jnp.float32)
-TOLD = jnp.asarray(RNG.normal(size=(2, B)), jnp.float32)
+SURE = jnp.asarray(RNG.normal(size=(2, B)), jnp.float32)
 LABEL = jnp.asarray(RNG.integers(K, size=B))
 COSTS = (0.1, 0.5, 1.0)
 
 
-def context(logits=LOGITS, told=TOLD, own=None, noise=0 * TOLD) -> Context:
+def context(logits=LOGITS, sure=SURE, own=None, noise=0 * SURE) -> Context:
     extras = {
-        name: {"confidence": told[i], "noise": noise[i]}
+        name: {"confidence": sure[i], "noise": noise[i]}
         | ({} if own is None else {"own": own[i]})
         for i, name in enumerate(EXITS[:-1])
     }
@@ -80,8 +80,8 @@ def test_a_temperature_may_be_a_schedule_or_the_teachers_own():
     for step in (0, 3):
         fixed = ExitDistillation("exit@a", tau=1.0 + step)(context())
         np.testing.assert_array_equal(rising(context()._replace(step=step)), fixed)
-    told = ExitDistillation("exit@a", tau=None)(context())
-    np.testing.assert_array_equal(told, ExitDistillation("exit@a", tau=2.0)(context()))
+    own = ExitDistillation("exit@a", tau=None)(context())
+    np.testing.assert_array_equal(own, ExitDistillation("exit@a", tau=2.0)(context()))
 
 
 def test_teachers_of_exits_get_no_gradient():
@@ -91,27 +91,27 @@ def test_teachers_of_exits_get_no_gradient():
 
 
 def test_a_mixture_of_certain_confidences_is_one_exit():
-    sure, never = jnp.full((2, B), 1e3), jnp.full((2, B), -1e3)
-    first = Mixture(EXITS)(context(told=sure))
+    certain, never = jnp.full((2, B), 1e3), jnp.full((2, B), -1e3)
+    first = Mixture(EXITS)(context(sure=certain))
     np.testing.assert_allclose(first, ce(LOGITS[0]) + ce(LOGITS[2]), rtol=1e-5)
-    last = Mixture(EXITS)(context(told=never))
+    last = Mixture(EXITS)(context(sure=never))
     np.testing.assert_allclose(last, 2 * ce(LOGITS[2]), rtol=1e-5)
-    second = Mixture(EXITS, "losses")(context(told=jnp.stack([never[0], sure[0]])))
+    second = Mixture(EXITS, "losses")(context(sure=jnp.stack([never[0], certain[0]])))
     np.testing.assert_allclose(second, ce(LOGITS[1]) + ce(LOGITS[2]), rtol=1e-5)
-    weights = shares(list(jax.nn.sigmoid(TOLD)))
+    weights = shares(list(jax.nn.sigmoid(SURE)))
     np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
-    c = jax.nn.sigmoid(TOLD)
+    c = jax.nn.sigmoid(SURE)
     np.testing.assert_allclose(weights[1], c[1] * (1 - c[0]), rtol=1e-6)
 
 
 def test_confidences_are_relaxed_samples_at_a_temperature_that_halves():
-    noise = jnp.asarray(RNG.logistic(size=TOLD.shape), jnp.float32)
+    noise = jnp.asarray(RNG.logistic(size=SURE.shape), jnp.float32)
     halves = Halving(10)
     for step, tau in ((0, 20.0), (9, 20.0), (10, 10.0), (20, 5.0), (99, 5.0)):
         loss = Mixture(EXITS, "losses", halves)(
             context(noise=noise)._replace(step=step)
         )
-        c = 1 / (1 + np.exp(-np.asarray(TOLD + noise, np.float64) / tau))
+        c = 1 / (1 + np.exp(-np.asarray(SURE + noise, np.float64) / tau))
         expected = ce(LOGITS[2]) + sum(c[i] * ce(LOGITS[i]) for i in range(2))
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
@@ -119,7 +119,7 @@ def test_confidences_are_relaxed_samples_at_a_temperature_that_halves():
 def test_confidences_weigh_right_and_wrong_answers_alike():
     right = np.asarray(LOGITS[0].argmax(-1) == LABEL)
     assert 0 < right.sum() < B
-    plain = np.logaddexp(0, np.where(right, -1, 1) * np.asarray(TOLD[0]))
+    plain = np.logaddexp(0, np.where(right, -1, 1) * np.asarray(SURE[0]))
     expected = (plain[right].mean() + plain[~right].mean()) / 2
     got = ConfidenceTarget("exit@a")(context()).mean()
     np.testing.assert_allclose(got, expected, rtol=1e-5)
@@ -127,25 +127,25 @@ def test_confidences_weigh_right_and_wrong_answers_alike():
 
 def test_gates_and_heads_of_jei_dnn_send_each_other_no_gradient():
     heads = jax.grad(lambda z, t: GatedCrossEntropy(EXITS)(context(z, t)).sum(), (0, 1))
-    logits, gates = heads(LOGITS, TOLD)
+    logits, gates = heads(LOGITS, SURE)
     assert np.abs(logits).max() > 0 and not np.abs(gates).any()
     aims = GateTarget(EXITS, COSTS)
     logits, gates = jax.grad(lambda z, t: aims(context(z, t)).sum(), (0, 1))(
-        LOGITS, TOLD
+        LOGITS, SURE
     )
     assert not np.abs(logits).any() and np.abs(gates).min() > 0
 
 
 def test_gates_aim_at_the_exit_of_least_loss_and_price():
     dear = GateTarget(EXITS, COSTS, price=1e6)(context())  # all should leave at once
-    np.testing.assert_allclose(dear, (np.logaddexp(0, -TOLD) / 2).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(dear, (np.logaddexp(0, -SURE) / 2).mean(0), rtol=1e-5)
     best = np.stack([ce(z) for z in LOGITS]).argmin(0)
     free = GateTarget(EXITS, COSTS, price=0.0)(context())
     expected = np.zeros(B)
     for e in range(2):
         aim = best <= e
         share = np.where(aim, aim.mean(), 1 - aim.mean())
-        expected += np.logaddexp(0, np.where(aim, -1, 1) * TOLD[e]) / (2 * share)
+        expected += np.logaddexp(0, np.where(aim, -1, 1) * SURE[e]) / (2 * share)
     np.testing.assert_allclose(free, expected / 2, rtol=1e-5)
 
 

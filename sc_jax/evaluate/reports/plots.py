@@ -13,10 +13,10 @@ from sc_jax.evaluate.reports import labels
 if TYPE_CHECKING:
     from sc_jax.evaluate.reports.report import Row
 
-# Okabe and Ito 2008: told apart with every common colour blindness.
+# Okabe and Ito 2008: distinct with every common colour blindness.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 COLOURS += ["#7F3C00", "#000000"]
-# What the methods are held against: pale, told apart by their markers first.
+# What the methods are held against: pale, distinct by their markers first.
 PALE = ["#8C8C8C", "#B09C82", "#8AA695", "#A893B0", "#BFB07A", "#93AEBF"]
 _MARKERS = "osD^vPX*"
 _DASHES = ["--", ":", "-."]
@@ -25,7 +25,7 @@ _BASELINE = "classical"  # the family that methods are held against
 
 
 class _Style(NamedTuple):
-    """How a curve is drawn: the strongest marks are the methods, on top of the rest."""
+    """How a curve is drawn: the methods strongest, on top of the rest."""
 
     colour: str
     marker: str
