@@ -34,10 +34,13 @@ FLOAT_OPS = flags.DEFINE_list(
     "LiteRT operations int8 leaves in float; DIV has no fast integer form",
 )
 FLOAT_STAGES = flags.DEFINE_list("float_stages", [], "stages kept in float: normalise")
-THRESHOLDS = flags.DEFINE_list(
-    "thresholds", None, "one a local exit, of its greatest probability; default: exits "
-    "answer only where the server does not",
+POLICY = flags.DEFINE_string(
+    "policy", "", "who leaves at local exits, NAME:knob=..., solved on the validation "
+    "split; default: exits answer only where the server does not",
 )  # fmt: skip
+THRESHOLDS = flags.DEFINE_list(
+    "thresholds", None, "one a local exit, of its largest probability, for --policy"
+)
 CALIBRATION = flags.DEFINE_integer("calibration", 256, "training images", 1)
 DROP = flags.DEFINE_float("max_drop_points", 1.0, "accuracy the head may lose")
 MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
@@ -81,7 +84,8 @@ def export_head(workdir: Path, out: Path):
         made, proof = package.package(
             workdir, out,
             dtype=DTYPE.value, float_ops=tuple(FLOAT_OPS.value),
-            float_stages=tuple(FLOAT_STAGES.value), thresholds=thresholds,
+            float_stages=tuple(FLOAT_STAGES.value),
+            policy=POLICY.value, thresholds=thresholds,
             calibration=CALIBRATION.value,
             max_drop_points=DROP.value, max_more_bytes=MORE.value,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.errors import UsageError
+from sc_jax.exits import policies
+from sc_jax.exits.policies import Policy, Threshold
 
-FORMAT = 1
+FORMAT = 2  # 1 had thresholds of the largest probability in place of a policy
 MANIFEST = "manifest.json"
 TABLES = "codec.npz"
 NEVER = 2.0  # above any probability: an exit that answers only where the server cannot
@@ -40,6 +42,12 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.manifest["labels"])
 
+    @property
+    def policy(self) -> Policy | None:
+        """Who leaves at which exit; None: exits answer only where the server cannot."""
+        fields = self.manifest["policy"]
+        return None if fields is None else policies.from_json(json.dumps(fields))
+
 
 def write(
     out: Path,
@@ -48,13 +56,16 @@ def write(
     *,
     model: str,
     split: int,
-    thresholds: tuple[float, ...] = (),
+    policy: Policy | None = None,
+    exits: Sequence[str] = (),
+    cost: Sequence[float] = (),
     labels: tuple[str, ...],
     facts: Mapping[str, Any],
 ) -> Bundle:
     """Writes folder `out` and `out`.zip; UsageError where either already exists.
 
-    thresholds: one an exit of the segments, in order: of its greatest probability.
+    policy: who leaves where, of all `exits` of the net in order, those behind the split
+    and the last too; cost: MACs of an answer at each.
     facts: whatever else the manifest tells (dtype, input, parity, versions).
     """
     refuse_existing(out)
@@ -68,7 +79,9 @@ def write(
         "codec": codec.kind,
         "latent": list(codec.shape),
         "segments": list(segments),
-        "thresholds": list(thresholds),
+        "exits": list(exits),
+        "cost": list(cost),
+        "policy": None if policy is None else json.loads(policies.to_json(policy)),
         "labels": list(labels),
         "parts": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -118,11 +131,13 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
 
     try:
         manifest = json.loads(part(MANIFEST))
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in (1, FORMAT):
             raise UsageError(
                 f"{path} has bundle format {manifest['format']}, this reader knows "
-                f"{FORMAT}"
+                f"1 to {FORMAT}"
             )
+        if manifest["format"] == 1:
+            manifest |= _of_thresholds(manifest["thresholds"])
         if not all(name.isidentifier() for name in manifest["segments"]):
             raise UsageError(f"{path}: a segment's name is not a plain word")
         segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
@@ -132,6 +147,16 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
             raise
         raise UsageError(f"{path} is no whole bundle: {error!r}") from None
     return Bundle(manifest, segments, codec)
+
+
+def _of_thresholds(thresholds: Sequence[float]) -> dict[str, Any]:
+    """What format 2 says in place of the thresholds of format 1."""
+    policy = Threshold(tuple(thresholds)) if thresholds else None
+    return {
+        "exits": [*(f"exit{e}" for e in range(len(thresholds))), "final"],
+        "cost": [],
+        "policy": policy and json.loads(policies.to_json(policy)),
+    }
 
 
 def table_bytes(codec: codecs.Codec) -> bytes:

@@ -21,7 +21,7 @@ def first_leaving(verdicts: Any, xp: Any = np) -> Any:
     return xp.concatenate([verdicts, last]).argmax(0).astype("int32")
 
 
-def not_below(thresholds: Numbers) -> np.ndarray:
+def not_below(thresholds: Numbers | float) -> np.ndarray:
     """The least float32 at or over each number.
 
     A float32 score reaches both or neither, so that an executor, which compares in

@@ -8,6 +8,7 @@ import pytest
 
 from sc_jax.deploy import bundle
 from sc_jax.errors import UsageError
+from sc_jax.exits.policies import Threshold
 
 FACTS = {"input": [28, 28, 1], "dtype": "float32"}
 
@@ -63,7 +64,7 @@ def test_a_changed_part_is_refused_by_its_hash(written, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"segments": ["../evil"]}, "plain word"),
         ({"segments": ["tail"]}, "no whole bundle"),
         ({"parts": {}}, "no whole bundle"),
@@ -76,6 +77,19 @@ def test_a_changed_manifest_is_one_line(written, change, message):
     with pytest.raises(UsageError, match=message) as caught:
         bundle.read(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_thresholds_of_the_first_format_are_read_as_a_policy(written):
+    folder, _ = written
+    for thresholds, policy in (([0.9, 2.0], Threshold((0.9, 2.0))), ([], None)):
+        manifest = json.loads((folder / bundle.MANIFEST).read_text())
+        for name in ("exits", "cost", "policy"):
+            manifest.pop(name, None)
+        old = manifest | {"format": 1, "thresholds": thresholds}
+        (folder / bundle.MANIFEST).write_text(json.dumps(old))
+        again = bundle.read(folder)
+        assert again.policy == policy
+        assert len(again.manifest["exits"]) == len(thresholds) + 1
 
 
 def test_what_is_no_bundle_is_one_line(tmp_path):

@@ -1,5 +1,6 @@
 """Exits on the device: a head as several segments, and what answers when."""
 
+import json
 from dataclasses import replace
 
 import flax.linen as nn
@@ -16,11 +17,15 @@ from sc_jax.compressors import Raw
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import NEVER
-from sc_jax.deploy.device.device import Device, ServerLost, greatest_probability
+from sc_jax.deploy.device.device import Device, ServerLost
 from sc_jax.deploy.device.runtime import latent_of
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import ExportError
+from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
+from sc_jax.exits import policies
+from sc_jax.exits.policies import PerClass, Policy, Threshold, TopFraction
+from sc_jax.exits.scores import Scoring
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool
 from sc_jax.nets.exit_classifiers.gated import Ensembled
 from sc_jax.nets.layers.blocks import Classifier
@@ -90,7 +95,8 @@ def installed(branchy, images):
     def make(threshold, folder):
         return bundle.write(
             folder / f"at{threshold}", models, codec, model="m", split=0,
-            thresholds=(threshold,), labels=tuple("0123456789"),
+            policy=Threshold((threshold,)), exits=("exit@encoder", "final"),
+            labels=tuple("0123456789"),
             facts={"input": [28, 28, 1]},
         )  # fmt: skip
 
@@ -124,17 +130,14 @@ def test_a_lost_server_leaves_the_best_local_answer(installed, images, tmp_path)
     assert offline.prediction == answer.prediction and offline.sent_bytes == 0
     late = Device(made, lost, deadline_s=0.0).infer(images[0])
     assert late.prediction == answer.prediction and "deadline" in late.note
-    assert Device(made, lambda *_: 7).infer(images[0]).exit == "edge"
+    assert (
+        Device(made, lambda *_: Reply({"prediction": np.array(7)}))
+        .infer(images[0])
+        .exit
+        == "edge"
+    )
     data, seconds = Device(made).encode(images[0])
     assert len(data) == answer.sent_bytes and set(seconds) == {"head", "code"}
-
-
-def test_greatest_probability_is_that_of_the_softmax():
-    assert greatest_probability(np.zeros(4, np.float32)) == pytest.approx(0.25)
-    assert greatest_probability(np.array([1e4, 0], np.float32)) == 1.0
-    assert greatest_probability(np.array([np.log(3), 0], np.float32)) == pytest.approx(
-        0.75
-    )
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +163,8 @@ def test_an_exit_reads_the_one_before_in_the_segment_before(linked, tmp_path):
         np.testing.assert_allclose(outputs[name], whole.predictions[name], atol=1e-4)
     installed = bundle.write(
         tmp_path / "b", {k: s.model for k, s in made.items()}, codec, model="m",
-        split=0, thresholds=(NEVER, 0.0), labels=(), facts=KNOWN,
+        split=0, policy=Threshold((NEVER, 0.0)), exits=("a", "b", "final"), labels=(),
+        facts=KNOWN,
     )  # fmt: skip
     answer = Device(installed).infer(x[0])
     assert answer.exit == "exit@layer1"
@@ -201,22 +205,29 @@ def test_an_int8_chain_keeps_a_stage_of_one_segment_in_float(nets, images):
         chain(net, variables, codec, x, dtype="int8", float_stages=("nothing",))
 
 
-def test_thresholds_are_checked_before_anything_is_converted(branchy):
-    from sc_jax.deploy.export.package import _checked
+def test_thresholds_are_checked_before_anything_is_converted():
+    from sc_jax.deploy.export.exit_policy import _check
 
-    before = head(branchy[0], "encoder")
-    assert _checked(None, before) == (NEVER,) and _checked((0.5,), before) == (0.5,)
+    _check((0.5,), ["exit@encoder"])
     for wrong in ((), (0.1, 0.2), (float("nan"),), (float("inf"),)):
         with pytest.raises(UsageError, match="threshold"):
-            _checked(wrong, before)
+            _check(wrong, ["exit@encoder"])
 
 
-def test_a_bundle_of_too_few_thresholds_is_refused(branchy, images, tmp_path):
-    net, variables, codec = branchy
-    models = {k: s.model for k, s in chain(net, variables, codec, images[:4]).items()}
-    made = bundle.write(
-        tmp_path / "b", models, codec, model="m", split=0, labels=(),
-        facts={"input": [28, 28, 1]},
-    )  # fmt: skip
-    with pytest.raises(UsageError, match="0 thresholds for 1 exits"):
-        Device(made)
+@pytest.mark.parametrize(
+    ("policy", "exits", "line"),
+    [
+        (Threshold(()), ("final",), "0 exits before the last, its segments have 1"),
+        (Threshold((0.5, 0.5)), ("a", "final"), "2 given, 1 needed"),
+        (Threshold((0.5,), Scoring("confidence")), ("a", "final"), "never learnt"),
+        (PerClass(((0.5,) * 9,)), ("a", "final"), "of 9 classes, the net has 10"),
+        (TopFraction((0.5, 0.5)), ("a", "final"), "ranks a batch"),
+    ],
+)
+def test_a_policy_that_fits_no_such_segments_is_refused(
+    installed, tmp_path, policy: Policy, exits, line
+):
+    made = installed(0.5, tmp_path)
+    fields = {"policy": json.loads(policies.to_json(policy)), "exits": list(exits)}
+    with pytest.raises(UsageError, match=line):
+        Device(replace(made, manifest=made.manifest | fields))

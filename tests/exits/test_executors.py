@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from exit_nets import (
     SHARES,
-    K,
     cascade,
     clear_thresholds,
     dense,
@@ -51,16 +50,8 @@ def policies(
     scoring = Scoring("confidence" if name == "telling" else "margin")
     score = scoring(logits, confidence)
     thresholds = clear_thresholds(score)
-    by_class = [[mark + 0.03 * (k % 2) for k in range(K)] for mark in thresholds]
     return {
         "threshold": Threshold(tuple(thresholds), scoring),
-        "cumulative": Threshold(
-            tuple(clear_thresholds(Scoring("cumulative")(logits))),
-            Scoring("cumulative"),
-        ),
-        "per_class": PerClass(tuple(map(tuple, by_class)), scoring),
-        "patience": Patience(1),
-        "anytime": Anytime(2.5),
         "top_fraction": TopFraction(SHARES, Scoring("entropy", (1.0, 2.0, 0.5, 1.0))),
     }
 
@@ -74,13 +65,10 @@ def same(decision, logits: np.ndarray, exits: np.ndarray) -> None:
     np.testing.assert_array_equal(decision.answers, decision.logits.argmax(-1))
 
 
-KINDS = ("threshold", "cumulative", "per_class", "patience", "anytime", "top_fraction")
 CASES = {
-    **{("dense", kind): (64,) for kind in KINDS},
     ("dense", "threshold"): BATCHES,
     ("dense", "top_fraction"): BATCHES,
     ("cascade", "threshold"): (64,),
-    ("cascade", "patience"): (64,),
     ("telling", "threshold"): (257,),
     ("telling", "top_fraction"): (64,),
 }
@@ -92,7 +80,7 @@ def test_every_executor_decides_as_the_policy_does(nets, name, kind):
     net, variables, x, logits, confidence = nets[name]
     policy = policies(logits, confidence, name)[kind]
     makers = {"run_all": run_all, "bucketed": bucketed}
-    if kind in ("top_fraction", "anytime"):
+    if kind == "top_fraction":
         makers["capacity"] = capacity
     run = [make(net, variables, policy, cost=COST) for make in makers.values()]
     exits = np.zeros(0, np.int32)
@@ -100,7 +88,7 @@ def test_every_executor_decides_as_the_policy_does(nets, name, kind):
         exits = policy(logits[:, :batch], np.array(COST), confidence[:, :batch])
         for each in run:
             same(each(x[:batch]), logits[:, :batch], exits)
-    assert len(set(exits.tolist())) > (kind != "anytime")
+    assert len(set(exits.tolist())) > 1
     if kind != "top_fraction":
         alone = cond(net, variables, policy, cost=COST)
         for i in range(7):

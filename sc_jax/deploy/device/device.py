@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sc_jax.deploy.bundle import Bundle
-from sc_jax.deploy.device.runtime import Runner, in_turn, latent_of
+from sc_jax.deploy.device.leaving import Leaving
+from sc_jax.deploy.device.runtime import Runner, confidence_of, in_turn, latent_of
 from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
@@ -57,41 +58,41 @@ class Device:
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
-        exits = sum(len(segment.exits) for segment in self._segments)
-        if exits != len(bundle.manifest["thresholds"]):
-            count = len(bundle.manifest["thresholds"])
-            raise UsageError(f"the bundle has {count} thresholds for {exits} exits")
         self._codec_id = bundle.codec.id
+        self._leaving = Leaving(bundle, self._segments)
 
     def infer(self, image: np.ndarray) -> Answer:
         """The class of one image; never an exception from the network.
 
-        The first local exit whose greatest probability reaches its threshold answers;
-        where the server cannot, the last exit that the deadline left time for does.
+        The first local exit at which the bundle's policy leaves answers; where the
+        server cannot, the last exit that the deadline left time for does.
         """
         self._check(image)
         seconds: dict[str, float] = {}
-        best, wanted = (
-            Answer(None, NOWHERE, 0),
-            iter(self.bundle.manifest["thresholds"]),
-        )
+        best, memory = Answer(None, NOWHERE, 0), self._leaving.init()
         outputs: dict[str, np.ndarray] = {}
         given, begun = image[None], time.perf_counter()
         for segment in self._segments:
             given = outputs = segment(given)
             seconds["head"] = time.perf_counter() - begun
             for name in segment.exits:
-                logits = outputs.pop(name)[0]
-                best = Answer(int(logits.argmax()), name, 0, seconds)
-                if greatest_probability(logits) >= next(wanted):
+                logits = outputs.pop(name)
+                confidence = outputs.pop(confidence_of(name), None)
+                best = Answer(int(logits[0].argmax()), name, 0, seconds)
+                leave, memory = self._leaving.step(name, logits, confidence, memory)
+                if leave:
                     return best
             if seconds["head"] >= self.deadline_s:
                 note = "the deadline passed in the head"
                 return replace(best, seconds=seconds, note=note)
         data, seconds["code"] = self._code(outputs)
-        best = replace(best, seconds=seconds)
+        return self._sent(data, replace(best, seconds=seconds))
+
+    def _sent(self, data: bytes, best: Answer) -> Answer:
+        """The server's answer to a frame, or the best local one with a note."""
         if self.send is None:
             return replace(best, note="no server was given")
+        seconds = best.seconds
         left, begun = self.deadline_s - sum(seconds.values()), time.perf_counter()
         if left <= 0:
             return replace(best, note="the deadline passed in the coder")
@@ -127,12 +128,6 @@ class Device:
         split, shape = self.bundle.manifest["split"], self._codec.shape
         data = frame.pack(self._codec_id, split, shape, payload)
         return data, time.perf_counter() - begun
-
-
-def greatest_probability(logits: np.ndarray) -> float:
-    """Of the softmax of f32[K]; in 1/K..1, higher is surer."""
-    shifted = np.exp(logits - logits.max())
-    return float(shifted.max() / shifted.sum())
 
 
 def connect(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 EXIT = "exit@"  # what names of outputs that are exits begin with
+CONFIDENCE = "confidence@"  # and of what an exit learnt to say of itself, 0 to 1
 FEATURE, CARRY = "feature", "carry"  # tensors that one segment hands to the next
 
 
@@ -27,6 +28,7 @@ class Runner:
         self._run = self._interpreter.get_signature_runner(self.name)
         outputs = signatures[self.name]["outputs"]
         self.exits = tuple(name for name in outputs if name.startswith(EXIT))
+        self.outputs = tuple(outputs)
         self._taken = self._run.get_input_details()
         self._given = {
             name: detail
@@ -50,6 +52,10 @@ class Runner:
             )
         return outputs
 
+    def classes(self, exit: str) -> int:
+        """K of an exit."""
+        return int(self._run.get_output_details()[exit]["shape"][-1])
+
     def partitions(self) -> int:
         """Parts of the graph that a delegate took over; more than one costs copies."""
         ops = self._interpreter._get_ops_details()
@@ -71,7 +77,12 @@ def in_turn(segments: Sequence[Runner], image: np.ndarray) -> dict[str, np.ndarr
 
 def latent_of(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs that a codec packs: all but those of exits."""
-    return {k: v for k, v in outputs.items() if not k.startswith(EXIT)}
+    return {k: v for k, v in outputs.items() if not k.startswith((EXIT, CONFIDENCE))}
+
+
+def confidence_of(exit: str) -> str:
+    """The output with the learned confidence of an exit, where it has one."""
+    return CONFIDENCE + exit.removeprefix(EXIT)
 
 
 def _scaled(detail: dict) -> bool:

@@ -14,12 +14,13 @@ from sc_jax.codec import codecs
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
-from sc_jax.deploy.bundle import NEVER, Bundle
+from sc_jax.deploy.bundle import Bundle
+from sc_jax.deploy.device.runtime import latent_of
+from sc_jax.deploy.export import exit_policy
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
-from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
-from sc_jax.nets.net import FINAL, Net, head, tail
+from sc_jax.nets.net import FINAL, head, tail
 from sc_jax.nets.run import run
 from sc_jax.runs import run_folder
 
@@ -58,6 +59,7 @@ def package(
     dtype: str = "float32",
     float_ops: tuple[str, ...] = FLOAT_OPS,
     float_stages: tuple[str, ...] = (),
+    policy: str = "",
     thresholds: tuple[float, ...] | None = None,
     calibration: int = 256,
     max_drop_points: float = 1.0,
@@ -66,9 +68,9 @@ def package(
     """Writes a bundle of the finished run under `workdir`; ExportError beyond a bound.
 
     Calibration and refitted tables see training images only, the proof test images.
-    Each exit of the head ends a segment. thresholds: one an exit, of its greatest
-    probability; None: local exits answer only where the server does not. float_ops:
-    what an int8 head leaves in float.
+    Each exit of the head ends a segment. policy: a spec, solved on the validation
+    split; thresholds: one an exit, of its largest probability; neither: local exits
+    answer only where the server does not. float_ops: what an int8 head leaves in float.
     """
     bundle.refuse_existing(out)
     recipe = run_folder.recipe_of(workdir)
@@ -77,7 +79,7 @@ def package(
         raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
     (split,) = recipe.net.splits
     codec = frozen[split.name]
-    thresholds = _checked(thresholds, head(recipe.net, split.after))
+    leaving = exit_policy.carried(recipe, workdir, policy, thresholds)
     seen = run_folder.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
     chosen = seen.take(np.sort(some))
@@ -128,8 +130,8 @@ def package(
     bundle.register(workdir, name, refitted)
     models = {name: each.model for name, each in made.items()}
     written = bundle.write(
-        out, models, refitted, model=name, split=0, thresholds=thresholds,
-        labels=test.classes, facts=facts,
+        out, models, refitted, model=name, split=0, labels=test.classes,
+        facts=facts, **leaving._asdict(),
     )  # fmt: skip
     return written, proof
 
@@ -160,7 +162,7 @@ def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
             for column, logits in enumerate((outputs.pop(name), exact[name])):
                 answers = np.asarray(logits).argmax(-1)[:count]
                 local[row, column] += int((answers == labels).sum())
-        rows = [{k: v[i] for k, v in outputs.items()} for i in range(BATCH)]
+        rows = [{k: v[i] for k, v in latent_of(outputs).items()} for i in range(BATCH)]
         payloads = [refitted.pack(**row) for row in rows]
         answers = server(np.stack([refitted.decode(payload) for payload in payloads]))
         correct += int((np.asarray(answers)[:count] == labels).sum())
@@ -179,23 +181,6 @@ def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
         first / done,
         {name: (a / done, b / done) for name, (a, b) in zip(exits, local.tolist())},
     )
-
-
-def _checked(thresholds: tuple[float, ...] | None, before: Net) -> tuple[float, ...]:
-    """One finite number for each exit of the head; UsageError."""
-    exits = [e.name for e in before.exits]
-    if thresholds is None:
-        return (NEVER,) * len(exits)
-    if len(thresholds) != len(exits):
-        raise UsageError(
-            f"{len(thresholds)} thresholds for {len(exits)} exits of the head: "
-            f"{', '.join(exits) or 'none'}"
-        )
-    if not np.isfinite(thresholds).all():
-        raise UsageError(
-            f"thresholds are numbers in 0..1, or 2 for never: {thresholds}"
-        )
-    return thresholds
 
 
 def model_id(name: str, workdir: Path, codec: codecs.Codec) -> str:

@@ -13,7 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.codec.codec import Codec
-from sc_jax.deploy.device.runtime import CARRY, FEATURE
+from sc_jax.deploy.device.runtime import (
+    CARRY,
+    CONFIDENCE,
+    EXIT,
+    FEATURE,
+    confidence_of,
+)
 from sc_jax.deploy.export import convert, operations
 from sc_jax.deploy.export.convert import ExportError, Signature
 from sc_jax.deploy.export.parity import Parity, compare
@@ -72,10 +78,11 @@ def program(
 ) -> Callable:
     """What `stretch` computes: (its input [B, ...], carry or None) -> outputs by name.
 
-    Each exit on the way gives f32[B, K] under its own name, and if `carries` the last
-    one gives CARRY, what the next exit reads. The end gives the `outputs` of
-    `codec`; without one FINAL after the net's last stage where no split stands there,
-    else FEATURE, the next segment's input. exact: as `run` takes it, not for export.
+    Each exit on the way gives f32[B, K] under its own name and, where it learnt one,
+    its confidence f32[B] in 0..1 (`confidence_of`), and if `carries` the last gives
+    CARRY, what the next exit reads. The end gives the `outputs` of `codec`;
+    without one FINAL after the net's last stage where no split stands there, else
+    FEATURE, the next segment's input. exact: as `run` takes it, not for export.
     """
     part = stretch(net, start, stop)
     last = net.names[-1]
@@ -85,6 +92,12 @@ def program(
         out, _ = run(part, variables, x, exact=exact, previous=previous)
         exits = [e for e in part.exits if not (ends and e.after == last)]
         found = {e.name: out.predictions[e.name] for e in exits}
+        learned = {e.name: out.extras[e.name].get("confidence") for e in exits}
+        found |= {
+            confidence_of(name): jax.nn.sigmoid(logit)
+            for name, logit in learned.items()
+            if logit is not None
+        }
         found |= named(CARRY, out.handed) if carries else {}
         z = out.features[part.names[-1]]
         if codec is not None:
@@ -183,5 +196,6 @@ def _scopes(part: Net, kept: tuple[str, ...], outputs: tuple[str, ...]) -> tuple
     found = [rf"(^|[/;]){re.escape(name)}/" for name in sorted(names)]
     # What a segment gives is named by that alone, whichever stage computed it.
     last = part.names[-1] in names
-    ends = {name for name in outputs if name in names or (last and "@" not in name)}
+    exits = {name.replace(EXIT, CONFIDENCE) for name in names} | names
+    ends = {name for name in outputs if name in exits or (last and "@" not in name)}
     return (*found, *(f"segment_{re.escape(name)}_output" for name in sorted(ends)))

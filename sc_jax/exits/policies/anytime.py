@@ -39,5 +39,7 @@ class Anytime(Policy):
 
     def shares_of(self, exits, cost=None):
         self.check(exits, cost)
-        deepest = np.searchsorted(cost, self.deadline_macs, side="right") - 1
+        deepest = (
+            np.searchsorted(np.asarray(cost), self.deadline_macs, side="right") - 1
+        )
         return tuple((np.arange(exits) == deepest).astype(float).tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def logistic(columns: Any, weights: tuple[float, ...], exit: int, xp: Any) -> An
 def answers_of(
     logits: np.ndarray,
     confidence: np.ndarray | None = None,
-    cost: np.ndarray | None = None,
+    cost: Sequence[float] | np.ndarray | None = None,
 ) -> Iterator[ExitAnswer]:
     """What each exit answered, in order, of recorded logits f[E, N, K]; checked.
 
