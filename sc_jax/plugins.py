@@ -18,10 +18,15 @@ def is_file(text: str) -> bool:
     return text.partition(":")[0].endswith(".py")
 
 
-def find(kind: str, text: str, registry: Mapping[str, Any]) -> Any:
+def find(
+    kind: str,
+    text: str,
+    registry: Mapping[str, Any],
+    needs: Callable[[Any], bool] = callable,
+) -> Any:
     """`registry[text]`, or what FILE.py:name holds; UsageError lists the known."""
     if is_file(text):
-        return from_file(kind, text)
+        return from_file(kind, text, needs)
     if text not in registry:
         raise unknown(kind, text, (*registry, "FILE.py:name"))
     return registry[text]

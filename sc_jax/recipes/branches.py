@@ -25,25 +25,27 @@ from sc_jax.train.recipe import Phase, Recipe
 
 def branch(
     base: Recipe,
-    head: Callable[[int, int], nn.Module] | None = None,
+    classifier: Callable[[int, int], nn.Module] | None = None,
     places: Sequence[str] | None = None,
     last: nn.Module | None = None,
 ) -> Net:
-    """The classifier's net with exits head(K, index) after `places`, and perhaps last.
+    """The base's net with exits classifier(K, index) after `places`, perhaps `last`.
 
-    places: stages or groups; None: the backbone's usual ones. Without a `head`
+    places: stages or groups; None: the backbone's usual ones. Without a `classifier`
     they are of the kind that the backbone was published with. `last`: a final exit in
     place of the net's own end.
     """
     family, net = backbone(base.backbone), base.net
 
-    def made(classes: int, index: int, final: bool) -> nn.Module:
+    def of(classes: int, index: int, final: bool) -> nn.Module:
         if final and last is not None:
             return last
-        return family.head(classes) if final or head is None else head(classes, index)
+        if final or classifier is None:
+            return family.classifier(classes)
+        return classifier(classes, index)
 
     known = classes_of(base)
-    exits = exit_net(base.backbone, known, places=places, head=made).exits
+    exits = exit_net(base.backbone, known, places=places, classifier=of).exits
     if last is not None and all(e.after != net.names[-1] for e in exits):
         exits = (*exits, Exit(net.names[-1], last))
     return Net(net.stages, exits, net.splits)
@@ -95,7 +97,7 @@ def by_depth(index: int, exits: int) -> float:
     return (index + 1) / (exits * (exits + 1) / 2)
 
 
-def heads(net: Net, base: Recipe | None = None) -> tuple[str, ...]:
+def exit_parts(net: Net, base: Recipe | None = None) -> tuple[str, ...]:
     """Names of the exits' parameters; given `base`, of those that it does not have."""
     own = base.net.exits if base else ()
     return tuple(e.name for e in net.exits if e not in own)

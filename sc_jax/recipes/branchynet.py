@@ -14,7 +14,7 @@ from typing import Annotated, Unpack
 
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -38,7 +38,7 @@ def branchynet(
     """Two phases: cross-entropy of the last exit, then of all by their weights."""
     base = classifier(**shared)
     net = branches.branch(
-        base, lambda k, i: ConvHead(k, (width, width) if i == 0 else (width,))
+        base, lambda k, i: ConvClassifier(k, (width, width) if i == 0 else (width,))
     )
     weights = lambda i, n: last_weight if i == n - 1 else 1.0  # noqa: E731
     alone = (Term(CrossEntropy(), name="final"),)

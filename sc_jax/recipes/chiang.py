@@ -15,7 +15,7 @@ at the budget.
 
 from typing import Annotated, Unpack
 
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -44,7 +44,7 @@ def chiang(
     """One phase: the sum of the cross-entropies of all branches that are kept."""
     base = classifier(**shared)
     places = branches.placed(base, trace, budget, threshold) if trace else None
-    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), places)
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), places)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     setting = ", ".join(e.after for e in net.exits)
     return branches.finish(

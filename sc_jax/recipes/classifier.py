@@ -4,8 +4,8 @@
 
 He et al. 2016; LeCun et al. 1998 for `cnn`. Expected on the embedded set: above 88 %
 top-1 in about two minutes on two cores. With `pretrained=FILE`, torchvision's
-checkpoint of mobilenetv2 or a ResNet for 1000 classes, training starts from it, and
-`epochs=0` leaves it as it is.
+checkpoint of mobilenetv2 or a ResNet, training starts from it (of other classes from
+all but its classifier), and `epochs=0` leaves it as it is.
 """
 
 from typing import Annotated

@@ -15,7 +15,7 @@ from typing import Annotated, Unpack
 
 from sc_jax.losses.gates import GateCost
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.nets.net import resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
@@ -40,7 +40,7 @@ def ddi(
 ) -> Recipe:
     """One phase: cross-entropies of all exits, and the gates' cost."""
     base = classifier(backbone=backbone, **shared)
-    net = branches.branch(base, lambda k, i: ConvHead(k, (16,)))
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (16,)))
     cost = Term(GateCost(resolve(net, gated), target), price, "gate_cost")
     joint = branches.phase("joint", base, epochs, (*branches.joint(net), cost))
     setting = f"{backbone}, target={target}"

@@ -13,7 +13,7 @@ or less.
 
 from typing import Annotated, Literal, Unpack
 
-from sc_jax.nets.backbones.multiview import DevicesHead
+from sc_jax.nets.backbones.multiview import DevicesClassifier
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
@@ -37,7 +37,7 @@ def ddnn(
     """One phase: the sum of the cross-entropies of local, edge and cloud exits."""
     base = classifier(backbone=backbone, **shared)
     net = branches.branch(
-        base, lambda k, i: DevicesHead(k, local) if i == 0 else PooledLinear(k)
+        base, lambda k, i: DevicesClassifier(k, local) if i == 0 else PooledLinear(k)
     )
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(

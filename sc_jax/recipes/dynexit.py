@@ -14,7 +14,7 @@ from typing import Annotated, Unpack
 
 from sc_jax.losses.exits import AdaptiveWeights
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -36,7 +36,7 @@ def dynexit(
 ) -> Recipe:
     """One phase: cross-entropies of all exits under adaptive weights."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)))
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)))
     costs = branches.shares_of(net, base)
     leaning = tuple(1 - priority + priority * cost for cost in costs)
     term = Term(AdaptiveWeights(net.exit_names, leaning), name="adaptive")

@@ -11,7 +11,7 @@ Expected: at or above the largest probability at equal budgets.
 
 from typing import Unpack
 
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -26,7 +26,7 @@ def eenet(
 ) -> Recipe:
     """One phase: the sum of all exits' cross-entropies; the scheduler comes after."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)))
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)))
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(
         base,

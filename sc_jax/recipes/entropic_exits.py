@@ -15,7 +15,7 @@ from typing import Annotated, Unpack
 from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.nets.net import Exit, resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import Shared
@@ -49,12 +49,12 @@ def entropic_exits(
         raise UsageError("entropic_exits takes epochs above 0 in both stages")
     classes = branches.classes_of(student)
     places = ("encoder", resolve(student.net, server))
-    exits = tuple(Exit(place, ConvHead(classes, (width,))) for place in places)
+    exits = tuple(Exit(place, ConvClassifier(classes, (width,))) for place in places)
     net = replace(student.net, exits=exits)
     hints, distil = student.phases
     taught = [(name, KnowledgeDistillation(0.5, 1.0, name)) for name in net.exit_names]
     terms = tuple(Term(loss, name=name) for name, loss in taught)
-    trainable = (*distil.trainable, *branches.heads(net))
+    trainable = (*distil.trainable, *branches.exit_parts(net))
     stage2 = replace(distil, terms=terms, trainable=trainable)
     return branches.finish(
         student, "entropic_exits", "Entropic exits", net, (hints, stage2)

@@ -14,7 +14,7 @@ from typing import Annotated, Unpack
 import flax.linen as nn
 
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
-from sc_jax.nets.exit_classifiers.gated import Given, Pruned
+from sc_jax.nets.exit_classifiers.gated import Identity, Pruned
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
@@ -40,7 +40,7 @@ def icnn(
     def pruned(head: nn.Module) -> nn.Module:
         return head if keep is None else Pruned(head, keep)
 
-    last = None if keep is None else pruned(Given())
+    last = None if keep is None else pruned(Identity())
     net = branches.branch(base, lambda k, i: pruned(PooledLinear(k)), last=last)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     setting = f"{len(net.exit_names)} sub-bands" + (f", keep={keep}" if keep else "")

@@ -18,7 +18,7 @@ from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier
 from sc_jax.nets.net import FINAL
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import OfOneBackbone
@@ -49,7 +49,7 @@ def imta(
     base = msdnet(backbone=backbone, epochs=teacher_epochs, **shared)
     met = replace(base.phases[0], gradients="equilibrium")
     teacher = replace(base, phases=(met,))
-    if not all(isinstance(e.module, MSDNetHead) for e in base.net.exits):
+    if not all(isinstance(e.module, MSDNetClassifier) for e in base.net.exits):
         raise UsageError(f"imta links heads of MSDNet, which {backbone} has not")
     linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
     net = replace(base.net, exits=tuple(linked))
@@ -58,7 +58,9 @@ def imta(
         for name in net.exit_names[:-1]
     ]
     terms = (*early, Term(CrossEntropy(), name=FINAL))
-    heads = branches.phase("heads", base, epochs, terms, trainable=branches.heads(net))
+    heads = branches.phase(
+        "heads", base, epochs, terms, trainable=branches.exit_parts(net)
+    )
     setting = f"{backbone}, gamma={gamma}"
     made = branches.finish(base, "imta", "IMTA", net, (heads,), setting=setting)
     return replace(made, teacher=teacher)

@@ -43,7 +43,7 @@ def jei_dnn(
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
     costs = branches.shares_of(net, teacher)
-    only = {"trainable": branches.heads(net, teacher)}
+    only = {"trainable": branches.exit_parts(net, teacher)}
     warm = branches.joint(net, lambda i, n: float(n - i))
     both = (
         Term(GatedCrossEntropy(net.exit_names), name="gated"),

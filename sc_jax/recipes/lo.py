@@ -12,7 +12,7 @@ equal accuracy. Expected: within a point of the whole network at 70 % of its cos
 
 from typing import Annotated, Unpack
 
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -36,7 +36,7 @@ def lo(
 ) -> Recipe:
     """One phase: cross-entropies of the device's exit and of the whole network."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), (place,))
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), (place,))
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(
         base,

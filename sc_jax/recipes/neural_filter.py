@@ -50,7 +50,7 @@ def neural_filter(
         teacher,
         epochs,
         (Term(CrossEntropy(name), name=name),),
-        trainable=branches.heads(net, teacher),
+        trainable=branches.exit_parts(net, teacher),
     )
     made = branches.finish(teacher, "neural_filter", "Neural filter", net, (phase,))
     policy = f"filter:recall={recall},negative={negative}"

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, Unpack
 
 from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture
 from sc_jax.losses.terms import Term
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
-from sc_jax.nets.exit_classifiers.gated import Confident
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
+from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
 from sc_jax.recipes import branches, common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -43,7 +43,9 @@ def pomponi(
 ) -> Recipe:
     """One phase: losses by confidences, and each confidence against being right."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: Confident(ConvHead(k + 1, (width,))))
+    net = branches.branch(
+        base, lambda k, i: LearnedConfidence(ConvClassifier(k + 1, (width,)))
+    )
     sure = tuple(
         Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits
     )

@@ -46,7 +46,7 @@ def shallow_deep(
     base = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(base, lambda k, i: MixedPool(k, side))
     weighted = branches.joint(net, branches.by_depth)
-    trained = branches.heads(net, base) if frozen else ("*",)
+    trained = branches.exit_parts(net, base) if frozen else ("*",)
     joint = branches.phase("joint", base, epochs, weighted, trainable=trained)
     made = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
     return replace(

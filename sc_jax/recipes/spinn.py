@@ -11,7 +11,7 @@ within a point of the whole network at 70 % of its cost or less.
 
 from typing import Annotated, Unpack
 
-from sc_jax.nets.exit_classifiers.classifiers import ConvHead
+from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -34,7 +34,7 @@ def spinn(
     """One phase: the sum of the cross-entropies of `exits` exits and the last."""
     base = classifier(**shared)
     places = branches.evenly(base, exits)
-    net = branches.branch(base, lambda k, i: ConvHead(k, (width,)), places)
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), places)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     setting = f"{len(net.exits)} exits"
     return branches.finish(base, "spinn", "SPINN", net, (joint,), setting=setting)

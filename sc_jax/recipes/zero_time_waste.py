@@ -20,7 +20,7 @@ from sc_jax.losses.exits import OwnCrossEntropy
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool
-from sc_jax.nets.exit_classifiers.gated import Ensembled, Given
+from sc_jax.nets.exit_classifiers.gated import Ensembled, Identity
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -44,12 +44,16 @@ def zero_time_waste(
     net = branches.branch(
         teacher,
         lambda k, i: Ensembled(MixedPool(k, side, cascade=True)),
-        last=Ensembled(Given()),
+        last=Ensembled(Identity()),
     )
     own = [Term(OwnCrossEntropy(e.name), name=f"{e.name}_own") for e in net.exits[:-1]]
     joined = [Term(CrossEntropy(e.name), name=e.name) for e in net.exits]
     heads = branches.phase(
-        "heads", teacher, epochs, own + joined, trainable=branches.heads(net, teacher)
+        "heads",
+        teacher,
+        epochs,
+        own + joined,
+        trainable=branches.exit_parts(net, teacher),
     )
     made = branches.finish(teacher, "zero_time_waste", "Zero Time Waste", net, (heads,))
     return replace(made, teacher=teacher, setting=f"{len(net.exits) - 1} heads")

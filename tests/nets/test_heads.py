@@ -8,9 +8,9 @@ import pytest
 from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.exit_classifiers.classifiers import (
     Boosted,
-    ConvHead,
+    ConvClassifier,
     MixedPool,
-    MSDNetHead,
+    MSDNetClassifier,
     PooledLinear,
 )
 from sc_jax.nets.net import Exit, Net, head, tail
@@ -20,11 +20,11 @@ from sc_jax.traces.cost import parameters
 K = 5
 HEADS = {
     "pooled": PooledLinear(K),
-    "conv": ConvHead(K, (8, 4)),
+    "conv": ConvClassifier(K, (8, 4)),
     "mixed": MixedPool(K),
     "cascade": MixedPool(K, cascade=True),
-    "msdnet": MSDNetHead(K, 8),
-    "isc": MSDNetHead(K, 8, link=6),
+    "msdnet": MSDNetClassifier(K, 8),
+    "isc": MSDNetClassifier(K, 8, link=6),
     "boosted": Boosted(PooledLinear(K), 0.5),
 }
 READS = {"cascade", "isc", "boosted"}  # the exit before
@@ -85,7 +85,7 @@ def test_mixed_pooling_mixes_by_its_learnt_share():
 def test_the_msdnet_head_of_cifar_has_its_published_parameters():
     """Two 3x3 convolutions of 128 with batch norm, and a linear layer on 1x1x128."""
     shapes = jax.eval_shape(
-        lambda: MSDNetHead(10).init(
+        lambda: MSDNetClassifier(10).init(
             jax.random.key(0), jnp.zeros((1, 8, 8, 64)), None, train=False
         )
     )

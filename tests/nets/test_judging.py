@@ -10,11 +10,11 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.scores import features
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
 from sc_jax.nets.exit_classifiers.gated import (
-    Confident,
     Ensembled,
     Filter,
     Gated,
-    Given,
+    Identity,
+    LearnedConfidence,
     Pruned,
     Softening,
     uncertainties,
@@ -65,12 +65,14 @@ def test_ensembles_train_their_weights_and_never_a_head():
 
 def test_given_logits_are_an_exit_of_their_own():
     logits = RNG.normal(size=(B, K)).astype(np.float32)
-    assert not Given().init(KEY, logits, None, train=False)
-    np.testing.assert_array_equal(Given().apply({}, logits, None, train=False), logits)
+    assert not Identity().init(KEY, logits, None, train=False)
+    np.testing.assert_array_equal(
+        Identity().apply({}, logits, None, train=False), logits
+    )
 
 
 def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
-    module = Confident(PooledLinear(K + 1))
+    module = LearnedConfidence(PooledLinear(K + 1))
     variables = module.init({"params": KEY, "noise": KEY}, X, None, train=False)
     logits, told = module.apply(variables, X, None, train=False)
     both = jnp.concatenate([logits, told["confidence"][:, None]], -1)
@@ -91,7 +93,7 @@ def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
 
 
 def test_a_temperature_grows_a_step_at_a_time_while_its_answers_are_sharp():
-    head, x = Given(), 5 * RNG.normal(size=(B, K)).astype(np.float32)
+    head, x = Identity(), 5 * RNG.normal(size=(B, K)).astype(np.float32)
     module = Softening(head, sharpness=0.5, growth=1.5)
     state, tau = module.init(KEY, x, None, train=False), 1.0
     for _ in range(8):
@@ -147,7 +149,7 @@ def test_a_filters_cross_entropy_is_that_of_its_two_classes_and_a_constant():
 
 def test_a_pruned_class_cannot_be_answered_any_more():
     logits = jnp.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
-    module = Pruned(Given(), keep=2)
+    module = Pruned(Identity(), keep=2)
 
     def answer(previous, train=False):
         return module.apply({}, logits, previous, train=train)
@@ -161,4 +163,4 @@ def test_a_pruned_class_cannot_be_answered_any_more():
     np.testing.assert_array_equal(answer(second) > -1e8, second > -1e8)
     assert np.isfinite(jax.nn.log_softmax(second)).all()
     with pytest.raises(UsageError, match="1 to 4 classes: 5"):
-        Pruned(Given(), 5).apply({}, logits, None, train=False)
+        Pruned(Identity(), 5).apply({}, logits, None, train=False)

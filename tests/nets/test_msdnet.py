@@ -10,7 +10,7 @@ from shapes import filled, traced, walked
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.msdnet import IMAGENET, Layer, msdnet
 from sc_jax.nets.backbones.registry import BACKBONES, classifier_net, exit_net
-from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead, PooledLinear
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier, PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, head, resolve, tail
 from sc_jax.nets.run import init, run
 
@@ -37,7 +37,7 @@ def test_multiply_accumulates_are_the_published_ones_at_every_exit(form):
     knobs, side, classes, features, published = FORMS[form]
     stages = msdnet(classes=classes, **knobs)
     ends = {resolve(Net(stages), f"block{i + 1}") for i in range(len(published))}
-    made, total, counted, logits = MSDNetHead(classes, features), 0, [], None
+    made, total, counted, logits = MSDNetClassifier(classes, features), 0, [], None
     for name, cost, x in walked(stages, side, side, 3):
         total += cost
         if name in ends:
@@ -77,7 +77,7 @@ def test_a_layer_appends_and_a_coarse_scale_hears_the_finer_one():
     np.testing.assert_array_equal(coarser[0], grown[0])
 
 
-@pytest.mark.parametrize("name", [n for n in BACKBONES if BACKBONES[n].headless])
+@pytest.mark.parametrize("name", [n for n in BACKBONES if BACKBONES[n].features_only])
 def test_exits_stand_at_the_usual_places_and_behind_the_last_stage(name):
     net = exit_net(name, K)
     after = [resolve(net, place) for place in BACKBONES[name].exits]
@@ -110,7 +110,7 @@ def test_exit_net_asks_head_for_each_exit_in_the_order_of_the_stages():
         asked.append(of)
         return PooledLinear(K)
 
-    net = exit_net("msdnet_tiny", K, places=("block3", "block1"), head=made)
+    net = exit_net("msdnet_tiny", K, places=("block3", "block1"), classifier=made)
     assert [e.after for e in net.exits] == ["block1.1", "block3.0", "block4.0"]
     assert asked == [(K, 0, False), (K, 1, False), (K, 2, True)]
     plain = exit_net("cnn", K)
@@ -126,7 +126,7 @@ def test_linked_exits_on_both_sides_of_a_cut_answer_as_the_whole():
     stages = msdnet(
         classes=K, blocks=3, step_mode="even", channels=4, growth=2, factors=(1, 2)
     )
-    exits = tuple(Exit(s.name, MSDNetHead(K, 8, link=4)) for s in stages[1:])
+    exits = tuple(Exit(s.name, MSDNetClassifier(K, 8, link=4)) for s in stages[1:])
     net = Net(stages, exits)
     images = np.random.default_rng(0).normal(size=(2, 15, 15, 1)).astype(np.float32)
     variables = filled(lambda: init(net, jax.random.key(0), images))

@@ -9,7 +9,7 @@ from drawn import drawn
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.multiview import (
     AGGREGATIONS,
-    DevicesHead,
+    DevicesClassifier,
     OnDevices,
     Uplink,
     Views,
@@ -102,7 +102,7 @@ def test_aggregations():
 
 @pytest.mark.parametrize("how", AGGREGATIONS)
 def test_the_local_exit_aggregates_class_vectors(how):
-    head = DevicesHead(5, how)
+    head = DevicesClassifier(5, how)
     variables = drawn(lambda: head.init(jax.random.key(0), X, None, train=False))
     params = jax.device_get(variables["params"])
     votes = np.einsum("bvn,vnk->bvk", X.reshape(3, 4, -1), params["kernel"])
@@ -123,7 +123,9 @@ def test_a_ddnn_has_three_tiers_with_an_exit_each():
     device, edge = (resolve(plain, place) for place in backbone("ddnn").exits)
     assert (device, edge) == ("device.link", "edge")
     # The edge's feature, of four axes, counts as one view.
-    net = Net(plain.stages, tuple(Exit(p, DevicesHead(5)) for p in (device, edge)))
+    net = Net(
+        plain.stages, tuple(Exit(p, DevicesClassifier(5)) for p in (device, edge))
+    )
     x = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.uint8)
     variables = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
     out = jax.eval_shape(lambda v, x: run(net, v, x)[0], variables, x)

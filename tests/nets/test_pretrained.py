@@ -202,14 +202,30 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
         assert round(macs(whole, like, image) / 1e6) == 301  # and 300 M
 
 
-def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
+def test_of_other_classes_all_but_the_classifier_starts_from_it(monkeypatch, caplog):
     net = classifier_net("mobilenetv2", 10)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
     like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
     arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
-    with pytest.raises(UsageError, match=r"classifier\.1\.weight"):
+    with caplog.at_level("INFO"):
+        found = pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+    for tree, before in zip(found, like):
+        for part, own in tree.items():
+            fresh = [not isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(own)]
+            assert all(fresh) if part == "fc" else not any(fresh), part
+        assert jax.tree.structure(tree) == jax.tree.structure(before)
+    (line,) = caplog.messages
+    assert line == "net.pth has 1000 classes, here 10: its classifier starts afresh"
+    arrays["features.0.0.weight"] = np.zeros((16, 3, 3, 3), np.float32)
+    with pytest.raises(UsageError, match=r"features\.0\.0\.weight is \(3, 3, 3, 16\)"):
         pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+
+
+def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
+    arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
+    monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     net, arrays["more"] = classifier_net("mobilenetv2", 1000), np.zeros(1, np.float32)
     like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
     with pytest.raises(UsageError, match="has more too"):

@@ -11,7 +11,7 @@ from shapes import filled, walked
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.ranet import IMAGENET, Block, ranet, resized
 from sc_jax.nets.backbones.registry import exit_net
-from sc_jax.nets.exit_classifiers.classifiers import MSDNetHead
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier
 from sc_jax.nets.net import FINAL, Exit, Net, head, tail
 from sc_jax.nets.run import init, run
 
@@ -139,7 +139,10 @@ def test_exits_on_both_sides_of_a_cut_answer_as_the_whole():
         classes=K, blocks=1, more=1, step=1, channels=4, growth=4, scales=(1, 2),
         factors=(2, 1),
     )  # fmt: skip
-    exits = (Exit("subnet1.0", MSDNetHead(K, 8)), Exit("subnet2.1", MSDNetHead(K, 8)))
+    exits = (
+        Exit("subnet1.0", MSDNetClassifier(K, 8)),
+        Exit("subnet2.1", MSDNetClassifier(K, 8)),
+    )
     net = Net(stages, exits)
     images = np.random.default_rng(0).normal(size=(2, 13, 13, 1)).astype(np.float32)
     variables = filled(lambda: init(net, jax.random.key(0), images))

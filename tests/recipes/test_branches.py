@@ -10,7 +10,7 @@ from sc_jax import recipes
 from sc_jax.errors import UsageError
 from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
-from sc_jax.nets.exit_classifiers.gated import Given
+from sc_jax.nets.exit_classifiers.gated import Identity
 from sc_jax.nets.graft import widened
 from sc_jax.nets.net import FINAL, Exit
 from sc_jax.nets.run import init, run
@@ -32,7 +32,7 @@ def test_exits_stand_at_the_usual_places_or_where_asked():
     net = branches.branch(BASE, plain)
     assert net.exit_names == ("exit@stem", "exit@layer1", "exit@layer2", FINAL)
     assert net.stages == BASE.net.stages
-    net = branches.branch(BASE, plain, ("layer1",), last=Given())
+    net = branches.branch(BASE, plain, ("layer1",), last=Identity())
     assert [e.after for e in net.exits] == ["layer1", "fc"]
     assert net.exit_names == ("exit@layer1", FINAL)
     with pytest.raises(UsageError, match="did you mean 'layer1'"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, Conv, sliced
 from sc_jax.nets.layers.pooling import max_pool
 from sc_jax.nets.net import Stage
@@ -73,3 +74,8 @@ def alexnet(*, classes: int, dropout: float = 0.5) -> tuple[Stage, ...]:
         Stage("hidden2", Dense(128, dropout)),
         Stage("fc", Classifier(classes)),
     )
+
+
+# Three groups share the side of conv2, so the rule would cut at conv4; BranchyNet's
+# branches stand after the first two.
+PRESETS = {"alexnet": Backbone(alexnet, cut="conv2", exits=("conv1", "conv2"))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, ConvNorm
 from sc_jax.nets.layers.pooling import max_pool
 from sc_jax.nets.net import Stage
@@ -43,3 +44,9 @@ def cnn(*, classes: int, width: int = 32) -> tuple[Stage, ...]:
         Stage("layer3", Hidden(4 * width)),
         Stage("fc", Classifier(classes, dropout=0.3)),
     )
+
+
+# layer3 is a vector, which a hint compares as well; its stem already halves the side.
+PRESETS = {
+    "cnn": Backbone(cnn, hints=("layer2", "layer3"), exits=("stem", "layer1", "layer2"))
+}

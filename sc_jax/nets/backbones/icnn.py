@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, ConvNorm, Pooled, sliced
 from sc_jax.nets.layers.pooling import max_pool
 from sc_jax.nets.net import Stage
@@ -100,3 +101,7 @@ def icnn(*, classes: int, levels: int = 1, width: int = 64) -> tuple[Stage, ...]
     )
     end = Stage("avgpool", Pooled()), Stage("fc", Classifier(classes))
     return (Stage("wavelet", Wavelet(levels)), *steps, *end)
+
+
+# No bottleneck: what is cut is a tuple of sub-bands and a feature.
+PRESETS = {"icnn": Backbone(icnn, cut="", exits=("step1", "step2", "step3"))}

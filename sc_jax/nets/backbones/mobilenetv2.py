@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax.numpy as jnp
 
+from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.checkpoints.layers import conv_norm
 from sc_jax.nets.layers.blocks import Classifier, Conv, Pooled, norm
 from sc_jax.nets.net import Stage
 
@@ -69,3 +73,34 @@ def mobilenetv2(*, classes: int) -> tuple[Stage, ...]:
     stages.append(Stage("last", ConvNorm6(1280, 1)))
     fc = Classifier(classes, dropout=0.2)
     return (*stages, Stage("avgpool", Pooled()), Stage("fc", fc))
+
+
+def checkpoint(stage: str, params: dict) -> Iterator[tuple[str, str]]:
+    """torchvision's names, as nets.checkpoints.pretrained reads them."""
+    if stage == "fc":
+        yield "Dense_0", "classifier.1"
+    elif stage in ("stem", "last"):
+        theirs = f"features.{0 if stage == 'stem' else 18}"
+        yield from conv_norm("", f"{theirs}.0", f"{theirs}.1")
+    else:
+        group, i = (int(n) for n in stage.removeprefix("layer").split("."))
+        number = 1 + sum(g[2] for g in GROUPS[: group - 1]) + i
+        wide = 1 if GROUPS[group - 1][0] == 1 else 2  # convolutions before the last
+        theirs = f"features.{number}.conv"
+        for k in range(wide):
+            yield from conv_norm(f"ConvNorm6_{k}", f"{theirs}.{k}.0", f"{theirs}.{k}.1")
+        yield from conv_norm("", f"{theirs}.{wide}", f"{theirs}.{wide + 1}")
+
+
+# Replaces stem..layer2: 224 -> 55x55 latent -> 56x56x24. Its checkpoint is public, its
+# students are trained for minutes: so the pair's small form. Hints where a side ends.
+PRESETS = {
+    "mobilenetv2": Backbone(
+        mobilenetv2,
+        cut="layer2",
+        hints=("layer3", "layer4", "layer5", "layer7"),
+        exits=(),
+        linear=True,
+        checkpoint=checkpoint,
+    )
+}

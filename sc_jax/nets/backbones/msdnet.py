@@ -2,15 +2,20 @@
 
 Features are tuples of scales, fine to coarse; each is the concatenation of all that
 was made at that scale, so an exit early on reads a coarse feature and disturbs no
-later layer. The stages end in features: the last exit makes the logits (MSDNetHead).
+later layer. The stages end in features: the last exit
+(MSDNetClassifier) makes the logits.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier
 from sc_jax.nets.layers.blocks import ConvNorm
 from sc_jax.nets.layers.pooling import max_pool
 from sc_jax.nets.net import Stage
@@ -155,3 +160,25 @@ def _depths(blocks: int, base: int, step: int, step_mode: str) -> tuple[int, ...
     linear = step_mode == "lin_grow"
     more = (step * i + 1 if linear else step for i in range(1, blocks))
     return (base, *more)
+
+
+def _preset(blocks: int = 5, features: int = 128, **knobs) -> Backbone:
+    """Exits after every block, `features` wide; no bottleneck: it cuts a tuple."""
+    return Backbone(
+        partial(msdnet, blocks=blocks, **knobs),
+        cut="",
+        exits=tuple(f"block{i}" for i in range(1, blocks)),
+        classifier=partial(MSDNetClassifier, features=features),
+        features_only=True,
+    )
+
+
+PRESETS = {
+    "msdnet": _preset(),
+    "msdnet_tiny": _preset(4, 32, base=2, step_mode="even", channels=8),
+    # Two layers, to compile in seconds.
+    "msdnet_nano": _preset(
+        2, 8, base=1, step_mode="even", channels=4, growth=2, factors=(1, 2)
+    ),
+    "msdnet_imagenet": _preset(features=0, **IMAGENET),
+}

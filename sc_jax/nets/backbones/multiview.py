@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError, unknown
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, he_normal, norm, sliced
 from sc_jax.nets.layers.convolution import conv2d
 from sc_jax.nets.layers.pooling import max_pool
@@ -148,7 +149,7 @@ class Aggregate(nn.Module):
         return aggregate(x, self.how)
 
 
-class DevicesHead(nn.Module):
+class DevicesClassifier(nn.Module):
     """The local exit: a class vector of each device, aggregated -> logits f32[B, K].
 
     Linear without bias on each device, so that a missing one (zeros) says nothing, in
@@ -202,3 +203,11 @@ def ddnn(
         Stage("cloud", ConvPool(2 * width, 1)),
         Stage("fc", Classifier(classes)),
     )
+
+
+# No bottleneck: what its devices send is one bit a value already.
+PRESETS = {
+    "ddnn": Backbone(
+        ddnn, cut="", exits=("device", "edge"), classifier=DevicesClassifier
+    )
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 
 from sc_jax.nets.backbones.alexnet import overlapping_pool
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Conv, Pooled
 from sc_jax.nets.net import Stage
 
@@ -43,3 +44,7 @@ def nin(*, classes: int, dropout: float = 0.5) -> tuple[Stage, ...]:
         Stage("block3", MLPConv((192, 192, classes), 3, dropout, last=True)),
         Stage("avgpool", Pooled()),
     )
+
+
+# block3 already holds a map for each class, which is no hint's.
+PRESETS = {"nin": Backbone(nin, hints=("block2",))}

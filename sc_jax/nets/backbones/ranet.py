@@ -6,19 +6,22 @@ tuple of images: base features of the sub-networks to come, fine to coarse; what
 sub-network below still has to hand on; then this one's own, of which the last is the
 current one. Dense layers only append channels, so the features of many layers are one
 image, a run, of which each is the first so many channels. The stages end in features:
-the last exit makes the logits (MSDNetHead). Layout after the authors' code.
+the last exit makes the logits (MSDNetClassifier). Layout after the authors' code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.msdnet import Narrowed, Pyramid
+from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier
 from sc_jax.nets.layers.blocks import ConvNorm, sliced
 from sc_jax.nets.net import Stage
 
@@ -239,3 +242,36 @@ def _shared(share: float, growths: list[int]) -> None:
                 f"share {share} of {new} new channels must be one or more of them and "
                 "not all: raise growth, or keep share between 0 and 1"
             )
+
+
+def _preset(
+    subnets: int, features: int = 128, blocks: int = 2, more: int = 2, **knobs
+) -> Backbone:
+    """Exits after the blocks that a sub-network has and the one below lacks.
+
+    No bottleneck: what is cut is a tuple of images.
+    """
+    counts = [0, *(blocks + more * i for i in range(subnets))]
+    exits = [
+        f"subnet{i + 1}.{j}"
+        for i in range(subnets)
+        for j in range(counts[i], counts[i + 1])
+    ]
+    return Backbone(
+        partial(ranet, blocks=blocks, more=more, **knobs),
+        cut="",
+        exits=tuple(exits[:-1]),
+        classifier=partial(MSDNetClassifier, features=features),
+        features_only=True,
+    )
+
+
+PRESETS = {
+    "ranet": _preset(3),
+    "ranet_tiny": _preset(3, 32, blocks=1, more=1, channels=8),
+    # Two sub-networks of a layer each, to compile in seconds.
+    "ranet_nano": _preset(
+        2, 8, 1, 1, step=1, channels=4, growth=4, scales=(1, 2), factors=(2, 1)
+    ),
+    "ranet_imagenet": _preset(4, 0, **IMAGENET),
+}

@@ -7,10 +7,15 @@ the 3x3, as torchvision has it).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import flax.linen as nn
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.bottlenecks.pairs import resnet_stem
+from sc_jax.nets.checkpoints.layers import conv_norm
 from sc_jax.nets.layers.blocks import Classifier, ConvNorm, Pooled
 from sc_jax.nets.net import Stage
 
@@ -88,3 +93,46 @@ def resnet(*, depth: int, classes: int, small: bool | None = None) -> tuple[Stag
             stride = 2 if i == 0 and group > 1 else 1
             stages.append(Stage(f"layer{group}.{i}", block(width, stride)))
     return (*stages, Stage("avgpool", Pooled()), Stage("fc", Classifier(classes)))
+
+
+def checkpoint(stage: str, params: dict) -> Iterator[tuple[str, str]]:
+    """torchvision's names, as nets.checkpoints.pretrained reads them."""
+    if stage == "fc":
+        yield "Dense_0", "fc"
+    elif stage == "stem":
+        yield from conv_norm("ConvNorm_0", "conv1", "bn1")
+    else:
+        # A bottleneck block starts 1x1 and has three convolutions, a basic one two.
+        count = 3 if params["ConvNorm_0"]["Conv_0"]["kernel"].shape[0] == 1 else 2
+        for k in range(count):
+            theirs = f"{stage}.conv{k + 1}", f"{stage}.bn{k + 1}"
+            yield from conv_norm(f"ConvNorm_{k}", *theirs)
+        if f"ConvNorm_{count}" in params:
+            down = f"{stage}.downsample"
+            yield from conv_norm(f"ConvNorm_{count}", f"{down}.0", f"{down}.1")
+
+
+def _cifar(depth: int) -> Backbone:
+    """Replaces stem..layer2: 32 -> 15x15 latent -> 16x16x32."""
+    build = partial(resnet, depth=depth)
+    return Backbone(build, "layer2", ("layer3",), ("layer1", "layer2"))
+
+
+def _imagenet(depth: int) -> Backbone:
+    """Replaces stem and layer1: 224 -> 55x55 latent -> 56x56 (SC2 benchmark)."""
+    return Backbone(
+        partial(resnet, depth=depth),
+        cut="layer1",
+        hints=("layer2", "layer3", "layer4"),
+        exits=("layer1", "layer2", "layer3"),
+        small=False,
+        checkpoint=checkpoint,
+    )
+
+
+# All but `small` follows from the shapes too; stated, so that 152 layers are not traced
+# for it (a test compares).
+PRESETS = {
+    **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 56, 110)},
+    **{f"resnet{depth}": _imagenet(depth) for depth in (18, 34, 50, 101, 152)},
+}

@@ -11,6 +11,7 @@ from gate to gate, but each owns its weights, since a cut must not tear shared o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.resnet import BasicBlock, BottleneckBlock, resnet
 from sc_jax.nets.exit_classifiers.classifiers import coarsest
 from sc_jax.nets.layers.blocks import ConvNorm, Pooled
@@ -180,3 +182,14 @@ def skipnet(
         Stage(stage.name, gated(stage.module))
         for stage in resnet(depth=depth, classes=classes)
     )
+
+
+# No bottleneck: what is cut carries the controller's state and the gates so far.
+PRESETS = {
+    name: Backbone(partial(skipnet, **knobs), cut="", exits=("layer1", "layer2"))
+    for name, knobs in {
+        "skipnet": {},
+        "skipnet14": {"depth": 14},
+        "skipnet14_g4": {"depth": 14, "groups": 4},
+    }.items()
+}

@@ -6,9 +6,12 @@ layer in place of the three.
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, ConvNorm, Pooled
 from sc_jax.nets.layers.pooling import max_pool
 from sc_jax.nets.net import Stage
@@ -56,3 +59,11 @@ def vgg(*, depth: int, classes: int, dropout: float = 0.0) -> tuple[Stage, ...]:
     ]
     fc = Classifier(classes, dropout)
     return (*stages, Stage("avgpool", Pooled()), Stage("fc", fc))
+
+
+# Replaces conv1 and conv2: 32 -> 7x7 latent -> 8x8x128. Hints leave out conv5, which of
+# a small image is one pixel.
+PRESETS = {
+    f"vgg{depth}": Backbone(partial(vgg, depth=depth), hints=("conv3", "conv4"))
+    for depth in (11, 16)
+}

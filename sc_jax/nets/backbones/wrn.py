@@ -5,9 +5,12 @@ Pre-activation: a stage gives the sum of its branches, which is no ReLU's.
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.layers.blocks import Classifier, Conv, ConvNorm, norm
 from sc_jax.nets.net import Stage
 
@@ -69,3 +72,16 @@ def wrn(
             stages.append(Stage(f"layer{group}.{i}", block))
     end = Stage("avgpool", ActivePooled()), Stage("fc", Classifier(classes))
     return (*stages, *end)
+
+
+# Replaces stem..layer2, as in the residual networks of the same images.
+PRESETS = {
+    f"wrn{depth}_{widen}": Backbone(
+        partial(wrn, depth=depth, widen=widen),
+        cut="layer2",
+        hints=("layer3",),
+        exits=("layer1", "layer2"),
+        linear=True,
+    )
+    for depth, widen in ((16, 2), (28, 10))
+}

@@ -25,7 +25,7 @@ class PooledLinear(nn.Module):
         return nn.Dense(self.classes)(pooled(coarsest(x)))
 
 
-class ConvHead(nn.Module):
+class ConvClassifier(nn.Module):
     """3x3 convolutions with ReLU, 2x2 max pool, linear (BranchyNet's branches).
 
     Teerapittayanon et al. 2016: B-AlexNet has `features` (32, 32) and (32,), B-LeNet
@@ -73,7 +73,7 @@ class MixedPool(nn.Module):
         return nn.Dense(self.classes)(x)
 
 
-class MSDNetHead(nn.Module):
+class MSDNetClassifier(nn.Module):
     """Two 3x3/2 convolutions, 2x2 average pool, linear (Huang et al. 2018).
 
     `features` is 128 on CIFAR, 0 on ImageNet: as many as the feature has. `link` > 0

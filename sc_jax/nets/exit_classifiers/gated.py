@@ -18,7 +18,7 @@ from sc_jax.nets.layers.blocks import ConvNorm, sliced
 from sc_jax.nets.layers.pooling import mean_pool
 
 
-class Given(nn.Module):
+class Identity(nn.Module):
     """The feature is the logits already: a last exit behind the backbone's own fc."""
 
     @nn.compact
@@ -50,7 +50,7 @@ class Ensembled(nn.Module):
         return joined, {"own": own, "carry": every}
 
 
-class Confident(nn.Module):
+class LearnedConfidence(nn.Module):
     """A head whose last output learns whether to leave (Pomponi et al. 2021).
 
     `head` has K + 1 outputs, the logits and the confidence's logit. Tells "confidence"

@@ -1,0 +1,142 @@
+"""What a backbone is beside its stages, and what of it follows from their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear, coarsest
+from sc_jax.nets.net import Net, Stage
+from sc_jax.nets.run import init, run
+
+# A stage's name and parameters -> pairs: a path below the stage, the layer's prefix in
+# the public file.
+CheckpointNames = Callable[[str, dict], Iterator[tuple[str, str]]]
+SIDE = 32  # of the image on which shapes are derived: every cut is at 1/4 or before
+STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of an encoder, by how far it reduces
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A family's member: its stages, its usual bottleneck and its usual exits.
+
+    `build(classes=K)` gives the stages after normalisation. Of the others None is
+    derived from the stages' shapes (`complete`), and a value is a published choice.
+
+    cut: the group whose output a bottleneck's decoder restores; "": it takes none.
+    hints: the later groups that distillation compares.
+    exits: the stages (or groups) that its exits stand after.
+    linear: the output of `cut` is no ReLU's, so the decoder must not end in one.
+    small: the bottleneck's form for small images and short training.
+    classifier: makes its usual exit classifier from K.
+    features_only: the stages end in features, so a last exit makes the logits.
+    checkpoint: where its public checkpoint keeps each layer.
+    """
+
+    build: Callable[..., tuple[Stage, ...]]
+    cut: str | None = None
+    hints: tuple[str, ...] | None = None
+    exits: tuple[str, ...] | None = None
+    linear: bool = False
+    small: bool = True
+    classifier: Callable[[int], nn.Module] = PooledLinear
+    features_only: bool = False
+    checkpoint: CheckpointNames | None = None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names before the dot, in order."""
+        names = (stage.name.split(".")[0] for stage in self.build(classes=2))
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Groups from the first to `cut`, in whose place a bottleneck comes."""
+        if not self.cut:
+            raise UsageError(
+                "this backbone takes no bottleneck: no group at a quarter of the "
+                "image's side or more stands before a smaller one (--list=backbones)"
+            )
+        return self.groups[: self.groups.index(self.cut) + 1]
+
+    @property
+    def target(self) -> int:
+        """Channels of the output of `cut`."""
+        return _cut_shape(self)[-1]
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Of an encoder's first two convolutions, so that its side is that of `cut`."""
+        reduced = SIDE // _cut_shape(self)[0]
+        if reduced not in STRIDES:
+            raise UsageError(f"a bottleneck reduces a side 1, 2 or 4 times: {reduced}")
+        return STRIDES[reduced]
+
+
+def group_shapes(
+    build: Callable[..., tuple[Stage, ...]], until: str | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Each group's output without the batch's axis, of a SIDE x SIDE colour image.
+
+    Of a pytree the last leaf, as exits read it. until: the last group that is traced.
+    """
+    stages = build(classes=2)
+    if until is not None:
+        groups = [stage.name.split(".")[0] for stage in stages]
+        stages = stages[: len(groups) - groups[::-1].index(until)]
+    net, image = Net(stages), np.zeros((1, SIDE, SIDE, 3), np.float32)
+
+    def features():
+        variables = init(net, jax.random.key(0), image)
+        return run(net, variables, image, exact=False)[0].features
+
+    found = jax.eval_shape(features)
+    # A group's later stages overwrite its earlier ones: the last is its output.
+    return {
+        name.split(".")[0]: coarsest(jax.tree.leaves(found[name])).shape[1:]
+        for name in net.names
+    }
+
+
+@lru_cache
+def complete(backbone: Backbone) -> Backbone:
+    """The backbone with nothing left None.
+
+    cut: the last group at a quarter of the image's side or more behind which the image
+    shrinks again; none, no bottleneck. hints: the groups behind it that give images.
+    exits: after every group that gives an image, but the last such and the "stem".
+    """
+    if backbone.cut == "":  # no bottleneck, so nothing to compare
+        backbone = replace(backbone, hints=())
+    if None not in (backbone.cut, backbone.hints, backbone.exits):
+        return backbone
+    shapes = group_shapes(backbone.build)
+    images = [group for group, shape in shapes.items() if len(shape) == 3]
+    cut = backbone.cut
+    if cut is None:
+        sides = [shapes[group][0] for group in images]
+        fits = [
+            group
+            for group, side, after in zip(images, sides, sides[1:])
+            if side * 4 >= SIDE and after < side
+        ]
+        cut = fits[-1] if fits else ""
+    hints = images[images.index(cut) + 1 :] if cut in images else []
+    exits = [group for group in images[:-1] if group != "stem"]
+    return replace(
+        backbone,
+        cut=cut,
+        hints=tuple(hints) if backbone.hints is None else backbone.hints,
+        exits=tuple(exits) if backbone.exits is None else backbone.exits,
+    )
+
+
+@lru_cache
+def _cut_shape(backbone: Backbone) -> tuple[int, ...]:
+    return group_shapes(backbone.build, backbone.replaced[-1])[backbone.cut or ""]
