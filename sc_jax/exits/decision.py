@@ -30,7 +30,7 @@ def not_below(thresholds: Numbers | float) -> np.ndarray:
     exact = np.asarray(thresholds, np.float64)
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
-    return np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near)
+        return np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near)
 
 
 def decide(score: np.ndarray, thresholds: Numbers) -> np.ndarray:

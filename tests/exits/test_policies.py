@@ -15,6 +15,7 @@ from sc_jax.exits.policies import (
     PerClass,
     Threshold,
     TopFraction,
+    Voting,
     from_json,
     to_json,
 )
@@ -44,7 +45,7 @@ def cost_of(policy) -> float:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_gives_an_exit_and_returns_from_json(name):
-    policy = SAMPLES[name]
+    policy = SAMPLES[name] if name in SAMPLES else POLICIES[name].candidates(4)[-1]
     taken = policy(LOGITS, RECORDED.cost)
     assert taken.dtype == np.int32 and taken.shape == (257,)
     assert taken.min() >= 0 and taken.max() <= 3
@@ -58,7 +59,8 @@ def test_every_policy_gives_an_exit_and_returns_from_json(name):
 @pytest.mark.parametrize("name", sorted(SCORES))
 def test_cost_is_monotone_in_every_threshold(name):
     given = scoring(name)
-    low, high = SCORES[name].bounds(4, 5)
+    score = given.of(RECORDED)
+    low, high = float(score.min()), float(score.max())
     steps = np.linspace(low, high + 0.01, 9).tolist()
     for e in range(3):
         thresholds = [[(low + high) / 2] * 3 for _ in steps]
@@ -138,6 +140,15 @@ def test_patience_needs_patience_plus_one_exits():
     with pytest.raises(UsageError, match="2 can repeat an answer: with patience 3"):
         Patience(3)(LOGITS, COST)
     assert cost_of(Patience(1)) < cost_of(Patience(2)) < 100
+
+
+def test_votes_need_not_be_in_a_row():
+    answers = np.array([0, 1, 0, 0, 2])
+    logits = 3.0 * np.eye(3)[answers][:, None]
+    assert Voting(2)(logits).tolist() == [2] and Voting(3)(logits).tolist() == [3]
+    assert Patience(1)(logits).tolist() == [3] and Voting(4)(logits).tolist() == [4]
+    with pytest.raises(UsageError, match="4 exits before the last cannot give 5 votes"):
+        Voting(5)(logits)
 
 
 def test_anytime_is_the_deepest_exit_in_time():

@@ -15,6 +15,7 @@ from sc_jax.exits.policies.patience import Patience
 from sc_jax.exits.policies.policy import Policy
 from sc_jax.exits.policies.threshold import PerClass, Threshold
 from sc_jax.exits.policies.top_fraction import TopFraction
+from sc_jax.exits.policies.voting import Voting
 from sc_jax.exits.scores import Scoring
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Policy",
     "Threshold",
     "TopFraction",
+    "Voting",
     "from_json",
     "to_json",
 ]
@@ -35,6 +37,7 @@ POLICIES: dict[str, type[Policy]] = {
     "top_fraction": TopFraction,
     "patience": Patience,
     "anytime": Anytime,
+    "voting": Voting,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.exits.scores import fitted, learned, sequence, softmax
+from sc_jax.exits.scores import energy, fitted, learned, sequence, softmax
 from sc_jax.exits.scores.score import ExitAnswer, Score, answers_of
 
 __all__ = ["MAX_PROBABILITY", "SCORES", "ExitAnswer", "Score", "Scoring", "features"]
@@ -22,6 +22,7 @@ SCORES: dict[str, Score] = {
     "margin": softmax.margin,
     "entropy": softmax.entropy,
     "normalised_entropy": softmax.normalised_entropy,
+    "energy": energy.energy,
     "patience": sequence.patience,
     "cumulative": sequence.cumulative,
     "ensembled": sequence.ensembled,
