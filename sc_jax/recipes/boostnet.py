@@ -2,10 +2,11 @@
 
     python -m launch.train --recipe=boostnet
 
-Yu et al., AAAI 2023, beyond the survey. The logits of exit n are its own plus `scale`
-times those of the exit before, held fixed; gradient equilibrium in the trunk. Of the
-paper's extras (a weight decay for each exit, reweighting of the temperature) none is
-here. Expected: at or above `msdnet`, most at late exits.
+Yu et al., AAAI 2023 (https://arxiv.org/abs/2211.16726), beyond the survey. The logits
+of exit n are its own plus `scale` times those of the exit before, held fixed; gradient
+equilibrium in the trunk. Of the paper's extras (a weight decay for each exit,
+reweighting of the temperature) none is here. Expected: at or above `msdnet`, most at
+late exits.
 """
 
 from dataclasses import replace

@@ -2,10 +2,10 @@
 
     python -m launch.train --recipe=bottlefit:channels=3
 
-Matsubara et al. 2022: stage 1 hints behind the cut (Adam 1e-3, x0.1 at half), stage 2
-distillation (alpha 0.5, temperature 1) with the encoder frozen (`freeze_encoder`, "FE")
-or trained. Published stage 2 is SGD 1e-3; short schedules here use Adam. Expected:
-above GHND at the same bytes.
+Matsubara et al. 2022 (https://arxiv.org/abs/2201.02693): stage 1 hints behind the cut
+(Adam 1e-3, x0.1 at half), stage 2 distillation (alpha 0.5, temperature 1) with the
+encoder frozen (`freeze_encoder`, "FE") or trained. Published stage 2 is SGD 1e-3; short
+schedules here use Adam. Expected: above GHND at the same bytes.
 """
 
 from dataclasses import replace

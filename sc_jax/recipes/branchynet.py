@@ -2,12 +2,12 @@
 
     python -m launch.train --recipe=branchynet
 
-Teerapittayanon, McDanel & Kung, ICPR 2016. The backbone is trained first, then all
-exits together (survey Eq. 8); an input leaves where the entropy of its softmax, in
-nats, is under a threshold. Earlier branches are the deeper ones. Published: Adam 1e-3;
-on AlexNet with two branches weights of 1.0 early and 0.3 last gained 1 % over equal
-ones (`last_weight=0.3`); 79.19 % at 1.5 x the speed of 78.38 %. Expected: within a
-point of the whole network at 70 % of its cost or less.
+Teerapittayanon, McDanel & Kung, ICPR 2016 (https://arxiv.org/abs/1709.01686). The
+backbone is trained first, then all exits together (survey Eq. 8); an input leaves where
+the entropy of its softmax, in nats, is under a threshold. Earlier branches are the
+deeper ones. Published: Adam 1e-3; on AlexNet with two branches weights of 1.0 early and
+0.3 last gained 1 % over equal ones (`last_weight=0.3`); 79.19 % at 1.5 x the speed of
+78.38 %. Expected: within a point of the whole network at 70 % of its cost or less.
 """
 
 from typing import Annotated, Unpack

@@ -3,9 +3,10 @@
     python -m launch.train --recipe=chiang --workdir=all
     python -m launch.train --recipe=chiang:trace=all/trace_validation.npz,budget=0.6
 
-Chiang et al., 2021 (VGG on CIFAR-100). First a branch at every candidate is trained;
-from its recorded validation answers the second command keeps those with which most are
-answered rightly within a mean cost, as a share of the network's without exits, and
+Chiang et al., IEEE Big Data 2021, VGG on CIFAR-100
+(https://doi.org/10.1109/BigData52589.2021.9671948). First a branch at every candidate
+is trained; from its recorded validation predictions the second command keeps those with
+which most are right within a mean cost, as a share of the network's without exits, and
 trains with them alone. They were chosen on the validation split: what risk control then
 promises on it is a little too good. Reconstruction: the recurrence of
 plan/placement.py, which is optimal where who is sure stays sure; the abstract tells

@@ -2,9 +2,10 @@
 
     python -m launch.train --recipe=cross_entropy:channels=3
 
-Eshratifar et al. 2019 (BottleNet); survey Eq. 2 and Fig. 3. The whole net is trained
-end to end from the classifier's weights; values are quantised at test only. Expected:
-the weakest of the recipes here at equal bytes and steps (survey section 4.4).
+Eshratifar et al., BottleNet, ISLPED 2019 (https://arxiv.org/abs/1902.01000); survey Eq.
+2 and Fig. 3. The whole net is trained end to end from the classifier's weights; values
+are quantised at test only. Expected: the weakest of the recipes here at equal bytes and
+steps (survey section 4.4).
 """
 
 from dataclasses import replace

@@ -2,13 +2,13 @@
 
     python -m launch.train --recipe=ddnn
 
-Teerapittayanon, McDanel & Kung, ICDCS 2017. Each device sees a view (here a crop of one
-image), runs binary layers and sends them up; the local exit joins the devices' class
-vectors, the edge and the cloud join features. All exits are trained together with equal
-weights; leave where the entropy of the softmax over ln K is low. Bytes of a device:
-plan/transferred_bytes.py. Published on six cameras: overall 97 % with 61 % leaving
-locally at a threshold of 0.8. Expected: within a point of the cloud at 70 % of its cost
-or less.
+Teerapittayanon, McDanel & Kung, ICDCS 2017 (https://arxiv.org/abs/1709.01921). Each
+device sees a view (here a crop of one image), runs binary layers and sends them up; the
+local exit joins the devices' class vectors, the edge and the cloud join features. All
+exits are trained together with equal weights; leave where the entropy of the softmax
+over ln K is low. Bytes of a device: plan/transferred_bytes.py. Published on six
+cameras: overall 97 % with 61 % leaving locally at a threshold of 0.8. Expected: within
+a point of the cloud at 70 % of its cost or less.
 """
 
 from typing import Annotated, Literal, Unpack

@@ -2,12 +2,13 @@
 
     python -m launch.train --recipe=dynexit
 
-Wang et al., 2019 (ResNets on CIFAR): trained weights in place of hand-set ones, up to
-43.6 % fewer FLOPs and +1.2 % accuracy over fixed weights at like cost (abstract).
-Reconstruction, since the rule could not be read: each exit's cross-entropy is divided
-by its mean over the batch (losses.exits.AdaptiveWeights), so that exits which learn
-slowly do not swamp the others, and `priority` leans on later exits by their share of
-the cost. Expected: at or above equal weights (`branchynet` without its first phase).
+Wang et al., SiPS 2019, ResNets on CIFAR (https://ieeexplore.ieee.org/document/9020551):
+trained weights in place of hand-set ones, up to 43.6 % fewer FLOPs and +1.2 % accuracy
+over fixed weights at like cost (abstract). Reconstruction, since the rule could not be
+read: each exit's cross-entropy is divided by its mean over the batch
+(losses.exits.AdaptiveWeights), so that exits which learn slowly do not swamp the
+others, and `priority` leans on later exits by their share of the cost. Expected: at or
+above equal weights (`branchynet` without its first phase).
 """
 
 from typing import Annotated, Unpack

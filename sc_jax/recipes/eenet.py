@@ -2,11 +2,12 @@
 
     python -m launch.train --recipe=eenet
 
-Ilhan et al., WACV 2024, beyond the survey. The network is trained jointly; then, on the
-validation split, each exit's score (linear in its probabilities, their maximum and
-entropy, the votes so far and the earlier scores) and the exits' shares are fitted to a
-budget; thresholds follow from the shares in order of score (exits/solve/eenet.py).
-Expected: at or above the largest probability at equal budgets.
+Ilhan et al., WACV 2024 (https://arxiv.org/abs/2301.07099), beyond the survey. The
+network is trained jointly; then, on the validation split, each exit's score (linear in
+its probabilities, their maximum and entropy, the votes so far and the earlier scores)
+and the exits' shares are fitted to a budget; thresholds follow from the shares in order
+of score (exits/solve/eenet.py). Expected: at or above the largest probability at equal
+budgets.
 """
 
 from typing import Unpack

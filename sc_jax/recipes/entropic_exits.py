@@ -3,10 +3,11 @@
     python -m launch.train --recipe=entropic_exits
 
 Exits and compressors are parts of one network, so they compose: an Entropic Student
-(Matsubara et al. 2022) with an exit on its encoder, whose inputs never travel, and
-exits among the server's stages. Stage 1 is the Entropic Student's own; stage 2 freezes
-encoder and prior and trains the rest and all exits by labels and the teacher's answers.
-Expected: fewer bytes and fewer MACs an input than the Entropic Student at its accuracy.
+(Matsubara et al. 2022, https://arxiv.org/abs/2108.11898) with an exit on its encoder,
+whose inputs never travel, and exits among the server's stages. Stage 1 is the Entropic
+Student's own; stage 2 freezes encoder and prior and trains the rest and all exits by
+labels and the teacher's answers. Expected: fewer bytes and fewer MACs an input than the
+Entropic Student at its accuracy.
 """
 
 from dataclasses import replace

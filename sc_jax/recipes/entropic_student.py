@@ -2,19 +2,19 @@
 
     python -m launch.train --recipe=entropic_student
 
-Matsubara, Yang, Levorato & Mandt, WACV 2022; SC2 benchmark, TMLR 2023. Stage 1 distils
-the teacher's features through the bottleneck under a rate of weight beta; stage 2
-freezes encoder and prior and trains the rest on 0.5 cross-entropy + 0.5 KL, temperature
-1. As published, hints are sums over a feature (`over=sum,stage1_rate=0.001`) with beta
-in BETAS for ResNet-50 on ImageNet, Adam x0.1 at half and four fifths
-(--set=phases.stage1.optimiser.schedule=step), and stage 2 is SGD 1e-3. The defaults are
-for minutes on small images: means over each feature, so that the small late ones count
-as much as the large first one, a beta to that scale, a higher rate, Adam on a cosine in
-both stages, and the pair's small form (nets/bottlenecks/fp.py). `shallow_epochs` come
-before: the hint at the bottleneck alone (Furutanpey et al. 2024), squares of `window`
-pixels, beta from 0 up. No tail is computed, and no rate silences what has not learnt.
-Expected: within a point of its teacher at a third of the bytes of WebP
-(docs/results.md).
+Matsubara et al., WACV 2022 (https://arxiv.org/abs/2108.11898); SC2 benchmark, TMLR 2023
+(https://arxiv.org/abs/2203.08875). Stage 1 distils the teacher's features through the
+bottleneck under a rate of weight beta; stage 2 freezes encoder and prior and trains the
+rest on 0.5 cross-entropy + 0.5 KL, temperature 1. As published, hints are sums over a
+feature (`over=sum,stage1_rate=0.001`) with beta in BETAS for ResNet-50 on ImageNet,
+Adam x0.1 at half and four fifths (--set=phases.stage1.optimiser.schedule=step), and
+stage 2 is SGD 1e-3. The defaults are for minutes on small images: means over each
+feature, so that small late ones count as much, a beta to that scale, a higher rate,
+Adam on a cosine in both stages, and the pair's small form (nets/bottlenecks/fp.py).
+`shallow_epochs` come before: the hint at the bottleneck alone (Furutanpey et al. 2024,
+https://arxiv.org/abs/2302.10681), squares of `window` pixels, beta from 0 up. No tail
+is computed, and no rate silences what has not learnt. Expected: within a point of its
+teacher at a third of the bytes of WebP (docs/results.md).
 """
 
 from dataclasses import replace

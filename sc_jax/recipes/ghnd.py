@@ -2,9 +2,10 @@
 
     python -m launch.train --recipe=ghnd:channels=3
 
-Matsubara & Levorato 2020 (survey Eq. 7, every lambda 1), the CR+BQ bottleneck of the
-SC2 benchmark: sums of squares, Adam 1e-3, x0.1 at a quarter, half and three quarters;
-no quantisation in training, 8 bit at test. Expected: at or above HND.
+Matsubara & Levorato, ICPR 2020 (https://arxiv.org/abs/2007.15818; survey Eq. 7, every
+lambda 1), the CR+BQ bottleneck of the SC2 benchmark: sums of squares, Adam 1e-3, x0.1
+at a quarter, half and three quarters; no quantisation in training, 8 bit at test.
+Expected: at or above HND.
 """
 
 from dataclasses import replace

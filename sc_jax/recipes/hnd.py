@@ -2,9 +2,10 @@
 
     python -m launch.train --recipe=hnd:channels=3
 
-Matsubara et al. 2019 (survey Eq. 6): one sum of squares at the teacher's stage, Adam
-1e-3, x0.1 at a quarter, half and three quarters; the tail stays the teacher's own. On
-ImageNet backbones `pair=hnd` is the published 29 x 29 form. Expected: below GHND.
+Matsubara et al. 2019 (https://doi.org/10.1145/3349614.3356022; survey Eq. 6): one sum
+of squares at the teacher's stage, Adam 1e-3, x0.1 at a quarter, half and three
+quarters; the tail stays the teacher's own. On ImageNet backbones `pair=hnd` is the
+published 29 x 29 form. Expected: below GHND.
 """
 
 from dataclasses import replace

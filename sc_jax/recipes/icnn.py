@@ -2,11 +2,13 @@
 
     python -m launch.train --recipe=icnn
 
-Neshatpour et al., 2018 and 2019. Every stage classifies from its sub-band and the
-features of the stage before; stop at an acceptable confidence. With `keep`, a stage
-answers only with that many of the likeliest classes of the one before (the later
-paper's pruning by context; reconstruction). Variable fixed-point width is not here.
-Expected: within a point of its own last stage at 70 % of its cost or less.
+Neshatpour et al., 2018 and ISQED 2019
+(https://www.isqed.org/English/Archives/2019/Technical_Sessions/117.html). Every stage
+classifies from its sub-band and the features of the stage before; an input leaves at an
+acceptable confidence. With `keep`, a stage answers only with that many of the likeliest
+classes of the one before (the later paper's pruning by context; reconstruction).
+Variable fixed-point width is not here. Expected: within a point of its own last stage
+at 70 % of its cost or less.
 """
 
 from typing import Annotated, Unpack

@@ -1,14 +1,14 @@
-"""IMTA: MSDNet by gradient equilibrium, then heads that help and teach each other.
+"""IMTA: MSDNet by gradient equilibrium, then exits that help and teach each other.
 
     python -m launch.train --recipe=imta
 
-Li et al., ICCV 2019. The teacher is MSDNet trained under gradient equilibrium (every
-trunk parameter gets the mean of the later exits' gradients). Then its trunk is frozen;
-its heads go on, each now reading the logits of the one before too (inline subnetwork
-collaboration), from labels and the teacher's last exit (one-for-all distillation): L =
-CE of the last + sum (1 - gamma) CE + gamma T^2 KL, gamma 0.1, T 1 on ImageNet; KL is
-summed over classes, in the authors' code their mean, a K times weaker term. Expected:
-at or above `msdnet` at every exit.
+Li et al., ICCV 2019 (https://arxiv.org/abs/1908.06294). The teacher is MSDNet trained
+under gradient equilibrium (every trunk parameter gets the mean of the later exits'
+gradients). Then its trunk is frozen; its exit classifiers go on, each now reading the
+logits of the one before too (inline subnetwork collaboration), from labels and the
+teacher's last exit (one-for-all distillation): L = CE of the last + sum (1 - gamma) CE
++ gamma T^2 KL, gamma 0.1, T 1 on ImageNet; KL is summed over classes, in the authors'
+code their mean, a K times weaker term. Expected: at or above `msdnet` at every exit.
 """
 
 from dataclasses import replace

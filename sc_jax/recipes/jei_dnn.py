@@ -1,14 +1,15 @@
-"""JEI-DNN: heads and gates of a frozen network trained for where inputs will leave.
+"""JEI-DNN: exit classifiers and gates trained for where inputs will leave.
 
     python -m launch.train --recipe=jei_dnn
 
-Regol, Chataoui & Coates, ICLR 2024, beyond the survey. The classifier is the teacher
-and stays as it is. A gate at each exit, linear in four uncertainties of its logits,
-learns to leave at or after the exit of least cross-entropy + price * cost; each head
-learns most from the inputs that its gate lets leave. Warm-up weights fall with depth.
-Reconstruction: heads and gates learn in the same steps with no gradient between, where
-theirs take turns; the fourth uncertainty is of the squared softmax. Expected: beside
-`zero_time_waste`, its gates better than the largest probability at equal cost.
+Regol, Chataoui & Coates, ICLR 2024 (https://arxiv.org/abs/2310.09163), beyond the
+survey. The classifier is the teacher and stays as it is. A gate at each exit, linear in
+four uncertainties of its logits, learns to leave at or after the exit of least
+cross-entropy + price * cost; each exit classifier learns most from the inputs that its
+gate lets leave. Warm-up weights fall with depth. Reconstruction: classifiers and gates
+learn in the same steps with no gradient between, where theirs take turns; the fourth
+uncertainty is of the squared softmax. Expected: beside `zero_time_waste`, its gates
+better than the largest probability at equal cost.
 """
 
 from dataclasses import replace

@@ -2,9 +2,10 @@
 
     python -m launch.train --recipe=knowledge_distillation:channels=3
 
-Hinton et al. 2014; baseline of Matsubara et al. 2019 (survey Eq. 3-4): alpha 0.5,
-temperature 1, the whole net trained. Published with SGD 1e-3 over 20 ImageNet epochs;
-short schedules here use Adam. Expected: above cross-entropy, below HND.
+Hinton et al. 2014 (https://arxiv.org/abs/1503.02531); baseline of Matsubara et al. 2019
+(survey Eq. 3-4): alpha 0.5, temperature 1, the whole net trained. Published with SGD
+1e-3 over 20 ImageNet epochs; short schedules here use Adam. Expected: above
+cross-entropy, below HND.
 """
 
 from dataclasses import replace

@@ -2,13 +2,14 @@
 
     python -m launch.train --recipe=l2w_den
 
-Han et al., ECCV 2022, beyond the survey. A small map from an example's losses at all
-exits to its weights at each is trained by a one-step meta gradient: take the step that
-the weights suggest on one half of the batch, judge the other half at the exits where
-its examples would leave (`shares` of the batch, by confidence; even by default, where
-the authors draw a budget). Published, ImageNet MSDNet step 7: 59.24/69.65/73.94/75.66/
-76.72 % beside 62.90/70.32/73.00/73.59/74.59 (authors' repository; label smoothing and
-300 epochs raise it). Expected: above `msdnet` at late exits; a step costs three.
+Han et al., ECCV 2022 (https://arxiv.org/abs/2209.08310), beyond the survey. A small map
+from an example's losses at all exits to its weights at each is trained by a one-step
+meta gradient: take the step that the weights suggest on one half of the batch, judge
+the other half at the exits where its examples would leave (`shares` of the batch, by
+confidence; even by default, where the authors draw a budget). Published, ImageNet
+MSDNet step 7: 59.24/69.65/73.94/75.66/ 76.72 % beside 62.90/70.32/73.00/73.59/74.59
+(authors' repository; label smoothing and 300 epochs raise it). Expected: above `msdnet`
+at late exits; a step costs three.
 """
 
 from dataclasses import replace

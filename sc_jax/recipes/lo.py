@@ -2,7 +2,8 @@
 
     python -m launch.train --recipe=lo
 
-Lo et al., 2017 (NiN, ResNet, WRN on CIFAR). Exit and network are trained jointly; on
+Lo et al., ICCD 2017, NiN, ResNet and WRN on CIFAR
+(https://doi.org/10.1109/ICCD.2017.49). Exit and network are trained jointly; on
 held-out data each class gets its own threshold; who fails is sent to the server.
 Reconstruction: the threshold of a class is the `quantile` of the scores of its wrong
 answers, since the paper's fit could not be read; plan/ has the table that picks the

@@ -2,11 +2,12 @@
 
     python -m launch.train --recipe=msdnet
 
-Huang et al., ICLR 2018. Plain sum of the exits' cross-entropies; leave by the largest
-probability, thresholds from geometric shares. Published: SGD 0.1, batch 64, 300 epochs
-on CIFAR (`backbone=msdnet`; optimiser by --set=phases.joint.optimiser...); ImageNet,
-five exits: 62.90/70.32/73.00/73.59/74.59 % at 616/1436/2283/2967/3254 MMACs (authors'
-repository). Expected: above exits on a plain network at low budgets.
+Huang et al., ICLR 2018 (https://arxiv.org/abs/1703.09844). Plain sum of the exits'
+cross-entropies; leave by the largest probability, thresholds from geometric shares.
+Published: SGD 0.1, batch 64, 300 epochs on CIFAR (`backbone=msdnet`; optimiser by
+--set=phases.joint.optimiser...); ImageNet, five exits: 62.90/70.32/73.00/73.59/74.59 %
+at 616/1436/2283/2967/3254 MMACs (authors' repository). Expected: above exits on a plain
+network at low budgets.
 """
 
 from typing import Unpack

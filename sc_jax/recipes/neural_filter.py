@@ -3,12 +3,13 @@
     python -m launch.train \\
         --recipe=neural_filter:data=only:5+7+9:fashion_mnist_12k
 
-Matsubara & Levorato, 2020, whose filter stops images without a person before a
-detector; this is its classification form. Inputs of the class `negative` are of no
-interest, above all but three kinds of shoes; the filter after `place` learns negative
-or not over the frozen classifier, and its threshold is the one that stops most while
-the wanted `recall` of all others goes on. Published: SGD 1e-3, 30 epochs, ROC-AUC 0.919
-for people (quoted at second hand). Expected: most of the negative class stops there.
+Matsubara & Levorato, ICPR 2020 (https://arxiv.org/abs/2007.15818), whose filter stops
+images without a person before a detector; this is its classification form. Inputs of
+the class `negative` are of no interest, above all but three kinds of shoes; the filter
+after `place` learns negative or not over the frozen classifier, and its threshold is
+the one that stops most while the wanted `recall` of all others goes on. Published: SGD
+1e-3, 30 epochs, ROC-AUC 0.919 for people (quoted at second hand). Expected: most of the
+negative class stops there.
 """
 
 from dataclasses import replace

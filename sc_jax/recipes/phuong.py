@@ -2,10 +2,12 @@
 
     python -m launch.train --recipe=phuong
 
-Phuong & Lampert, ICCV 2019. MSDNet with L = (1 - C) CE of every exit + C T^2 KL to the
-last exit, held fixed; C 0.5, scaled by 2 * 5 / K for K exits. The temperature grows by
-1.05 a step while the teacher's mean largest probability is over `sharpness`. Expected:
-at or above `msdnet` at early exits, most with few examples.
+Phuong & Lampert, ICCV 2019
+(https://openaccess.thecvf.com/content_ICCV_2019/html/Phuong_Distillation-Based_Training_for_Multi-Exit_Architectures_ICCV_2019_paper.html).
+MSDNet with L = (1 - C) CE of every exit + C T^2 KL to the last exit, held fixed; C 0.5,
+scaled by 2 * 5 / K for K exits. The temperature grows by 1.05 a step while the
+teacher's mean largest probability is over `sharpness`. Expected: at or above `msdnet`
+at early exits, most with few examples.
 """
 
 from dataclasses import replace

@@ -2,15 +2,16 @@
 
     python -m launch.train --recipe=pomponi
 
-Pomponi, Scardapane & Uncini, 2021. Every branch has one output more, the probability
-c_i of leaving there, and its cross-entropy counts c_i times (a relaxed Bernoulli
-sample), plus beta times the class-balanced cross-entropy of c_i against "this exit is
-right". Leave where the confidence reaches a threshold, or the cumulative one of all so
-far (`--policy=threshold:score=cumulative_confidence`). `over=logits` is their other
-form, one cross-entropy of the logits mixed by c_i prod (1 - c_j): there an exit learns
-to correct those before it, and is worse alone. The temperature halves each epoch from
-20 to 5, as theirs; their beta is 1, which takes from the answers in few epochs;
-branches are not dropped out. Expected: beside `branchynet`.
+Pomponi, Scardapane & Uncini, Entropy 2022 (https://doi.org/10.3390/e24010001). Every
+branch has one output more, the probability c_i of leaving there, and its cross-entropy
+counts c_i times (a relaxed Bernoulli sample), plus beta times the class-balanced
+cross-entropy of c_i against "this exit is right". Leave where the confidence reaches a
+threshold, or the cumulative one of all so far
+(`--policy=threshold:score=cumulative_confidence`). `over=logits` is their other form,
+one cross-entropy of the logits mixed by c_i prod (1 - c_j): there an exit learns to
+correct those before it, and is worse alone. The temperature halves each epoch from 20
+to 5, as theirs; their beta is 1, which takes from the answers in few epochs; branches
+are not dropped out. Expected: beside `branchynet`.
 """
 
 from typing import Annotated, Literal, Unpack

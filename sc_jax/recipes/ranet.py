@@ -2,10 +2,11 @@
 
     python -m launch.train --recipe=ranet
 
-Yang et al., CVPR 2020. Sub-networks at growing resolution, each fed with the features
-of the one before; plain sum of the exits' cross-entropies, thresholds as MSDNet's.
-Published schedule: MSDNet's (SGD 0.1, batch 64, 300 epochs on CIFAR); its accuracies
-stand only in plots. Expected: beside MSDNet, ahead at the lowest budgets.
+Yang et al., CVPR 2020 (https://arxiv.org/abs/2003.07326). Sub-networks at growing
+resolution, each fed with the features of the one before; plain sum of the exits'
+cross-entropies, thresholds as MSDNet's. Published schedule: MSDNet's (SGD 0.1, batch
+64, 300 epochs on CIFAR); its accuracies stand only in plots. Expected: beside MSDNet,
+ahead at the lowest budgets.
 """
 
 from typing import Unpack

@@ -2,10 +2,11 @@
 
     python -m launch.train --recipe=reconstruction:channels=3
 
-Choi et al. 2020; Jankowski et al. 2020 (survey Eq. 5): the device keeps the
-classifier's own first groups, an encoder/decoder pair behind them learns to give the
-feature back; the rest of the net is not touched. Expected: a far larger head than a
-replaced one, below GHND at equal bytes (Matsubara et al. 2022).
+Choi et al. 2020 (https://arxiv.org/abs/2002.07036); Jankowski et al. 2020
+(https://arxiv.org/abs/2003.02027) (survey Eq. 5): the device keeps the classifier's own
+first groups, an encoder/decoder pair behind them learns to give the feature back; the
+rest of the net is not touched. Expected: a far larger head than a replaced one, below
+GHND at equal bytes (Matsubara et al. 2022).
 """
 
 from dataclasses import replace

@@ -1,13 +1,14 @@
-"""Shallow-Deep Networks and PABEE for images: mixed pooling heads, weights by depth.
+"""Shallow-Deep Networks and PABEE for images: mixed pooling exits, weights by depth.
 
     python -m launch.train --recipe=shallow_deep
 
-Kaya, Hong & Dumitras, ICML 2019, whose rule is a threshold on the largest probability
-(`rule=threshold`); Zhou et al., NeurIPS 2020 (PABEE), whose rule is to leave when
-`patience` exits in a row repeat an answer (`rule=patience`), so that patience + 1 exits
-run at least. Both train all exits at once, here with PABEE's weights j / sum j (those
-of Shallow-Deep grow over the epochs instead); with `frozen` only the heads, over a
-classifier that stays as it is, as Zero Time Waste compares them. Expected: within a
+Kaya, Hong & Dumitras, ICML 2019 (https://proceedings.mlr.press/v97/kaya19a.html), whose
+rule is a threshold on the largest probability (`rule=threshold`); Zhou et al., PABEE,
+NeurIPS 2020 (https://arxiv.org/abs/2006.04152), whose rule is to leave when `patience`
+exits in a row repeat an answer (`rule=patience`), so that patience + 1 exits run at
+least. Both train all exits at once, here with PABEE's weights j / sum j (those of
+Shallow-Deep grow over the epochs instead); with `frozen` only the exit classifiers,
+over a network that stays as it is, as Zero Time Waste compares them. Expected: within a
 point of the whole network at 70 % of its cost or less by threshold; patience saves less
 on few exits.
 """

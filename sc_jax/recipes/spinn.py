@@ -2,11 +2,12 @@
 
     python -m launch.train --recipe=spinn
 
-Laskaridis et al., MobiCom 2020: six exits at about equal shares of a deep network's
-FLOPs (`backbone=resnet56,exits=6`; the small default has three places), trained jointly
-from scratch, leave by the largest softmax probability. This is its progressive
-inference; what device and server run, and over which link, is for a planner. Expected:
-within a point of the whole network at 70 % of its cost or less.
+Laskaridis et al., MobiCom 2020 (https://arxiv.org/abs/2008.06402): six exits at about
+equal shares of a deep network's FLOPs (`backbone=resnet56,exits=6`; the small default
+has three places), trained jointly from scratch, leave by the largest softmax
+probability. This is its progressive inference; what device and server run, and over
+which link, is for a planner. Expected: within a point of the whole network at 70 % of
+its cost or less.
 """
 
 from typing import Annotated, Unpack

@@ -1,13 +1,14 @@
-"""Zero Time Waste: heads on a frozen network read each other and join in ensembles.
+"""Zero Time Waste: exits on a frozen network read each other and join in ensembles.
 
     python -m launch.train --recipe=zero_time_waste
 
-Wolczyk et al., NeurIPS 2021. The classifier is the teacher and stays as it is; mixed
-pooling heads at the backbone's usual places (in the paper behind every block) read the
-logits of the head before, layer-normalised and without gradient. An exit's answer is a
-geometric ensemble of all heads so far, whose weights learn on the training set too: in
-the paper after the heads, here beside them, with no gradient between. Published for
-ResNet-56 on CIFAR-10 at 25/50/75/100 % of its cost: 80.3/88.7/91.5/92.1 % beside SDN's
+Wolczyk et al., NeurIPS 2021 (https://arxiv.org/abs/2106.05409). The classifier is the
+teacher and stays as it is; mixed pooling exit classifiers at the backbone's usual
+places (in the paper behind every block) read the logits of the one before,
+layer-normalised and without gradient. An exit's answer is a geometric ensemble of all
+classifiers so far, whose weights learn on the training set too: in the paper after the
+classifiers, here beside them, with no gradient between. Published for ResNet-56 on
+CIFAR-10 at 25/50/75/100 % of its cost: 80.3/88.7/91.5/92.1 % beside SDN's
 77.7/87.3/91.1/92.0 (quoted at second hand). Expected: above `shallow_deep` with a
 frozen trunk at low budgets, the last exit never below the classifier by much.
 """

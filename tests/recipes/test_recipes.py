@@ -41,7 +41,7 @@ def cut_short(recipe):
 def test_file_docstring_and_preset(name):
     module = sys.modules[RECIPES[name].__module__]
     assert f"--recipe={name}" in (module.__doc__ or "")
-    assert "Expected" in module.__doc__
+    assert "Expected" in module.__doc__ and "https://" in module.__doc__  # the paper
     lines = inspect.getsource(module).count("\n")
     assert 25 <= lines <= 90, f"{name}: {lines} lines"
     assert set(tiny(name)) <= set(recipes.knobs_of(name))
