@@ -1,4 +1,4 @@
-"""Early-exit recipes side by side: trained, recorded, judged at equal shares of cost.
+"""Early-exit recipes side by side: trained, recorded, compared at shares of cost.
 
   python -m benchmarks.methods.early_exits --workdir=runs/exits --seeds=0,1,2
   python -m benchmarks.methods.early_exits --workdir=runs/cifar \\
@@ -6,9 +6,9 @@
       --recipes=msdnet,imta,phuong
 
 Each recipe trains as launch.train would, with `--knobs` where it has them; recipes with
-the same teacher share it. Thresholds are solved on the validation split and judged on
-the test split. Writes exit_methods.json after every run; the same command resumes, and
-finished runs are only read.
+the same teacher share it. Thresholds are solved on the validation split, the results
+are of the test split. Writes exit_methods.json after every run; the same command
+resumes, and finished runs are only read.
 """
 
 import json
@@ -21,11 +21,10 @@ from absl import flags
 from benchmarks.methods import exit_risk
 from benchmarks.origin import origin
 from launch import cli
-from sc_jax import recipes
+from sc_jax import recipes, spec
 from sc_jax.evaluate import budgets
 from sc_jax.evaluate.reports import exit_report, report
 from sc_jax.runs import exit_runs, run_folder, training
-from sc_jax.spec import literal
 from sc_jax.train import devices
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.serialisation import digest
@@ -39,13 +38,13 @@ SEEDS = flags.DEFINE_list("seeds", ["0"], "one run of each recipe a seed")
 RESPLITS = flags.DEFINE_integer("resplits", 100, "of the risk control, 0 for none", 0)
 
 
-def asked() -> list[str]:
+def specs() -> list[str]:
     """The recipes as texts: one flag may hold several plain names."""
-    given: list[str] = []
+    texts: list[str] = []
     for text in RECIPES.value:
-        given += [text] if ":" in text else text.split(",")
-    if given:
-        return given
+        texts += [text] if ":" in text else text.split(",")
+    if texts:
+        return texts
     built = (
         (name, recipes.build(name, recipes.tiny(name))) for name in recipes.RECIPES
     )
@@ -53,14 +52,14 @@ def asked() -> list[str]:
 
 
 def source(text: str, seed: int) -> run_folder.Source:
-    """A recipe as asked for, with the common knobs that it has."""
-    name, knobs = cli.parse_recipe(text)
+    """A recipe spec with the common knobs that it has."""
+    name, knobs = spec.parse(text, "recipe")
     common: dict = {"seed": seed}
     for pair in KNOBS.value:
         knob, equals, value = pair.partition("=")
         if not equals:
             raise cli.UsageError(f"--knobs takes knob=value, got {pair!r}")
-        common[knob] = literal(value)
+        common[knob] = spec.literal(value)
     known = recipes.knobs_of(name)
     return run_folder.Source(
         name, {k: v for k, v in common.items() if k in known} | knobs
@@ -76,7 +75,7 @@ def teacher_folder(folder: Path, recipe: Recipe) -> Path | None:
 
 
 def measured(text: str, seed: int, folder: Path) -> dict:
-    """One run: trained or read, recorded, judged."""
+    """One run: trained or read, recorded, evaluated."""
     asked_for = source(text, seed)
     recipe = asked_for.build()
     run = folder / re.sub("[:,/]", "_", text)
@@ -86,12 +85,12 @@ def measured(text: str, seed: int, folder: Path) -> dict:
         exit_runs.recorded(recipe, run, run_folder.dataset_of(recipe, split))
         for split in exit_runs.SPLITS
     )
-    ways = budgets.judge(fitted, test, policy=recipe.policy)
+    evaluation = budgets.judge(fitted, test, policy=recipe.policy)
     print(f"\n{text}, seed {seed}")
-    print(exit_report.table(exit_report.rows(ways), ways.exits))
+    print(exit_report.table(exit_report.rows(evaluation), evaluation.exits))
     plain = budgets.judge(fitted, test)
-    made = {
-        "asked": text,
+    row = {
+        "spec": text,
         "recipe": recipe.name,
         "title": recipe.title,
         "setting": recipe.setting,
@@ -102,11 +101,11 @@ def measured(text: str, seed: int, folder: Path) -> dict:
         "max_probability": [
             point and exit_report.entry(point) for point in plain.quarters
         ],
-        **exit_report.document(ways),
+        **exit_report.document(evaluation),
     }
     if RESPLITS.value:
-        made["resplits"] = exit_risk.resplit(fitted, test, RESPLITS.value)
-    return made
+        row["resplits"] = exit_risk.resplit(fitted, test, RESPLITS.value)
+    return row
 
 
 def main(_):
@@ -114,7 +113,7 @@ def main(_):
         raise cli.UsageError("give --workdir, the folder of all runs")
     devices.start(multihost=False)
     folder = Path(WORKDIR.value)
-    texts, seeds = asked(), [int(seed) for seed in SEEDS.value]
+    texts, seeds = specs(), [int(seed) for seed in SEEDS.value]
     for text in texts:  # every mistake shows before training
         source(text, seeds[0]).build()
     first = source(texts[0], seeds[0]).build()
@@ -131,7 +130,7 @@ def main(_):
         for text in texts:
             row = measured(text, seed, folder / f"seed={seed}")
             key = (text, seed)
-            others = [r for r in document["rows"] if (r["asked"], r["seed"]) != key]
+            others = [r for r in document["rows"] if (r["spec"], r["seed"]) != key]
             document["rows"] = [*others, row]
             with report.draft(file) as path:
                 path.write_text(json.dumps(document, indent=1, default=report.plain))

@@ -33,28 +33,28 @@ def groups(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def latency_curves(rows: list[dict[str, Any]]) -> list[Curve]:
     """ms at every rate, without the round trip."""
-    made = []
+    curves = []
     for row in rows:
         sent, server = row["framed_bytes"], row["seconds"].get(SERVER, 0.0)
         air = np.array([send_s(Link(rate, 0.0), sent) for rate in RATES])
         label = f"{row['deployment']} {row['dtype']}".strip()
         label += f"\n{100 * row['top1']:.2f} %" + (f", {sent:.0f} B" if sent else "")
-        made.append((label, 1e3 * (row["device_s"] + air + server)))
-    return made
+        curves.append((label, 1e3 * (row["device_s"] + air + server)))
+    return curves
 
 
 def saving_curves(rows: list[dict[str, Any]], reference: str) -> list[Curve]:
     """Bytes to save at every rate, of the deployments that claim no bytes."""
     fast = next(row["device_s"] for row in rows if row["deployment"] == reference)
-    made = []
+    curves = []
     for row in rows:
         if row["framed_bytes"] is not None:
             continue
         slow = row["device_s"]
         needed = [break_even_bytes(Link(rate, 0.0), slow, fast) for rate in RATES]
         label = f"{row['deployment']} {row['dtype']}\n{1e3 * slow:.1f} ms"
-        made.append((label, np.array(needed)))
-    return made
+        curves.append((label, np.array(needed)))
+    return curves
 
 
 def draw(report: dict[str, Any], path: str) -> None:

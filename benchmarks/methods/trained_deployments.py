@@ -141,9 +141,9 @@ def framed(codec: codecs.Codec, payload: bytes) -> bytes:
     return frame.pack(codec.id, 0, codec.shape, payload)
 
 
-def answer(tail: tails.Tail) -> Callable[[bytes], np.ndarray]:
-    """A frame to logits, as the edge server does for a batch of one."""
-    return lambda data: tail.logits(tail.codec.decode(frame.unpack(data).payload)[None])
+def answer(tail: tails.Tail) -> Callable[[bytes], dict[str, np.ndarray]]:
+    """A frame to the task's reply, as the edge server does for a batch of one."""
+    return lambda data: tail.reply(tail.codec.decode(frame.unpack(data).payload)[None])
 
 
 def whole(
@@ -188,8 +188,8 @@ def files(
         quality = None if row.setting == "lossless" else int(row.setting[2:])
         cut = cut_at(net, INPUT, Image(name.upper(), quality))
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
-        frozen = codecs_of(cut, with_cut, images[:1])
-        (tail,) = tails.tails(cut, with_cut, frozen)
+        of_split = codecs_of(cut, with_cut, images[:1])
+        (tail,) = tails.tails(cut, with_cut, of_split)
         steps = {
             "code": lambda image, codec=tail.codec: framed(codec, codec.encode(image)),
             SERVER: answer(tail),

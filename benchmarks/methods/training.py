@@ -83,11 +83,11 @@ def main(_):
             recipe = source.build()
             test = run_folder.dataset_of(recipe, "test")
             run = folder / f"{source.recipe} {recipe.setting}".replace(" ", "_")
-            _, taught = training.train(
+            _, teacher = training.train(
                 recipe, run, source, teacher_dir=folder / "teacher"
             )
-            if not rows and recipe.teacher is not None and taught is not None:
-                rows = baselines.rows(recipe.teacher, taught, test, folder / "teacher")
+            if not rows and recipe.teacher is not None and teacher is not None:
+                rows = baselines.rows(recipe.teacher, teacher, test, folder / "teacher")
             rows.append(rate_runs.student_row(recipe, run, test))
             rate_runs.conclude(rows, recipe, folder, test, command)
         collected[seed] = [dataclasses.asdict(row) for row in rows]

@@ -139,12 +139,12 @@ class Peer:
             )
         except OSError as error:
             raise cli.UsageError(f"--peer_python={python}: {error.strerror}") from None
-        told = self._line()
-        self.versions: dict[str, str] = told["versions"]
+        answer = self._line()
+        self.versions: dict[str, str] = answer["versions"]
         codec = codecs_of(net, variables, images[:1])["split@encoder"]
         ours = segments.head_segment(net, variables, "encoder", codec, images[:1])
         mine = Runner(ours.model)(images[:1])["symbols"][0]
-        self.different = float((np.array(told["symbols"]) != mine).mean())
+        self.different = float((np.array(answer["symbols"]) != mine).mean())
         self.sent_bytes: list[int] = []
 
     def _line(self) -> dict[str, Any]:
@@ -158,9 +158,9 @@ class Peer:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{number}\n")
         self.process.stdin.flush()
-        told = self._line()
-        self.sent_bytes.append(told["bytes"])
-        return told["seconds"]
+        answer = self._line()
+        self.sent_bytes.append(answer["bytes"])
+        return answer["seconds"]
 
     def facts(self) -> dict[str, Any]:
         """Versions, mean bytes, and the share of symbols that differ from ours."""

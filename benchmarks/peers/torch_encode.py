@@ -39,10 +39,10 @@ class GDN1(nn.Module):
 def conv(kernel: np.ndarray, stride: int, padding: int) -> nn.Conv2d:
     """kernel [h, w, in, out] -> a convolution without bias."""
     height, _, before, after = kernel.shape
-    made = nn.Conv2d(before, after, height, stride, padding, bias=False)
+    convolution = nn.Conv2d(before, after, height, stride, padding, bias=False)
     weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
-    made.weight.data = weight
-    return made
+    convolution.weight.data = weight
+    return convolution
 
 
 def main():
@@ -62,8 +62,8 @@ def main():
     versions = {"torch": torch.__version__, "compressai": compressai.__version__}
     with torch.inference_mode():
         symbols = torch.round(encoder(images[:1]))[0].permute(1, 2, 0)
-        told = {"versions": versions, "symbols": symbols.int().numpy().tolist()}
-        print(json.dumps(told), flush=True)
+        facts = {"versions": versions, "symbols": symbols.int().numpy().tolist()}
+        print(json.dumps(facts), flush=True)
         for line in sys.stdin:
             image = images[int(line) % len(images)][None]
             begun = time.perf_counter()

@@ -24,9 +24,9 @@ SCORES |= {"jei_dnn": "gate", "eenet": "scheduler"}
 
 def by_recipe(rows: list[dict]) -> dict[str, list[dict]]:
     """Rows of one recipe with the same knobs together, in the order of their seeds."""
-    found: dict[str, list[dict]] = {row["asked"]: [] for row in rows}
+    found: dict[str, list[dict]] = {row["spec"]: [] for row in rows}
     for row in sorted(rows, key=lambda row: row["seed"]):
-        found[row["asked"]].append(row)
+        found[row["spec"]].append(row)
     return found
 
 

@@ -1,6 +1,6 @@
 """The picture of many recipes with exits: a small panel each, ordered by backbone.
 
-It draws what the page's table says, so that it can be made again without the runs.
+It draws what the page's table says, so that it is drawn again without the runs.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def draw(curves: Sequence[Curve], path: str | Path, title: str) -> None:
             _panel(axes, curve, beside, colour)
         for axes in panels[len(ordered) :]:
             axes.set_visible(False)
+        for axes in panels[max(0, len(ordered) - ACROSS) : len(ordered)]:
+            axes.tick_params(labelbottom=True)  # the lowest of its column
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         figure.supxlabel("mean cost, % of the whole network with its exits")
         figure.supylabel("top-1 % (test); dashed: the whole network")

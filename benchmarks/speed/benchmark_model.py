@@ -44,8 +44,8 @@ def read(text: str, file: str = "the file") -> Reading:
     """UsageError where there is no timing, or more than one run's."""
     lines = [PREFIX.sub("", line.rstrip()) for line in text.splitlines()]
     plain = "\n".join(lines)
-    marks = "nference timings in us|BENCHMARK RESULTS"
-    timings = re.findall(rf"(?m)^.*(?:{marks}).*$", plain)
+    titles = "nference timings in us|BENCHMARK RESULTS"
+    timings = re.findall(rf"(?m)^.*(?:{titles}).*$", plain)
     if len(timings) > 1:
         raise UsageError(f"{file} holds {len(timings)} runs: give one run a file")
     counts = [line for line in lines if re.match(r"count=\d", line)]

@@ -133,9 +133,9 @@ def measure(rate: str, runs: int, seed: int) -> list[dict]:
     for name, times in seconds.items():
         row = {"rate": rate, "bits_per_symbol": ideal / symbols.size, "coder": name}
         row |= {"size_bytes": sizes[name], "ideal_bytes": ideal / 8}
-        for way, taken in zip(("encode", "decode"), times):
-            row[f"{way}_median"] = symbols.size / statistics.median(taken) / 1e6
-            row[f"{way}_best"] = symbols.size / min(taken) / 1e6
+        for direction, taken in zip(("encode", "decode"), times):
+            row[f"{direction}_median"] = symbols.size / statistics.median(taken) / 1e6
+            row[f"{direction}_best"] = symbols.size / min(taken) / 1e6
         rows.append(row)
     return rows
 
@@ -150,9 +150,9 @@ def table(rows: list[dict]) -> str:
         over = row["size_bytes"] / row["ideal_bytes"] - 1
         line = f"{row['bits_per_symbol']:7.2f} {row['coder']:<17}"
         line += f" {row['size_bytes']:7d} {over:+10.3%}"
-        for way in ("encode", "decode"):
-            median, best = row[f"{way}_median"], row[f"{way}_best"]
-            ratio = first[f"{way}_median"] / median
+        for direction in ("encode", "decode"):
+            median, best = row[f"{direction}_median"], row[f"{direction}_best"]
+            ratio = first[f"{direction}_median"] / median
             line += f"   {median:8.2f} ({best:7.2f}) {ratio:5.1f}x"
         lines.append(line)
     return "\n".join(lines) + "\nratio: the first row's median over this row's"
@@ -163,10 +163,10 @@ def plot(rows: list[dict], path: str) -> None:
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for ax, way in zip(axes, ("encode", "decode")):
+    for ax, direction in zip(axes, ("encode", "decode")):
         names = [f"{r['coder']}, {r['bits_per_symbol']:.2f} bit" for r in rows]
-        ax.barh(names[::-1], [r[f"{way}_median"] for r in rows][::-1])
-        ax.set(title=way, xlabel="million symbols/s (median)")
+        ax.barh(names[::-1], [r[f"{direction}_median"] for r in rows][::-1])
+        ax.set(title=direction, xlabel="million symbols/s (median)")
     figure.savefig(path)
 
 

@@ -1,4 +1,4 @@
-"""A net with exits whose thresholds send given shares out, and what to time of it."""
+"""A net with exits whose thresholds let fixed shares leave, and what to time of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ TWENTY = 20  # single examples that stand for the shares at batch 1
 
 @dataclass(frozen=True)
 class Case:
-    """What executors are timed on. cost: MACs of an answer at each exit, heads too."""
+    """What executors are timed on.
+
+    cost: MACs of an answer at each exit, every exit classifier up to it included.
+    """
 
     net: Net
     variables: Variables
@@ -40,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Subject:
-    """One way to run a case: `call` runs and waits; MACs of one example, the mean."""
+    """An executor on a case: `call` runs and waits; MACs are means of one example."""
 
     name: str
     call: Callable[[], object]
@@ -50,7 +53,7 @@ class Subject:
     different: int  # exits that are not the policy's
 
 
-def case(
+def untrained(
     backbone: str,
     places: tuple[str, ...],
     side: int,
@@ -58,7 +61,7 @@ def case(
     shares: tuple[float, ...],
     seed: int,
 ) -> Case:
-    """Untrained weights: of a speed, only the shape of the work counts.
+    """Random weights and images: of a speed, only the shape of the work counts.
 
     Scores of random images are spread by temperatures, and the thresholds are solved on
     the batch itself, so that the shares are met.
@@ -70,11 +73,12 @@ def case(
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
     images = (images * rng.uniform(0.2, 1, (batch, 1, 1, 3))).astype(np.uint8)
-    variables = init(net, jax.random.key(seed), images[:2])
+    variables = random_variables(net, images[:2], rng)
     out, _ = jax.jit(lambda v, x: run(net, v, x))(variables, images)
     logits = np.stack([out.predictions[name] for name in names])
-    heat = tuple((logits.std((1, 2), dtype=np.float64) + 1e-9).tolist())
-    scoring = Scoring(temperatures=heat)
+    # Random logits differ little: divided by their spread, scores fill their range.
+    temperatures = tuple((logits.std((1, 2), dtype=np.float64) + 1e-9).tolist())
+    scoring = Scoring(temperatures=temperatures)
     threshold = Threshold(_between(scoring(logits), shares), scoring)
     return Case(
         net=net,
@@ -88,11 +92,30 @@ def case(
     )
 
 
+def random_variables(
+    net: Net, images: np.ndarray, rng: np.random.Generator
+) -> Variables:
+    """Normal parameters by fan-in, and ones as state, of the shapes that `init` gives.
+
+    Compiling JAX's own random numbers for every shape takes longer than all executors.
+    """
+    shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), images))
+
+    def normal(leaf) -> np.ndarray:
+        values = rng.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5
+        return values.astype(leaf.dtype)
+
+    ones = partial(jax.tree.map, lambda leaf: np.ones(leaf.shape, leaf.dtype))
+    params, *state = shapes
+    return Variables(jax.tree.map(normal, params), *map(ones, state))
+
+
 def _between(score: np.ndarray, shares: tuple[float, ...]) -> tuple[float, ...]:
     """Thresholds of the shares, half-way to the next lower score f32[E, N]."""
-    marks = shares_to_thresholds(score, shares)
-    lower = [row[row < mark].max(initial=-1) for row, mark in zip(score, marks)]
-    return tuple(float(a + b) / 2 for a, b in zip(marks, lower))
+    solved = shares_to_thresholds(score, shares)
+    # A threshold that is itself a score flips with the last bit of another executor.
+    lower = [row[row < at].max(initial=-1) for row, at in zip(score, solved)]
+    return tuple(float(a + b) / 2 for a, b in zip(solved, lower))
 
 
 def whole(net: Net) -> Callable:
@@ -103,92 +126,91 @@ def whole(net: Net) -> Callable:
 
 
 def costs(net: Net, variables: Variables, one: np.ndarray) -> np.ndarray:
-    """MACs f64[E] of an answer at each exit, all heads before it counted."""
-    way = segments_of(net)
+    """MACs f64[E] of an answer at each exit, the exit classifiers before it counted."""
+    parts = segments_of(net)
 
     def until(e, variables, x):
         at, logits = (x, None), []
         for i in range(e + 1):
-            reached = way.advance(i, variables, *at)
+            reached = parts.advance(i, variables, *at)
             at = reached.onward
             logits.append(reached.logits)
         return logits
 
     count = lambda e: macs(lambda v, x: until(e, v, x), variables, one)  # noqa: E731
-    return np.array([count(e) for e in range(way.exits)], np.float64)
+    return np.array([count(e) for e in range(parts.exits)], np.float64)
 
 
-def batched(made: Case, buckets: int) -> dict[str, Subject]:
+def batched(case: Case, buckets: int) -> dict[str, Subject]:
     """The whole net and three executors on all images at once."""
-    bare, images = jax.jit(whole(made.net)), made.images
-    every = run_all(made.net, made.variables, made.threshold)
-    static = capacity(made.net, made.variables, made.top)
-    packed = bucketed(made.net, made.variables, made.threshold, buckets=buckets)
-    found = {"whole": _baseline(made, lambda: bare(made.variables, images))}
-    for name, executor in (
-        ("all_exits", every),
-        ("capacity", static),
-        ("compact", packed),
-    ):
-        found[name] = _subject(made, name, lambda run=executor: [run(images)])
+    bare, images = jax.jit(whole(case.net)), case.images
+    net = case.net, case.variables
+    found = {"whole": _baseline(case, lambda: bare(case.variables, images))}
+    executors = {
+        "run_all": run_all(*net, case.threshold),
+        "capacity": capacity(*net, case.top),
+        "bucketed": bucketed(*net, case.threshold, buckets=buckets),
+    }
+    for name, executor in executors.items():
+        found[name] = _subject(case, name, lambda run=executor: [run(images)])
     return found
 
 
-def twenty(made: Case) -> Case:
+def twenty(case: Case) -> Case:
     """The case of twenty images that leave by its shares."""
-    counts = np.rint(np.array(made.top.shares) * TWENTY).astype(int)
-    chosen = [np.flatnonzero(made.exits == e)[:n] for e, n in enumerate(counts)]
+    counts = np.rint(np.array(case.top.shares) * TWENTY).astype(int)
+    chosen = [np.flatnonzero(case.exits == e)[:n] for e, n in enumerate(counts)]
     index = np.concatenate(chosen)
-    return replace(made, images=made.images[index], exits=made.exits[index])
+    return replace(case, images=case.images[index], exits=case.exits[index])
 
 
-def single(made: Case) -> dict[str, Subject]:
+def single(case: Case) -> dict[str, Subject]:
     """The whole net and the cond chain, one image at a time."""
-    ones = [made.images[i : i + 1] for i in range(len(made.images))]
-    bare = jax.jit(whole(made.net))
-    chain = cond(made.net, made.variables, made.threshold)
+    ones = [case.images[i : i + 1] for i in range(len(case.images))]
+    bare = jax.jit(whole(case.net))
+    chain = cond(case.net, case.variables, case.threshold)
 
     def run_bare():
         for one in ones:
-            jax.block_until_ready(bare(made.variables, one))
+            jax.block_until_ready(bare(case.variables, one))
 
     return {
-        "whole": _baseline(made, run_bare),
+        "whole": _baseline(case, run_bare),
         "cond": _subject(
-            made, "cond", lambda: [jax.block_until_ready(chain(one)) for one in ones]
+            case, "cond", lambda: [jax.block_until_ready(chain(one)) for one in ones]
         ),
     }
 
 
-def _baseline(made: Case, call: Callable[[], object]) -> Subject:
+def _baseline(case: Case, call: Callable[[], object]) -> Subject:
     jax.block_until_ready(call())
-    work, last = float(made.whole_macs), (0.0,) * (len(made.cost) - 1) + (1.0,)
+    work, last = float(case.whole_macs), (0.0,) * (len(case.cost) - 1) + (1.0,)
     return Subject("whole", lambda: jax.block_until_ready(call()), work, work, last, 0)
 
 
-def _subject(made: Case, name: str, call: Callable[[], list[Decision]]) -> Subject:
-    """Runs once, to compile and to see what it does."""
+def _subject(case: Case, name: str, call: Callable[[], list[Decision]]) -> Subject:
+    """Runs once, to compile and to count what it does."""
     decisions = call()
     exits = np.concatenate([d.exits for d in decisions])
     rows = np.sum([d.rows for d in decisions], 0)
-    ideal = made.cost[-1] if name == "all_exits" else made.cost[exits].mean()
-    own = np.diff(made.cost, prepend=0)
+    ideal = case.cost[-1] if name == "run_all" else case.cost[exits].mean()
+    own = np.diff(case.cost, prepend=0)
     return Subject(
         name=name,
         call=lambda: jax.block_until_ready(call()),
         ideal_macs=float(ideal),
         computed_macs=float(rows @ own / len(exits)),
         shares=tuple((np.bincount(exits, minlength=len(own)) / len(exits)).tolist()),
-        different=int((exits != made.exits).sum()),
+        different=int((exits != case.exits).sum()),
     )
 
 
-def segments(made: Case, repeats: int = 1) -> dict[str, Callable[[], object]]:
+def segments(case: Case, repeats: int = 1) -> dict[str, Callable[[], object]]:
     """Each segment alone on all images, `repeats` times: its work and no exit's."""
-    way, at, found = segments_of(made.net), (made.images, None), {}
-    for e in range(way.exits):
-        program = jax.jit(partial(way.advance, e))
-        inputs = (way.variables_of(e, made.variables), *at)
+    parts, at, found = segments_of(case.net), (case.images, None), {}
+    for e in range(parts.exits):
+        program = jax.jit(partial(parts.advance, e))
+        inputs = (parts.variables_of(e, case.variables), *at)
         at = jax.block_until_ready(program(*inputs)).onward
         found[f"segment {e}"] = partial(_repeat, program, inputs, repeats)
     return found

@@ -9,16 +9,17 @@ The net is untrained; its thresholds are solved on the timed batch, so that the 
 are met. Everything takes turns in one process, so that a busy machine slows all alike:
 
   whole      the net without exits, all stages: what one would run otherwise
-  all_exits  every exit for every example, then the policy: nothing is saved
+  run_all    every exit for every example, then the policy: nothing is saved
   capacity   fixed shares leave, in one program
-  compact    a threshold decides, whoever is left is regrouped into buckets
+  bucketed   a threshold decides, whoever is left is regrouped into buckets
   cond       batch 1, twenty images in turn that leave by the shares
 
 speed-up: time of `whole` over its own, the median over rounds of the ratio within each.
-ideal: the ratio of MACs, heads counted, padding not. of ideal: the one over the other.
-CPU seconds tell more than wall-clock where other work has the cores. "could" is what no
-loss at all would give: each segment's own time at the full batch, times who gets there;
-under the ideal where early MACs are slower than late ones (few channels, large maps).
+ideal: the ratio of MACs, exit classifiers counted, padding not. of ideal: the one over
+the other. CPU seconds tell more than wall-clock where other work has the cores. "could"
+is what no loss at all would give: each segment's own time at the full batch, times who
+gets there; under the ideal where early MACs are slower than late ones (few channels,
+large maps).
 """
 
 import json
@@ -47,11 +48,11 @@ BATCH = flags.DEFINE_integer("batch", 256, "images of a batch; 20 or more", 20)
 SHARES = flags.DEFINE_list(
     "shares", ["0.4", "0.25", "0.2", "0.15"], "who leaves at each exit, and at the last"
 )
-BUCKETS = flags.DEFINE_integer("buckets", 8, "of compact: parts of the batch", 1)
+BUCKETS = flags.DEFINE_integer("buckets", 8, "of bucketed: parts of the batch", 1)
 RUNS = flags.DEFINE_integer("runs", 15, "timed rounds; at batch 1 four times that", 1)
 SEED = flags.DEFINE_integer("seed", 0, "of weights and images")
 OUT = flags.DEFINE_string("out", None, "JSON file; default: printed only")
-BARS = {"capacity": 0.9, "compact": 0.8, "cond": 0.85}
+BARS = {"capacity": 0.9, "bucketed": 0.8, "cond": 0.85}
 
 Times = dict[str, list[tuple[float, float]]]  # (wall, CPU) seconds of each round
 
@@ -77,7 +78,7 @@ def ratio(times: Times, over: str, under: str, clock: int) -> float:
 
 
 def rows(subjects: dict[str, Subject], times: Times, batch: int) -> list[dict]:
-    """One row for each way to run, beside the whole net at this batch."""
+    """One row for each executor, beside the whole net at this batch."""
     whole, found = subjects["whole"], []
     for name, subject in subjects.items():
         wall, cpu = zip(*times[name])
@@ -101,19 +102,19 @@ def rows(subjects: dict[str, Subject], times: Times, batch: int) -> list[dict]:
             "shares": subject.shares,
             "exits_other_than_the_policy": subject.different,
         }
-        if "all_exits" in times:
-            row["speed_up_on_all_exits"] = ratio(times, "all_exits", name, 0)
+        if "run_all" in times:
+            row["speed_up_on_run_all"] = ratio(times, "run_all", name, 0)
         found.append(row)
     return found
 
 
 def measured(
-    subjects: dict[str, Subject], segments: dict, made: Case, batch: int, runs: int
+    subjects: dict[str, Subject], segments: dict, case: Case, batch: int, runs: int
 ) -> dict:
     """Rows, and what each segment's own time and who gets there would give."""
     calls = {name: subject.call for name, subject in subjects.items()} | segments
     times = timed(calls, runs)
-    reach = [float((made.exits >= e).mean()) for e in range(len(segments))]
+    reach = [float((case.exits >= e).mean()) for e in range(len(segments))]
     own = {n: [min(t[clock] for t in times[n]) for clock in (0, 1)] for n in times}
     parts = [[r * t for t in own[name]] for r, name in zip(reach, segments)]
     wall, cpu = (sum(column) for column in zip(*parts))
@@ -155,13 +156,13 @@ def report() -> dict:
     except ValueError:
         raise cli.UsageError(f"shares are numbers, not {SHARES.value}") from None
     before = os.getloadavg()[0]
-    made = exit_case.case(
+    case = exit_case.untrained(
         NET.value, tuple(EXITS.value), SIDE.value, BATCH.value, shares, SEED.value
     )
-    many, few = exit_case.batched(made, BUCKETS.value), exit_case.twenty(made)
+    many, few = exit_case.batched(case, BUCKETS.value), exit_case.twenty(case)
     each = exit_case.segments(replace(few, images=few.images[:1]), exit_case.TWENTY)
     batches = [
-        measured(many, exit_case.segments(made), made, BATCH.value, RUNS.value),
+        measured(many, exit_case.segments(case), case, BATCH.value, RUNS.value),
         measured(exit_case.single(few), each, few, 1, 4 * RUNS.value),
     ]
     device = jax.devices()[0]
@@ -172,14 +173,14 @@ def report() -> dict:
         "load": [before, os.getloadavg()[0]],
         "versions": {n: version(n) for n in ("jax", "jaxlib", "flax", "numpy")},
         "net": NET.value,
-        "exits": list(made.net.exit_names),
+        "exits": list(case.net.exit_names),
         "side": SIDE.value,
         "seed": SEED.value,
         "runs": RUNS.value,
         "buckets": BUCKETS.value,
         "shares": shares,
-        "whole_mmacs": made.whole_macs / 1e6,
-        "cost_shares": (made.cost / made.whole_macs).tolist(),
+        "whole_mmacs": case.whole_macs / 1e6,
+        "cost_shares": (case.cost / case.whole_macs).tolist(),
         "bars": BARS,
         "batches": batches,
     }

@@ -75,19 +75,19 @@ def design(pair: str, dtype: str, float_ops, images: np.ndarray) -> dict:
     net = Net(stages, splits=(SplitPoint("encoder", FactorizedPrior()),))
     variables = init(net, jax.random.key(0), images[:1])
     codec = codecs_of(net, variables, images[:1])["split@encoder"]
-    made = segments.head_segment(
+    segment = segments.head_segment(
         net, variables, "encoder", codec, images, dtype=dtype, float_ops=float_ops
     )
     through = lambda x: run(net, variables, x)[0].features["encoder"]  # noqa: E731
-    runner = Runner(made.model)
+    runner = Runner(segment.model)
     return {
         "pair": pair,
         "dtype": dtype,
         "float_ops": list(float_ops),
         "macs": macs(through, images[:1]),
-        "model_bytes": len(made.model),
-        "operations": len(convert.operations(made.model)),
-        "different": made.parity.different / made.parity.symbols,
+        "model_bytes": len(segment.model),
+        "operations": len(convert.operations(segment.model)),
+        "different": segment.parity.different / segment.parity.symbols,
         "runner": runner,
         "ms": [],
     }

@@ -12,7 +12,7 @@ from sc_jax.errors import UsageError
 ABSENT = "not in the output of benchmark_model"
 
 
-def report(text: str, file: str, bundles: Sequence[str], **asked: Any) -> Report:
+def report(text: str, file: str, bundles: Sequence[str], **origin: Any) -> Report:
     """What `file` holds, `text`; bundles: the one that ran there, or none.
 
     UsageError for a log without a timing, or of another file than the bundle's.
@@ -49,7 +49,7 @@ def report(text: str, file: str, bundles: Sequence[str], **asked: Any) -> Report
         missing=missing,
     )
     return Report(
-        **asked,
+        **origin,
         by="benchmark_model",
         heads=(head,),
         machine=found.device,

@@ -53,15 +53,15 @@ def pictures(source: str, shape: tuple[int, ...], count: int = 16) -> np.ndarray
 
 def opened(path: str) -> tuple[bundle.Bundle, tuple[bytes, ...]]:
     """A bundle and the bytes of its head's segments."""
-    made = bundle.read(Path(path))
-    if not made.codec.exports:
+    own = bundle.read(Path(path))
+    if not own.codec.exports:
         raise UsageError(f"{path} has no head: its codec is an image format")
-    return made, tuple(made.segments.values())
+    return own, tuple(own.segments.values())
 
 
 def load(path: str, threads: int, source: str) -> Subject:
-    made, models = opened(path)
-    images = pictures(source, tuple(made.manifest["facts"]["input"]))
+    own, models = opened(path)
+    images = pictures(source, tuple(own.manifest["facts"]["input"]))
     import_module("ai_edge_litert.interpreter")  # no head's memory or seconds
     before, begun = resident_bytes(), time.perf_counter()
     runners = [Runner(model, threads) for model in models]
@@ -75,7 +75,7 @@ def load(path: str, threads: int, source: str) -> Subject:
     return Subject(
         path,
         models,
-        made.codec,
+        own.codec,
         runners,
         images,
         threads,
@@ -101,13 +101,13 @@ def turn(subject: Subject, number: int) -> None:
 
 def facts(path: str) -> dict[str, Any]:
     """What a bundle tells of its head without running it."""
-    made, models = opened(path)
+    own, models = opened(path)
     found = [op for model in models for op in operation_costs(model)]
     counted = [op.macs for op in found]
     return {
         "bundle": Path(path).name,
-        "model": made.manifest["model"],
-        "dtype": made.manifest["facts"]["dtype"],
+        "model": own.manifest["model"],
+        "dtype": own.manifest["facts"]["dtype"],
         "model_bytes": sum(map(len, models)),
         "macs": None if None in counted else sum(n for n in counted if n),
         "operations": [asdict(op) for op in found],

@@ -98,21 +98,26 @@ def measure_step(side: int, batch: int, rounds: int) -> tuple[Times, int]:
     assert isinstance(images, np.ndarray)
     example, key = images[:1], jax.random.key(_SEED.value)
     assert teacher is not None
-    taught = init(teacher.net, key, example)
-    variables = first_variables(recipe, taught, example)
+    teacher_variables = init(teacher.net, key, example)
+    variables = first_variables(recipe, teacher_variables, example)
     _, cold = divide(recipe, phase, variables)
     batch_of = {"image": jnp.asarray(images), "label": jnp.zeros(batch, jnp.int32)}
     step = make_step(recipe, phase)
     # The step takes its state's buffers; grafted ones are the teacher's too.
     state = jax.tree.map(jnp.copy, begin(recipe, phase, variables))
-    work = macs(step, state, cold, taught, batch_of, jnp.int32(0), key)
+    work = macs(step, state, cold, teacher_variables, batch_of, jnp.int32(0), key)
     count = 0
 
     def once():
         nonlocal state, count
         now = jnp.int32(count)
         state, metrics = step(
-            state, cold, taught, batch_of, now, jax.random.fold_in(key, count)
+            state,
+            cold,
+            teacher_variables,
+            batch_of,
+            now,
+            jax.random.fold_in(key, count),
         )
         count += 1
         return metrics

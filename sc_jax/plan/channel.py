@@ -33,7 +33,7 @@ class ChannelTable:
         if len(self.places) != len(self.rates_bits_per_s) + 1:
             raise UsageError(
                 f"{len(self.rates_bits_per_s)} rates part {len(bounds) - 1} states of "
-                f"the channel: {len(self.places)} places given"
+                f"the channel, not {len(self.places)} places"
             )
 
 

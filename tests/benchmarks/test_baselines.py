@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from benchmarks.methods import latency_picture
 from benchmarks.methods.deployments import (
     PEER,
     SERVER,
@@ -116,11 +115,9 @@ def test_rows_become_a_picture_and_a_section(tmp_path):
         "assumed_rtt": ["LTE"],
         "peer": {"versions": {}, "different": 0.0},
     }
-    latency_picture.draw({**report, "rows": rows}, str(tmp_path / "p.png"))
-    assert (tmp_path / "p.png").stat().st_size > 10_000
     (tmp_path / "r.json").write_text(json.dumps({**report, "rows": rows}))
     page = "\n".join(baselines.head_vs_baselines(str(tmp_path / "r.json"), tmp_path))
     assert page.startswith("## Head and coder beside local computing and image files,")
     assert page.splitlines()[0].endswith(", avx2")
-    assert (tmp_path / "baselines_r_avx2.png").exists()
+    assert (tmp_path / "baselines_r_avx2.png").stat().st_size > 10_000
     assert "| patch head | float32 | 10.00 | 1.00 | 11.00 | 5.00 |" in page

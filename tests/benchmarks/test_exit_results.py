@@ -22,11 +22,11 @@ def point(accuracy, share, budget=None):
     }
 
 
-def row(asked, seed, half, whole=0.9):
+def row(spec, seed, half, whole=0.9):
     quarters = {"25 %": None, "50 %": point(half, 0.5), "75 %": point(whole, 0.75)}
     return {
-        "asked": asked,
-        "recipe": asked.split(":")[0],
+        "spec": spec,
+        "recipe": spec.split(":")[0],
         "backbone": "cnn",
         "seed": seed,
         "epochs": {"joint": 10},
@@ -102,20 +102,20 @@ def test_resplits_measure_the_promise_on_all_and_on_the_held_out_half():
     )
     whole = record.Recorded(trace, np.zeros(2))
     test = record.Recorded(replace(trace, split="test"), np.zeros(2))
-    made = exit_risk.resplit(whole, test, 5)
-    assert (made["calibration"], made["held_out"], made["times"]) == (600, 600, 5)
-    for found in made["methods"].values():
-        assert 0.25 <= found["cost_share_mean"] <= 1
-        assert found["pooled_over"] <= 0.4 and found["lost_mean"] < 0.02
+    found = exit_risk.resplit(whole, test, 5)
+    assert (found["calibration"], found["held_out"], found["times"]) == (600, 600, 5)
+    for method in found["methods"].values():
+        assert 0.25 <= method["cost_share_mean"] <= 1
+        assert method["pooled_over"] <= 0.4 and method["lost_mean"] < 0.02
 
 
 def test_resplits_of_all_seeds_are_one_line_a_method():
     found = {"lost_mean": 0.002, "lost_p90": 0.006, "cost_share_mean": 0.5}
-    made = {"calibration": 600, "held_out": 500, "times": 9}
+    shared = {"calibration": 600, "held_out": 500, "times": 9}
 
     def resplit(over):
         method = found | {"held_out_over": over, "pooled_over": 0.01}
-        return {"resplits": made | {"methods": {"learn_then_test": method}}}
+        return {"resplits": shared | {"methods": {"learn_then_test": method}}}
 
     rows = [ROWS[0] | resplit(0.02), ROWS[1] | resplit(0.05), ROWS[2]]
     assert early_exits.resplits(rows)[2:] == [

@@ -42,7 +42,7 @@ def head():
 
 
 @pytest.fixture(scope="module")
-def made(head, tmp_path_factory):
+def tiny(head, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     known = {"dtype": "float32", "input": [32, 32, 3]}
     codec = RawCodec((8, 8, 8))
@@ -57,9 +57,9 @@ def time_head(*arguments):
 
 
 @pytest.fixture(scope="module")
-def here(made, tmp_path_factory):
+def here(tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("here") / "here.json"
-    done = time_head(made, "--runs=4", "--warm_up=1", f"--out={out}")
+    done = time_head(tiny, "--runs=4", "--warm_up=1", f"--out={out}")
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text()), done.stdout
 
@@ -102,10 +102,10 @@ def test_a_log_has_the_same_keys(text, here):
     assert found["bundle"].endswith(".tflite")
 
 
-def test_a_log_with_its_bundle(made, head, tmp_path):
+def test_a_log_with_its_bundle(tiny, head, tmp_path):
     out, file = tmp_path / "phone.json", tmp_path / "phone.txt"
     file.write_text(NEW.replace("(MB): 0.142084", f"(MB): {len(head) / 1e6:.6g}"))
-    done = time_head(made, f"--from-benchmark-model={file}", f"--out={out}")
+    done = time_head(tiny, f"--from-benchmark-model={file}", f"--out={out}")
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     (found,) = report["heads"]
@@ -116,9 +116,9 @@ def test_a_log_with_its_bundle(made, head, tmp_path):
     assert "2.781" in done.stdout and "39.2%" in done.stdout
 
 
-def test_a_log_and_a_bundle_that_do_not_fit(made):
+def test_a_log_and_a_bundle_that_do_not_fit(tiny):
     with pytest.raises(UsageError, match="give the bundle whose"):
-        read(NEW, str(made))
+        read(NEW, str(tiny))
     with pytest.raises(UsageError, match="one bundle or none"):
         read(NEW, "one", "two")
 

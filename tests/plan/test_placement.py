@@ -51,12 +51,12 @@ def test_shares_take_distinct_places_of_least_distance_in_all():
         count, places = rng.integers(1, 5), 5 + int(rng.integers(4))
         names = tuple(map(str, range(places)))
         cost = np.sort(rng.uniform(size=places))
-        marks = np.sort(rng.uniform(0.01, 0.99, count))
+        targets = np.sort(rng.uniform(0.01, 0.99, count))
         sets = itertools.combinations(range(places), int(count))
-        best = min(np.abs(cost[list(s)] - marks).sum() for s in sets)
-        found = [int(name) for name in shares(names, cost, marks)]
+        best = min(np.abs(cost[list(s)] - targets).sum() for s in sets)
+        found = [int(name) for name in shares(names, cost, targets)]
         assert found == sorted(set(found))
-        assert np.abs(cost[found] - marks).sum() == pytest.approx(best)
+        assert np.abs(cost[found] - targets).sum() == pytest.approx(best)
 
 
 def instance(seed: int) -> Candidates:
@@ -187,7 +187,7 @@ def test_a_better_channel_stops_earlier():
             "are in 0..",
         ),
         (lambda: ChannelTable((2.0, 1.0), ("a", "b", "c")), "rise from above 0"),
-        (lambda: ChannelTable((1.0,), ("a",)), "2 states of the channel: 1 places"),
+        (lambda: ChannelTable((1.0,), ("a",)), "2 states of the channel, not 1 places"),
         (lambda: place(ChannelTable((), ("a",)), np.nan), "0 or more, not nan"),
     ],
 )
