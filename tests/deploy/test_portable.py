@@ -136,6 +136,11 @@ def test_the_manifest_tells_what_is_inside_and_the_bytes_are_the_parts_alone(
     assert len(manifest["labels"]) == 10 and manifest["jax"] == jax.__version__
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     assert manifest["latents"][0]["dtype"] == "float32"
+    assert manifest["task"] == "classification"
+    assert manifest["outputs"] == {
+        "logits": {"shape": [10], "dtype": "float32"},
+        "prediction": {"shape": [], "dtype": "int64"},
+    }
     before = packed.read_bytes()
     tails.pack(run, packed.with_name("again.tail"), "first")
     assert packed.with_name("again.tail").read_bytes() == before
@@ -154,6 +159,24 @@ def changed(packed, out, manifest, data=()):
                 part = json.dumps(json.loads(part) | manifest).encode()
             new.writestr(name, part)
     return out
+
+
+def test_a_file_of_format_1_is_read_as_a_classifiers(run, packed, tmp_path):
+    (own,) = tails.load(run, "first")["first"]
+    logits_only = replace(own, jitted=jax.jit(lambda v, z: own.jitted(v, z)["logits"]))
+    data = portable._program(logits_only, ("cpu",))
+    with zipfile.ZipFile(packed) as file:
+        parts = json.loads(file.read(bundle.MANIFEST))["parts"]
+    parts["tail0.bin"] = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    old = changed(packed, tmp_path / "x.tail", {"format": 1, "parts": parts},
+                  {"tail0.bin": data})  # fmt: skip
+    (found,) = models.load(old)["first"]
+    z = latents(own, 3)
+    np.testing.assert_allclose(logits(found, z), logits(own, z), rtol=1e-5, atol=1e-6)
+    assert found.task == "classification" and len(found.labels) == 10
 
 
 @pytest.mark.parametrize(
