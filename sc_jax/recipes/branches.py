@@ -65,7 +65,7 @@ def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[st
             f"than {base.backbone}: record one of it"
         )
     known = candidates(made.trace, threshold, head_cost=made.head_cost)
-    places = placement.dynamic_programme(known, budget * known.trunk[-1])
+    places = placement.dynamic_programme(known, budget * known.trunk_cost[-1])
     if not places:
         raise UsageError(f"no branch pays at a budget of {budget:g}: give a lower one")
     return places
