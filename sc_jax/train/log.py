@@ -14,6 +14,11 @@ from tqdm import tqdm
 LOGGER = logging.getLogger("sc_jax")
 
 
+SILENT_S = 5.0  # after which a line tells that steps go on
+# tqdm's own format leaves the bar one character of 100 columns.
+_BAR = "{desc} {percentage:3.0f}% |{bar}| {n}/{total}, {remaining} left{postfix}"
+
+
 class Log:
     """A bar on a terminal, lines otherwise; every record also goes to metrics.jsonl."""
 
@@ -23,12 +28,28 @@ class Log:
             _forget_after(path, done)
         self._file = path.open("a") if lead else None
         self._start, self._first = time.monotonic(), done
+        self._last = self._start
         terminal = lead and sys.stderr.isatty()
         self._bar = (
-            tqdm(total=total_steps, initial=done, unit="step", desc=title)
+            tqdm(
+                total=total_steps, initial=done, desc=title, bar_format=_BAR,
+                dynamic_ncols=True,
+            )
             if terminal
             else None
-        )
+        )  # fmt: skip
+
+    def begin(self, phase: str, step: int, end: int) -> None:
+        """Before the first step of a phase, which waits until XLA has compiled it."""
+        self._say(phase, step, f"compiling {end - step} steps of {phase}")
+
+    def silent(self) -> bool:
+        """Whether nothing was shown for SILENT_S."""
+        return self.lead and time.monotonic() - self._last > SILENT_S
+
+    def alive(self, phase: str, step: int) -> None:
+        """That `step` is done, without its losses: they would have to be fetched."""
+        self._say(phase, step, f"{self._left_s(step):.0f} s left")
 
     def record(self, phase: str, step: int, values: dict, examples_per_s: float):
         """One line for `step` (counted over all phases)."""
@@ -37,19 +58,34 @@ class Log:
         record = {"phase": phase, "step": step, "examples_per_s": examples_per_s}
         self._file.write(json.dumps({**record, **values}) + "\n")
         self._file.flush()
-        elapsed = time.monotonic() - self._start
-        left = elapsed / max(step - self._first, 1) * (self.total - step)
         shown = f"loss {values['loss']:.4g}"
+        short = self._bar is not None
         if "accuracy" in values:
-            shown += f", accuracy {100 * values['accuracy']:.1f} %"
-        shown += f", {examples_per_s:.0f} examples/s"
-        if self._bar is not None:
-            self._bar.set_description(f"{self.title} {phase}")
-            self._bar.set_postfix_str(shown)
-            self._bar.update(step - self._bar.n)
+            word = "" if short else "accuracy "
+            shown += f", {word}{100 * values['accuracy']:.1f} %"
+        if short:
+            shown += f", {examples_per_s:.0f}/s"
         else:
-            line = "%s %s: step %d/%d, %s, %d s left"
-            LOGGER.info(line, self.title, phase, step, self.total, shown, left)
+            left_s = self._left_s(step)
+            shown += f", {examples_per_s:.0f} examples/s, {left_s:.0f} s left"
+        self._say(phase, step, shown)
+
+    def _left_s(self, step: int) -> float:
+        elapsed = time.monotonic() - self._start
+        return elapsed / max(step - self._first, 1) * (self.total - step)
+
+    def _say(self, phase: str, step: int, shown: str) -> None:
+        if not self.lead:
+            return
+        self._last = time.monotonic()
+        if self._bar is not None:
+            self._bar.set_description_str(f"{self.title} {phase}", refresh=False)
+            self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(step - self._bar.n)
+            self._bar.refresh()
+        else:
+            line = "%s %s: step %d/%d, %s"
+            LOGGER.info(line, self.title, phase, step, self.total, shown)
 
     def close(self) -> None:
         if self._bar is not None:

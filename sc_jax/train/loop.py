@@ -175,6 +175,7 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
     advance = make_step(replace(recipe, data=on_device), phase)
     root = jax.random.key(recipe.seed)
     since, begun_at = [], time.monotonic()
+    shared.log.begin(phase.name, step, end)
     while step < end:
         batch = devices.shard(next(shared.stream), shared.mesh)
         key = jax.random.fold_in(root, step)
@@ -186,6 +187,9 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
         saving = step % shared.save_every == 0 and step < end
         urgent = shared.stop.seen and jax.process_count() == 1
         if not (saving or urgent or step % shared.log_every == 0 or step == end):
+            if shared.log.silent():
+                jax.block_until_ready(values)  # or steps would count that only wait
+                shared.log.alive(phase.name, step)
             continue
         means = shared.means(phase, step, jax.device_get(since))
         speed = len(since) * recipe.data.batch_size / (time.monotonic() - begun_at)

@@ -1,0 +1,65 @@
+"""A finished run measured again: on other data, or under another exit policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports import exit_report
+from sc_jax.runs import baselines as baseline_rows
+from sc_jax.runs import exit_runs, rate_runs, run_folder
+
+
+def measure(
+    workdir: Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    out: Path | None = None,
+    baselines: bool = True,
+    command: str = "",
+) -> None:
+    """Writes the reports of a split of `data`, by default the run's own, to `out`.
+
+    Weights and codec tables are read as they were saved. out: by default the run's own
+    folder, whose reports are then written again; another data set needs another.
+    """
+    if data and out is None:
+        raise UsageError("with --data also give --out, so that no report is lost")
+    recipe = run_folder.recipe_of(workdir)
+    examples = run_folder.dataset_of(recipe, split, data)
+    run_folder.check_same_classes(recipe, examples)
+    out = out or workdir
+    if exit_runs.leaves_early(recipe.net):
+        exit_runs.conclude_again(recipe, workdir, out, examples, command)
+        if not recipe.net.splits:
+            return
+    rows = [rate_runs.student_row(recipe, workdir, examples)]
+    if baselines and recipe.teacher is not None:
+        folder = run_folder.teacher_of(workdir)
+        variables, _ = run_folder.restore(recipe.teacher, folder)
+        rows = baseline_rows.rows(recipe.teacher, variables, examples, folder) + rows
+    rate_runs.conclude(rows, recipe, out, examples, command)
+
+
+def decide(
+    workdir: Path,
+    *,
+    policy: str = "",
+    budget: float | None = None,
+    split: str = "test",
+    out: Path | None = None,
+    command: str = "",
+) -> None:
+    """Prints what a policy gives on the recorded traces; `out` keeps decision.json.
+
+    The network does not run. policy: as text, "" is the recipe's own; budget: share of
+    the whole network's cost, or MACs.
+    """
+    recipe = run_folder.recipe_of(workdir)
+    decided = exit_runs.decide(recipe, workdir, split, policy, budget)
+    print(exit_report.table([decided.way, decided.whole], decided.exits))
+    if out is not None:
+        examples = run_folder.dataset_of(recipe, split)
+        facts = rate_runs.facts_of(recipe, examples, command)
+        exit_runs.write_decision(decided, out, facts)
