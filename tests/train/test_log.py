@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import select
 import struct
 import sys
 import termios
@@ -27,7 +28,15 @@ def terminal(monkeypatch):
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
             stderr = opened.enter_context(os.fdopen(theirs, "w"))
             monkeypatch.setattr(sys, "stderr", stderr)
-            return lambda: os.read(ours, 1 << 16).decode()
+
+            def read():
+                stderr.flush()
+                parts = []
+                while select.select([ours], [], [], 0.1)[0]:
+                    parts.append(os.read(ours, 1 << 16))
+                return b"".join(parts).decode()
+
+            return read
 
         yield start
 
