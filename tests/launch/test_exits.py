@@ -88,7 +88,7 @@ def test_training_ends_in_traces_and_both_reports(run):
 def test_the_last_exit_is_the_row_of_the_rate_report(run):
     (row,) = report.read(run[0])
     *_, last = content(run[0])["anytime"]
-    assert (last["accuracy"], last["examples"]) == (row.top1, row.examples)
+    assert (last["accuracy"], last["examples"]) == (row.quality, row.examples)
     assert last["sent_bytes"] == row.payload_bytes[0] > 0
     first = content(run[0])["anytime"][0]
     assert first["sent_bytes"] == 0 and first["name"] == "exit@stem"
