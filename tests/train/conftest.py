@@ -15,6 +15,7 @@ def little_data():
     """A source "little": 48 / 8 seeded images of 16 x 16, three classes."""
 
     def load(argument, part, data_dir):
+        """Seeded squares of three classes, for tests."""
         rng = np.random.default_rng(0)
         count = {"train": 48, "test": 8}[part]
         images = rng.integers(0, 256, (count, 16, 16, 1), np.uint8)
