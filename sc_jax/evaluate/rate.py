@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sc_jax.codec.codecs import Codec
+from sc_jax.codec.codec import Codec
 from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
 from sc_jax.deploy.wire import frame

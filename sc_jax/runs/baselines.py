@@ -54,6 +54,10 @@ class _File(NamedTuple):
     def setting(self) -> str:
         return "lossless" if self.quality is None else f"q={self.quality}"
 
+    @property
+    def title(self) -> str:
+        return f"{self.method} {self.setting}".replace("lossless lossless", "lossless")
+
 
 def rows(
     recipe: Recipe, variables: Variables, test: Dataset, folder: Path | None = None
@@ -68,7 +72,7 @@ def rows(
         key = _key(recipe, test, folder)
         file = folder / "baselines" / f"{test.split}-{_digest(key)}.json"
     kept = _read(file)
-    wanted = [*LOCAL, *(f"{f.method} {f.setting}" for f in _files(test))]
+    wanted = [*LOCAL, *(file.title for file in _files(test))]
     missing = [name for name in wanted if name not in kept]
     if missing:
         count = f"{len(missing)} of {len(wanted)}"
@@ -99,16 +103,17 @@ def _measured(
         for name in LOCAL:
             more = {"method": name, "family": "reference"}
             yield name, rate.row(local, net, variables, example, **more)
-    left = [f for f in _files(test) if f"{f.method} {f.setting}" in names]
+    left = [file for file in _files(test) if file.title in names]
     for number, file in enumerate(left, 1):
-        name = f"{file.method} {file.setting}"
-        LOGGER.info("image codec %d of %d: %s", number, len(left), name)
+        LOGGER.info("image codec %d of %d: %s", number, len(left), file.title)
         cut = cut_at(net, INPUT, Image(file.kind, file.quality))
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
         codecs = codecs_of(cut, with_cut, example)
-        found = rate.measure(cut, with_cut, codecs, test, task=recipe.task, title=name)
+        found = rate.measure(
+            cut, with_cut, codecs, test, task=recipe.task, title=file.title
+        )
         more = {"method": file.method, "setting": file.setting, "family": "classical"}
-        yield name, rate.row(found, cut, with_cut, example, **more)
+        yield file.title, rate.row(found, cut, with_cut, example, **more)
 
 
 def _key(recipe: Recipe, test: Dataset, folder: Path) -> dict:
