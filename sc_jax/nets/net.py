@@ -21,7 +21,8 @@ FINAL = "final"
 class Stage:
     """One named block: module(x, *, train) -> x, any pytree with leading axis B.
 
-    `owner` names the stage whose parameters this one shares (ALBERT).
+    `owner` names the stage whose parameters this one shares (ALBERT, Lan et al. 2020,
+    https://arxiv.org/abs/1909.11942); its noise stays its own.
     """
 
     name: str
@@ -62,11 +63,16 @@ class SplitPoint:
 
 @dataclass(frozen=True)
 class Net:
-    """Stages in order, with exits and splits placed by stage name."""
+    """Stages in order, with exits and splits placed by stage name.
+
+    `across`: owners that a cut left on its other side. Their parameters are a part of
+    both sides, since a stage here shares them.
+    """
 
     stages: tuple[Stage, ...]
     exits: tuple[Exit, ...] = ()
     splits: tuple[SplitPoint, ...] = ()
+    across: tuple[str, ...] = ()
 
     def __post_init__(self):
         names = self.names
@@ -79,7 +85,7 @@ class Net:
             if split.after not in (INPUT, *names):
                 raise unknown("stage", split.after, (INPUT, *names))
         for stage in self.stages:
-            if stage.owner is not None and stage.owner not in names:
+            if stage.owner is not None and stage.owner not in names + self.across:
                 raise unknown("owner stage", stage.owner, names)
 
     @property
@@ -90,7 +96,8 @@ class Net:
     def parts(self) -> tuple[str, ...]:
         """Every name that owns parameters: stages, exits and splits."""
         owned = tuple(s.name for s in self.stages if s.owner is None)
-        return owned + tuple(p.name for p in (*self.exits, *self.splits))
+        placed = tuple(p.name for p in (*self.exits, *self.splits))
+        return owned + self.across + placed
 
     @property
     def exit_names(self) -> tuple[str, ...]:
@@ -140,7 +147,8 @@ def _between(net: Net, start: int, stop: int, splits: tuple[SplitPoint, ...]) ->
     stages = net.stages[start:stop]
     inside = {stage.name for stage in stages}
     exits = tuple(e for e in net.exits if e.after in inside)
-    return Net(stages, exits, splits)
+    owners = dict.fromkeys(s.owner for s in stages if s.owner is not None)
+    return Net(stages, exits, splits, tuple(o for o in owners if o not in inside))
 
 
 def head(net: Net, cut: str) -> Net:
@@ -178,7 +186,7 @@ def inject(
         raise UsageError(f"exits or splits stand on replaced stages: {lost}")
     new = (Stage("encoder", pair[0]), Stage("decoder", pair[1]))
     stages = net.stages[:first] + new + net.stages[last + 1 :]
-    return Net(stages, net.exits, (*net.splits, SplitPoint("encoder", compressor)))
+    return _with_split(net, stages, compressor)
 
 
 def insert(
@@ -191,7 +199,12 @@ def insert(
     at = _index(net, after)
     new = (Stage("encoder", pair[0]), Stage("decoder", pair[1]))
     stages = net.stages[:at] + new + net.stages[at:]
-    return Net(stages, net.exits, (*net.splits, SplitPoint("encoder", compressor)))
+    return _with_split(net, stages, compressor)
+
+
+def _with_split(net: Net, stages: tuple[Stage, ...], compressor: nn.Module) -> Net:
+    splits = (*net.splits, SplitPoint("encoder", compressor))
+    return replace(net, stages=stages, splits=splits)
 
 
 def cut_at(net: Net, cut: str, compressor: nn.Module) -> Net:

@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
     predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
     bits: dict[str, jax.Array]  # split name -> f32[B], estimated
     extras: dict[str, dict[str, Any]]  # the same names -> what else (see Exit)
-    handed: Any = None  # what the last exit so far hands on, for the next one to read
+    carry: Any = None  # what the last exit so far leaves for the next one to read
 
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
@@ -37,33 +37,34 @@ def init(net: Net, key: jax.Array, example: Any) -> Variables:
     state: State = {}
 
     def start(name, module, *inputs):
+        # By name, so that a part begins alike whatever stands around it.
         folded = jax.random.fold_in(key, _hash(name))
         rngs = {"params": folded, "noise": folded, "dropout": folded}
-        made = dict(module.init(rngs, *inputs, train=False))
-        params[name] = made.pop("params", {})
-        state[name] = made
+        fresh = dict(module.init(rngs, *inputs, train=False))
+        params[name] = fresh.pop("params", {})
+        state[name] = fresh
 
-    def walk(x):
+    def forward(x):
         previous = None
         for name in (INPUT, *net.names):
             if name != INPUT:
                 stage = net.stages[net.names.index(name)]
-                if stage.owner is None:
-                    start(name, stage.module, x)
                 own = stage.owner or name
+                if own not in params:  # of an owner: at the first that shares it
+                    start(own, stage.module, x)
                 x = _apply(stage.module, params[own], state[own], x)
             exit_, split = net.exit_at(name), net.split_at(name)
             if exit_ is not None:
                 start(exit_.name, exit_.module, x, previous)
                 own = params[exit_.name], state[exit_.name]
-                previous = _told(_apply(exit_.module, *own, x, previous))[2]
+                previous = _answer(_apply(exit_.module, *own, x, previous))[2]
             if split is not None:
                 start(split.name, split.compressor, x)
                 own = params[split.name], state[split.name]
                 x, _ = _apply(split.compressor, *own, x)
         return params, state
 
-    return Variables(*jax.jit(walk)(example))
+    return Variables(*jax.jit(forward)(example))
 
 
 def run(
@@ -112,22 +113,23 @@ def run(
     state = dict(variables.state)
     wall = _wall(variables) if exact and not train else None
 
-    def call(name, module, *inputs, cast=None):
-        params = variables.params[name]
+    def call(name, module, *inputs, owner=None, cast=None):
+        own = owner or name
+        params = variables.params[own]
         if cast is not None:
             params, inputs = _cast(params, cast), _cast(inputs, cast)
-        training = name in train
-        rng = jax.random.fold_in(key, _hash(name)) if training else None  # type: ignore
-        with jax.named_scope(name):  # profiles and exported operations tell the part
-            value, state[name] = _apply(
-                module, params, state[name], *inputs, rng=rng, with_state=True
+        # Of the stage, not of its owner: stages that share parameters share no noise.
+        rng = jax.random.fold_in(key, _hash(name)) if own in train else None  # type: ignore
+        with jax.named_scope(name):  # profiles and exported operations name the part
+            value, state[own] = _apply(
+                module, params, state[own], *inputs, rng=rng, with_state=True
             )
         return value
 
     for position, name in enumerate(names):
         if position or name != first:
             stage = net.stages[net.names.index(name)]
-            x = call(stage.owner or name, stage.module, x, cast=dtype)
+            x = call(name, stage.module, x, owner=stage.owner, cast=dtype)
             x = _apart(x, wall) if exact else x
         out.features[name] = x
         if name == first and name != INPUT:
@@ -135,8 +137,9 @@ def run(
         exit_, split = net.exit_at(name), net.split_at(name)
         if exit_ is not None:
             seen, x = GRADIENTS[gradients](x, ahead)
-            told = call(exit_.name, exit_.module, _float(seen), previous)
-            out.predictions[exit_.name], out.extras[exit_.name], previous = _told(told)
+            answer = call(exit_.name, exit_.module, _float(seen), previous)
+            logits, extras, previous = _answer(answer)
+            out.predictions[exit_.name], out.extras[exit_.name] = logits, extras
             ahead -= 1
         if split is not None:
             z = x if name == INPUT else _float(x)
@@ -147,12 +150,12 @@ def run(
         final = out.predictions.get(at.name) if at else None
         out.predictions[FINAL] = _float(x) if final is None else final
         out.extras[FINAL] = out.extras.get(at.name, {}) if at else {}
-    return out._replace(handed=previous), state
+    return out._replace(carry=previous), state
 
 
-def _told(told: Any) -> tuple[jax.Array, dict[str, Any], Any]:
-    """(logits, extras, what the next exit reads) of what an exit gave."""
-    logits, extras = told if isinstance(told, tuple) else (told, {})
+def _answer(answer: Any) -> tuple[jax.Array, dict[str, Any], Any]:
+    """(logits, extras, what the next exit reads) of an exit's output."""
+    logits, extras = answer if isinstance(answer, tuple) else (answer, {})
     kept = {key: value for key, value in extras.items() if key != "carry"}
     return logits, kept, extras.get("carry", logits)
 

@@ -46,7 +46,7 @@ def chain(
         reads = previous is not None and _reads(part, variables, x, previous)
         parts.append(part)
         known.append((x, previous if reads else None))
-        x, previous = out.features[stop], out.handed
+        x, previous = out.features[stop], out.carry
     rest = tail(net, split.after)
     if previous is not None and _reads(rest, variables, x, previous):
         raise ExportError(

@@ -98,7 +98,7 @@ def program(
             for name, logit in learned.items()
             if logit is not None
         }
-        found |= named(CARRY, out.handed) if carries else {}
+        found |= named(CARRY, out.carry) if carries else {}
         z = out.features[part.names[-1]]
         if codec is not None:
             with jax.named_scope(ANALYSIS):

@@ -57,7 +57,7 @@ class Segments:
         logit = out.extras[own.name].get("confidence") if own else None
         last = e == self.exits - 1
         logits = out.predictions[FINAL if own is None or last else own.name]
-        onward = (out.features[stop], out.handed)
+        onward = (out.features[stop], out.carry)
         confidence = None if logit is None else jax.nn.sigmoid(logit)
         return Reached(logits, confidence, onward)
 
