@@ -85,10 +85,10 @@ def measured(text: str, seed: int, folder: Path) -> dict:
         exit_runs.recorded(recipe, run, run_folder.dataset_of(recipe, split))
         for split in exit_runs.SPLITS
     )
-    evaluation = budgets.judge(fitted, test, policy=recipe.policy)
+    evaluation = budgets.report(fitted, test, policy=recipe.policy)
     print(f"\n{text}, seed {seed}")
     print(exit_report.table(exit_report.rows(evaluation), evaluation.exits))
-    plain = budgets.judge(fitted, test)
+    plain = budgets.report(fitted, test)
     row = {
         "spec": text,
         "recipe": recipe.name,

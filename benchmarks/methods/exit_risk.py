@@ -60,7 +60,7 @@ def resplit(fitted: Recorded, test: Recorded, times: int) -> dict:
 
 def _lost(trace: Trace, policy: Policy) -> float:
     """Accuracy of the whole network minus the policy's."""
-    whole = (trace.predictions[-1].argmax(-1) == trace.labels).mean()
+    whole = (trace.answers[-1].argmax(-1) == trace.labels).mean()
     return float(whole - outcome(trace, taken(policy, trace)).accuracy)
 
 
@@ -69,7 +69,7 @@ def _pooled(fitted: Recorded, test: Recorded) -> Trace:
     a, b = fitted.trace, test.trace
     return replace(
         a,
-        predictions=np.concatenate([a.predictions, b.predictions], 1),
+        answers=np.concatenate([a.predictions, b.predictions], 1),
         labels=np.concatenate([a.labels, b.labels]),
         confidence=None,
         split="validation+test, halved",

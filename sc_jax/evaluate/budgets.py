@@ -1,4 +1,4 @@
-"""Ways to leave at exits: solved on one split, judged on another, both named."""
+"""The budget report: policies solved on one split, evaluated on another."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One way to leave, and what it gives on the split that `outcome` names."""
+class Evaluated:
+    """One policy, and what it gives on the split that `outcome` names."""
 
     name: str
     outcome: Outcome
@@ -34,7 +34,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Exits:
+class BudgetReport:
     """All that a report says of a net with exits; shares are of the whole cost.
 
     `quarters` may hold None: the first exit costs more. `oracle` is the accuracy of who
@@ -42,20 +42,20 @@ class Exits:
     """
 
     exits: tuple[str, ...]
-    cost: tuple[float, ...]  # MACs, heads asked on the way included
-    head_cost: tuple[float, ...]  # of that, what early exits' heads take
+    cost: tuple[float, ...]  # MACs, exit classifiers on the way included
+    head_cost: tuple[float, ...]  # of that, what early exit classifiers take
     score: str
-    anytime: tuple[Judged, ...]
-    curve: tuple[Judged, ...]
+    anytime: tuple[Evaluated, ...]
+    curve: tuple[Evaluated, ...]
     oracle: tuple[float, ...]
-    quarters: tuple[Judged | None, ...]
-    chosen: Judged  # at the budget of the histogram
-    cheapest: Judged  # that loses at most `lost` where it was solved
+    quarters: tuple[Evaluated | None, ...]
+    chosen: Evaluated  # at the budget of the histogram
+    lowest_cost: Evaluated  # that loses at most `lost` where it was solved
     lost: float
-    safe: Judged  # surely at most `epsilon` worse than the last exit
+    risk_controlled: Evaluated  # surely at most `epsilon` worse than the last exit
     epsilon: float
     delta: float
-    own: Judged | None  # the policy of the method itself
+    method_policy: Evaluated | None  # the policy of the method itself
     problem: str = ""  # why that could not be solved
     executed: float | None = None  # mean share of gated blocks that run; cost has all
 
@@ -69,7 +69,7 @@ class Exits:
         return 1 - self.head_cost[-1] / self.cost[-1]
 
 
-def judge(
+def report(
     fitted: Recorded,
     test: Recorded,
     *,
@@ -79,8 +79,8 @@ def judge(
     lost: float = 0.01,
     epsilon: float = 0.01,
     delta: float = 0.1,
-) -> Exits:
-    """Solves on `fitted` (never the test split) and judges on `test`.
+) -> BudgetReport:
+    """Solves on `fitted` (never the test split) and evaluates on `test`.
 
     policy: as text (exits.solve.policy_spec), the method's own; its score serves all
     curves. budgets: points of the curve, from the first exit's cost to the last.
@@ -91,7 +91,7 @@ def judge(
     of_net(test.trace, base.net, base.exits)
     own, problem = None, ""
     if policy:
-        classes, told = base.predictions.shape[2], base.confidence is not None
+        classes, told = base.answers.shape[2], base.confidence is not None
         policy_spec.usable(policy, base.exits, classes, base.cost, told)
     try:
         own = policy_spec.policy_from_text(policy, base) if policy else None
@@ -110,7 +110,7 @@ def judge(
     first, whole = float(base.cost[0]), float(base.cost[-1])
     steps = np.linspace(first, whole, budgets).tolist()
     quarters = [within(q * whole) if q * whole >= first else None for q in QUARTERS]
-    return Exits(
+    return BudgetReport(
         exits=base.exits,
         cost=tuple(base.cost.tolist()),
         head_cost=tuple(fitted.head_cost.tolist()),
@@ -120,27 +120,29 @@ def judge(
         oracle=tuple(oracle_accuracy(test.trace, budget) for budget in steps),
         quarters=tuple(quarters),
         chosen=within(max(chosen * whole, first)),
-        cheapest=judge_solved(f"at most {points(lost)} lost", test, cheapest),
+        lowest_cost=evaluate_solved(f"at most {points(lost)} lost", test, cheapest),
         lost=lost,
-        safe=judge_solved(f"risk {epsilon:g}, delta {delta:g}", test, safe),
+        risk_controlled=evaluate_solved(
+            f"risk {epsilon:g}, delta {delta:g}", test, safe
+        ),
         epsilon=epsilon,
         delta=delta,
-        own=judge_solved(policy, test, own) if own else None,
+        method_policy=evaluate_solved(policy, test, own) if own else None,
         problem=problem,
         executed=None if test.executed is None else float(test.executed.mean()),
     )
 
 
-def _anytime(test: Recorded) -> tuple[Judged, ...]:
+def _anytime(test: Recorded) -> tuple[Evaluated, ...]:
     """Each exit, answering for all examples."""
     first = np.zeros(len(test.trace.labels), np.int32)
     each = enumerate(test.trace.exits)
-    return tuple(judge_one(name, test, first + e) for e, name in each)
+    return tuple(evaluate_exits(name, test, first + e) for e, name in each)
 
 
 def _within(
     base: Trace, test: Recorded, scoring: Scoring, again: str, budget: float
-) -> Judged:
+) -> Evaluated:
     """Thresholds of the geometric family that spend `budget`, a mean cost.
 
     `again` is a policy's text where its score is fitted anew for each budget.
@@ -150,36 +152,36 @@ def _within(
         solved = policy_spec.policy_from_text(again, base, share)
     else:
         solved = thresholds.solve(base, scoring, budget=budget)
-    return judge_solved(f"{100 * share:.0f} % of the cost", test, solved, share)
+    return evaluate_solved(f"{100 * share:.0f} % of the cost", test, solved, share)
 
 
-def judge_solved(
+def evaluate_solved(
     name: str, test: Recorded, solved: Solved, budget: float | None = None
-) -> Judged:
-    return judge_one(name, test, taken(solved.policy, test.trace), solved, budget)
+) -> Evaluated:
+    return evaluate_exits(name, test, taken(solved.policy, test.trace), solved, budget)
 
 
-def judge_one(
+def evaluate_exits(
     name: str,
     test: Recorded,
     taken: np.ndarray,
     solved: Solved | None = None,
     budget: float | None = None,
-) -> Judged:
+) -> Evaluated:
     """What the exits taken, i32[N], give on `test`, with the bytes sent."""
     sent = sent_bytes(test, taken)
     mean = None if sent is None else float(sent.mean())
-    return Judged(name, outcome(test.trace, taken), mean, budget, solved)
+    return Evaluated(name, outcome(test.trace, taken), mean, budget, solved)
 
 
 def taken(policy: Policy, trace: Trace) -> np.ndarray:
     """i32[N], the exits at which a policy leaves."""
-    return policy(trace.predictions, trace.cost, trace.confidence)
+    return policy(trace.answers, trace.cost, trace.confidence)
 
 
 def accuracies(trace: Trace) -> np.ndarray:
     """f64[E], when all examples leave at one exit."""
-    return (trace.predictions.argmax(-1) == trace.labels).mean(-1)
+    return trace.quality.mean(-1, dtype=np.float64)
 
 
 def points(share: float) -> str:
@@ -189,14 +191,20 @@ def points(share: float) -> str:
 
 
 def oracle_accuracy(trace: Trace, budget: float) -> float:
-    """The most accurate choice of exits at a mean cost within `budget`; reads labels.
+    """The best choice of exits at a mean cost within `budget`; reads the quality.
 
-    Everybody pays for the first exit; those it has wrong are mended one by one, the
-    cheapest first, at their first right exit. Each mends as much, so this is the best.
+    Everybody pays for the first exit; then examples move one by one to the first of
+    their best exits, the largest gain for its price first. Where quality is 0 or 1 no
+    choice is better; else it is a greedy one, of which gains are bought whole.
     """
-    right = trace.predictions.argmax(-1) == trace.labels
-    mended = right.any(0) & ~right[0]
-    prices = np.sort(trace.cost[right.argmax(0)[mended]] - trace.cost[0])
-    left = (budget - trace.cost[0]) * len(trace.labels)
-    bought = np.searchsorted(np.cumsum(prices), left * (1 + 1e-9), side="right")
-    return float((right[0].sum() + bought) / len(trace.labels))
+    quality, each = trace.quality.astype(np.float64), np.arange(len(trace.labels))
+    best = quality.argmax(0)
+    gains = quality[best, each] - quality[0]
+    prices = trace.cost[best] - trace.cost[0]
+    moved = gains > 0
+    rates = gains[moved] / np.maximum(prices[moved], 1e-12)
+    order = np.lexsort((prices[moved], -rates))
+    left = (budget - trace.cost[0]) * len(each)
+    paid = np.cumsum(prices[moved][order])
+    bought = np.searchsorted(paid, left * (1 + 1e-9), side="right")
+    return float((quality[0].sum() + gains[moved][order][:bought].sum()) / len(each))

@@ -58,7 +58,7 @@ def decide(
     """
     recipe = run_folder.recipe_of(workdir)
     decided = exit_runs.decide(recipe, workdir, split, policy, budget)
-    print(exit_report.table([decided.way, decided.whole], decided.exits))
+    print(exit_report.table([decided.policy, decided.whole], decided.exits))
     if out is not None:
         examples = run_folder.dataset_of(recipe, split)
         facts = rate_runs.facts_of(recipe, examples, command)

@@ -12,7 +12,7 @@ import numpy as np
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate import budgets
-from sc_jax.evaluate.budgets import Judged
+from sc_jax.evaluate.budgets import Evaluated
 from sc_jax.evaluate.reports import exit_report
 from sc_jax.evaluate.reports.report import draft, plain
 from sc_jax.exits.solve import policy_spec
@@ -28,10 +28,10 @@ SPLITS = ("validation", "test")  # what launch.train records
 
 
 class Decided(NamedTuple):
-    """A policy asked for, judged, beside the whole network's answers."""
+    """A policy evaluated, beside the whole network's answers."""
 
-    way: Judged
-    whole: Judged
+    policy: Evaluated
+    whole: Evaluated
     exits: tuple[str, ...]
 
 
@@ -49,9 +49,9 @@ def check(recipe: Recipe) -> None:
         return
     if recipe.policy:
         example = run_folder.example_of(recipe)
-        costs, classes, told = record.outline(recipe.net, example)
+        costs, classes, learned = record.outline(recipe.net, example, recipe.task)
         names = recipe.net.exit_names
-        policy_spec.usable(recipe.policy, names, classes, costs, told)
+        policy_spec.usable(recipe.policy, names, classes, costs, learned)
     if not len(run_folder.dataset_of(recipe, "validation")):
         raise UsageError(
             f"{recipe.data.name} has no validation examples to solve thresholds on: a "
@@ -74,6 +74,7 @@ def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:
         variables,
         dataset,
         net_name=name_of(recipe, workdir),
+        task=recipe.task,
         frozen=frozen,
     )
 
@@ -130,13 +131,13 @@ def write_report(
     """The report of `found`, with thresholds from the run's validation split."""
     held = run_folder.dataset_of(recipe, "validation")
     fitted = recorded(recipe, workdir, held, out)
-    ways = budgets.judge(fitted, found, policy=recipe.policy)
+    report = budgets.report(fitted, found, policy=recipe.policy)
     facts = rate_runs.facts_of(recipe, examples, command)
     facts |= {"thresholds solved on": held.split, "net": found.trace.net}
     title = f"{recipe.title} on {examples.name}"
-    exit_report.write(ways, out, title=title, facts=facts)
-    print(exit_report.table(exit_report.rows(ways), ways.exits))
-    print("\n".join(exit_report.sentences(ways)))
+    exit_report.write(report, out, title=title, facts=facts)
+    print(exit_report.table(exit_report.rows(report), report.exits))
+    print("\n".join(exit_report.sentences(report)))
 
 
 def decide(
@@ -146,7 +147,7 @@ def decide(
     policy: str = "",
     budget: float | None = None,
 ) -> Decided:
-    """A policy solved on the recorded validation split and judged on `split`.
+    """A policy solved on the recorded validation split and evaluated on `split`.
 
     policy: as text, "" is the recipe's own; budget: its mean cost, in MACs or, up to
     1, as a share of the whole network's (exits.solve.policy_spec). The network does not
@@ -163,10 +164,12 @@ def decide(
     text, whole = policy or recipe.policy or "threshold", fitted.trace.cost[-1]
     solved = policy_spec.policy_from_text(text, fitted.trace, budget)
     share = budget and policy_spec.in_cost(budget, fitted.trace) / whole
-    way = budgets.judge_solved(text, found, solved, share)
+    solution = budgets.evaluate_solved(text, found, solved, share)
     last = np.full(len(found.trace.labels), len(found.trace.exits) - 1)
     return Decided(
-        way, budgets.judge_one("whole network", found, last), found.trace.exits
+        solution,
+        budgets.evaluate_exits("whole network", found, last),
+        found.trace.exits,
     )
 
 
@@ -176,7 +179,7 @@ def write_decision(made: Decided, out: Path, facts: dict) -> None:
     content = {
         "facts": facts,
         "exits": made.exits,
-        "decision": exit_report.entry(made.way),
+        "decision": exit_report.entry(made.policy),
         "whole": exit_report.entry(made.whole),
     }
     with draft(out / "decision.json") as path:

@@ -21,7 +21,8 @@ from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, INPUT, Net
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import Outputs, Variables, init, run
+from sc_jax.tasks import Task, classification
 from sc_jax.traces import cost, trace
 from sc_jax.traces.trace import Trace
 
@@ -58,6 +59,7 @@ def record(
     dataset: Dataset,
     *,
     net_name: str,
+    task: Task = classification,
     split: str | None = None,
     frozen: Mapping[str, Codec] | None = None,
     batch_size: int = 200,
@@ -74,25 +76,28 @@ def record(
         raise UsageError(f"{dataset.name} has no examples to record ({dataset.split})")
     cut = net.splits[0] if net.splits and frozen is not None else None
     codec = None if cut is None or frozen is None else frozen[cut.name]
-    answers = jax.jit(partial(_answers, net, cut.after if cut else INPUT))
+    answers = jax.jit(partial(_answers, net, task, cut.after if cut else INPUT))
     columns: list[tuple] = []
     batches = pipeline.evaluation_batches(dataset, batch_size)
     title, total = f"exits, {dataset.split}", -(-len(dataset) // batch_size)
     bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
     for images, labels, count in bar:
-        logits, sure, latent, ran = jax.device_get(answers(variables, images))
+        found = jax.device_get(answers(variables, images, labels))
+        logits, quality, sure, latent, ran = found
         sent = _bytes(codec, images if latent is None else latent, count)
-        kept = logits[:, :count], labels[:count], sent, sure[:, :count], ran[:count]
-        columns.append(kept)
-    logits, labels, sent, sure, ran = zip(*columns)
+        rows = logits[:, :count], quality[:, :count], sure[:, :count]
+        columns.append((*rows, labels[:count], sent, ran[:count]))
+    logits, quality, sure, labels, sent, ran = zip(*columns)
     costs = exit_costs_of(net, variables, np.zeros((1, *dataset.shape), np.uint8))
     made = Trace(
-        predictions=np.concatenate(logits, 1),
+        answers=np.concatenate(logits, 1),
         labels=np.concatenate(labels),
         cost=costs.total,
         net=net_name,
         exits=net.exit_names,
         split=split or dataset.split,
+        quality=np.concatenate(quality, 1),
+        metric=task.quality,
     )
     if sure[0].size:
         made = replace(made, confidence=np.concatenate(sure, 1))
@@ -101,11 +106,18 @@ def record(
     return Recorded(made, costs.heads, payload, _on_device(net), executed)
 
 
-def outline(net: Net, example: Any) -> tuple[np.ndarray, int, bool]:
-    """(exit_costs, K, whether exits tell a confidence) of a net that nobody trained."""
+def outline(
+    net: Net, example: Any, task: Task = classification
+) -> tuple[np.ndarray, int, bool]:
+    """(exit_costs, K, whether exits learn a confidence) of an untrained net."""
+
+    def answers(variables, images):
+        out, _ = run(net, variables, images)
+        return _logits(net, task, out), _confidences(net, out, len(images))
+
     shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), example))
-    logits, told, *_ = jax.eval_shape(partial(_answers, net, INPUT), shapes, example)
-    return exit_costs(net, shapes, example), logits.shape[-1], told.shape[0] > 0
+    logits, confidence = jax.eval_shape(answers, shapes, example)
+    return exit_costs(net, shapes, example), logits.shape[-1], len(confidence) > 0
 
 
 def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:
@@ -124,8 +136,10 @@ def exit_costs_of(net: Net, variables: Any, example: Any) -> Costs:
     def parts(variables, x):
         out, _ = run(net, variables, x, exact=False)
         carried = {f"after {name}": out.features[name] for name in net.names}
-        told = {n: e.get("confidence") for n, e in out.extras.items()}
-        return carried | {n: (out.predictions[n], told.get(n)) for n in net.exit_names}
+        learned = {n: e.get("confidence") for n, e in out.extras.items()}
+        return carried | {
+            n: (out.predictions[n], learned.get(n)) for n in net.exit_names
+        }
 
     count = cost.macs_of(parts, variables, example)
     at = {e.name: e.after for e in net.exits}
@@ -192,20 +206,39 @@ def _on_device(net: Net) -> int:
     return sum(net.names.index(place) + 1 <= passed for place in places)
 
 
-def _answers(net: Net, cut: str, variables: Variables, images):
-    """(logits f32[E, B, K], confidence f32[E or 0, B], latent at `cut`, executed)."""
+def _answers(net: Net, task: Task, cut: str, variables: Variables, images, targets):
+    """What is kept of a batch, and the latent at `cut`.
+
+    (logits f32[E, B, K], quality f32[E, B], confidence f32[E or 0, B], latent,
+    executed f32[B or 0]).
+    """
     out, _ = run(net, variables, images)
-    logits = jnp.stack([out.predictions[name] for name in net.exit_names])
+    batch = {task.input: images, task.target: targets}
+    quality = [
+        task.metrics(out.predictions[name], batch)[task.quality]
+        for name in net.exit_names
+    ]
     latent = None if cut == INPUT else out.features[cut]
     gated = [f for f in out.features.values() if hasattr(f, "executed")]
     ran = gated[-1].executed if gated else jnp.zeros(0)
-    told = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
-    rows = [row for row in told if row is not None]
-    if not rows or len(rows) < len(told):  # not all exits learnt one
-        return logits, jnp.zeros((0, len(images))), latent, ran
+    confidence = _confidences(net, out, len(images))
+    return _logits(net, task, out), jnp.stack(quality), confidence, latent, ran
+
+
+def _logits(net: Net, task: Task, out: Outputs) -> jax.Array:
+    """f32[E, B, K], what scores read."""
+    return jnp.stack([task.logits(out.predictions[name]) for name in net.exit_names])
+
+
+def _confidences(net: Net, out: Outputs, examples: int) -> jax.Array:
+    """f32[E, B] in 0..1, 1 at a last exit that learnt none; [0, B] if not all did."""
+    learned = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
+    rows = [row for row in learned if row is not None]
+    if not rows or len(rows) < len(learned):
+        return jnp.zeros((0, examples))
     final = out.extras[FINAL].get("confidence")
-    sure = jnp.full_like(rows[0], jnp.inf) if final is None else final
-    return logits, jax.nn.sigmoid(jnp.stack([*rows, sure])), latent, ran
+    last = jnp.full_like(rows[0], jnp.inf) if final is None else final
+    return jax.nn.sigmoid(jnp.stack([*rows, last]))
 
 
 def _bytes(codec: Codec | None, latents: np.ndarray, count: int) -> np.ndarray:

@@ -93,7 +93,7 @@ def test_resplits_measure_the_promise_on_all_and_on_the_held_out_half():
     ease = rng.uniform(0.5, 3, (1, 600, 1))
     signal = np.array([1.0, 3.0]).reshape(2, 1, 1) * ease * np.eye(4)[labels]
     trace = Trace(
-        predictions=signal + rng.normal(size=(2, 600, 4)),
+        answers=signal + rng.normal(size=(2, 600, 4)),
         labels=labels,
         cost=np.array([1.0, 4.0]),
         net="toy",

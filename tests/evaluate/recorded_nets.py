@@ -61,7 +61,7 @@ def recorded(split: str, examples: int = 300, seed: int = 0, **fields) -> Record
     ease = np.array([1.0, 2.0, 3.0])[:, None, None] * rng.uniform(0, 2, (examples, 1))
     noise = rng.normal(size=(3, examples, CLASSES))
     made = Trace(
-        predictions=ease * np.eye(CLASSES)[labels] + noise,
+        answers=ease * np.eye(CLASSES)[labels] + noise,
         labels=labels,
         cost=np.array([30.0, 60.0, 100.0]),
         net="made",

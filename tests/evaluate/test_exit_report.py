@@ -1,4 +1,4 @@
-"""The report of exits: solved on validation, judged on test, and saying so."""
+"""The report of exits: solved on validation, evaluated on test, and saying so."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from PIL import Image
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import budgets
-from sc_jax.evaluate.budgets import accuracies, judge, oracle_accuracy
+from sc_jax.evaluate.budgets import accuracies, oracle_accuracy, report
 from sc_jax.evaluate.reports import exit_report
 from sc_jax.exits.policies import from_json
 from sc_jax.exits.solve import policy_spec
@@ -26,7 +26,7 @@ def both():
 
 @pytest.fixture(scope="module")
 def found(both):
-    return judge(*both)
+    return report(*both)
 
 
 def test_one_exit_for_all_has_its_own_accuracy_and_cost(both, found):
@@ -34,7 +34,7 @@ def test_one_exit_for_all_has_its_own_accuracy_and_cost(both, found):
     names = [point.name for point in found.anytime]
     assert names == ["exit@a", "exit@b", "final"] and found.split == "test"
     for e, point in enumerate(found.anytime):
-        right = trace.predictions[e].argmax(-1) == trace.labels
+        right = trace.answers[e].argmax(-1) == trace.labels
         assert point.outcome.accuracy == right.mean()
         assert point.outcome.mean_cost == trace.cost[e]
         assert point.outcome.exit_shares[e] == 1 and not point.solved_on
@@ -59,9 +59,11 @@ def test_a_quarter_under_the_first_exits_cost_cannot_be_had(found):
 def test_what_is_solved_reads_no_label_of_the_test_split(both, found):
     fitted, test = both
     labels = np.roll(test.trace.labels, 1)
-    other = test._replace(trace=dataclasses.replace(test.trace, labels=labels))
-    again = judge(fitted, other)
-    for field in ("curve", "cheapest", "safe", "chosen"):
+    other = test._replace(
+        trace=dataclasses.replace(test.trace, labels=labels, quality=None)
+    )
+    again = report(fitted, other)
+    for field in ("curve", "lowest_cost", "risk_controlled", "chosen"):
         assert _policies(getattr(again, field)) == _policies(getattr(found, field))
     assert again.curve[3].outcome.accuracy != found.curve[3].outcome.accuracy
 
@@ -73,17 +75,17 @@ def _policies(points):
 
 def test_the_cheapest_loses_at_most_a_point_where_it_was_solved(both, found):
     floor = accuracies(both[0].trace)[-1] - 0.01
-    assert found.cheapest.solved.expected.accuracy >= floor
-    assert found.cheapest.solved.expected.cost_share < 1
+    assert found.lowest_cost.solved.expected.accuracy >= floor
+    assert found.lowest_cost.solved.expected.cost_share < 1
 
 
 def test_policies_of_the_report_decide_the_same_again(both, found):
     trace = both[1].trace
-    for point in (found.chosen, found.cheapest, found.safe):
+    for point in (found.chosen, found.lowest_cost, found.risk_controlled):
         entry = exit_report.entry(point)
         policy = from_json(json.dumps(entry["policy"]))
         taken = budgets.taken(policy, trace)
-        answers = trace.predictions[taken, np.arange(len(taken))].argmax(-1)
+        answers = trace.answers[taken, np.arange(len(taken))].argmax(-1)
         assert entry["accuracy"] == (answers == trace.labels).mean()
         assert entry["mean_cost_macs"] == trace.cost[taken].mean()
         sent = np.where(taken == 0, 0, both[1].payload_bytes)
@@ -93,7 +95,7 @@ def test_policies_of_the_report_decide_the_same_again(both, found):
 @pytest.mark.parametrize("budget", [30, 35, 47.5, 58, 100])
 def test_the_oracle_is_the_best_of_all_choices(budget):
     trace = tiny.recorded("test", 6, seed=3).trace
-    right = trace.predictions.argmax(-1) == trace.labels
+    right = trace.answers.argmax(-1) == trace.labels
     best = 0.0
     for choice in itertools.product(range(3), repeat=6):
         taken = np.array(choice)
@@ -103,7 +105,12 @@ def test_the_oracle_is_the_best_of_all_choices(budget):
 
 
 def test_no_policy_beats_the_oracle_at_its_cost(both, found):
-    for point in (*found.curve, *found.anytime, found.cheapest, found.safe):
+    for point in (
+        *found.curve,
+        *found.anytime,
+        found.lowest_cost,
+        found.risk_controlled,
+    ):
         best = oracle_accuracy(both[1].trace, point.outcome.mean_cost)
         assert point.outcome.accuracy <= best + 1e-12
     assert (np.diff(found.oracle) >= 0).all()
@@ -128,7 +135,7 @@ def test_every_number_names_its_split(found):
     heading, _, *lines = exit_report.table(
         exit_report.rows(found), found.exits
     ).splitlines()
-    assert "judged on" in heading and heading.rstrip().endswith("final %")
+    assert "evaluated on" in heading and heading.rstrip().endswith("final %")
     assert all(" test " in line for line in lines)
     assert sum(" validation " in line for line in lines) == len(lines) - 3
 
@@ -149,56 +156,61 @@ def test_written_files_say_the_same(found, tmp_path):
 
 def test_without_a_split_no_bytes_are_named(both):
     fitted, test = (one._replace(payload_bytes=None) for one in both)
-    found = judge(fitted, test, budgets=3)
+    found = report(fitted, test, budgets=3)
     assert {point.sent_bytes for point in exit_report.rows(found)} == {None}
 
 
-def test_the_methods_own_score_serves_the_curves_and_its_policy_is_judged(both):
+def test_the_methods_own_score_serves_the_curves_and_its_policy_is_evaluated(both):
     text = "threshold:score=margin,thresholds=0.5"
-    found = judge(*both, policy=text, budgets=3)
-    assert found.own.solved.policy.thresholds == (0.5, 0.5)
-    for point in (*found.curve, found.cheapest, found.safe, found.own):
+    found = report(*both, policy=text, budgets=3)
+    assert found.method_policy.solved.policy.thresholds == (0.5, 0.5)
+    for point in (
+        *found.curve,
+        found.lowest_cost,
+        found.risk_controlled,
+        found.method_policy,
+    ):
         assert point.solved.policy.scoring.score == "margin"
     assert exit_report.rows(found)[-1].name == text
 
 
 def test_a_policy_that_cannot_be_solved_leaves_the_rest_of_the_report(both):
-    found = judge(*both, policy="threshold:accuracy=0.999", budgets=3)
-    assert found.own is None and found.score == "max_probability"
+    found = report(*both, policy="threshold:accuracy=0.999", budgets=3)
+    assert found.method_policy is None and found.score == "max_probability"
     assert "no thresholds reach accuracy 0.999" in exit_report.sentences(found)[-1]
 
 
 def test_a_policy_that_does_not_fit_the_net_is_refused(both):
     for policy in ("threshold:score=confidence", "treshold", "patience:patience=2"):
         with pytest.raises(UsageError):
-            judge(*both, policy=policy, budgets=3)
+            report(*both, policy=policy, budgets=3)
 
 
 def test_exits_that_cost_more_than_they_save_are_told(both):
     fitted, test = (
         one._replace(head_cost=np.array([20.0, 50.0, 90.0])) for one in both
     )
-    said = exit_report.sentences(judge(fitted, test, budgets=3))
+    said = exit_report.sentences(report(fitted, test, budgets=3))
     assert said[-1].startswith("The exits cost more than they save")
 
 
 def test_mistakes_are_usage_errors(both):
     fitted, test = both
     with pytest.raises(UsageError, match="nothing is fitted on the test split"):
-        judge(test, test)
+        report(test, test)
     other = dataclasses.replace(test.trace, net="other")
     with pytest.raises(UsageError, match="of net 'other', not of 'made'"):
-        judge(fitted, test._replace(trace=other))
+        report(fitted, test._replace(trace=other))
 
 
 def test_a_fitted_score_is_fitted_to_each_budget(both):
-    """EENet's scheduler is learnt for a budget: none is judged by another's weights."""
+    """EENet's scheduler is learnt for one budget: no other is given its weights."""
     fitted, _ = both
     assert policy_spec.refitted("eenet") and not policy_spec.refitted(
         "threshold:score=margin"
     )
-    ways = judge(*both, policy="eenet", budgets=2)
-    quarters = [q for q in ways.quarters if q is not None]
+    found = report(*both, policy="eenet", budgets=2)
+    quarters = [q for q in found.quarters if q is not None]
     for quarter in quarters[:-1]:  # at the whole cost nothing is left to decide
         own = policy_spec.policy_from_text("eenet", fitted.trace, quarter.budget)
         assert quarter.solved.policy == own.policy

@@ -45,7 +45,7 @@ def test_every_exit_is_recorded_in_the_order_of_the_net(made):
     net, variables, _, data, recorded = made
     assert recorded.trace.exits == ("exit@layer1", "exit@layer2", "final")
     out, _ = jax.jit(lambda v, x: run(net, v, x))(variables, data.images[:BATCH])
-    for row, name in zip(recorded.trace.predictions, net.exit_names):
+    for row, name in zip(recorded.trace.answers, net.exit_names):
         assert np.array_equal(row[:BATCH], out.predictions[name]), name
     assert np.array_equal(recorded.trace.labels, data.labels)
     assert (recorded.trace.net, recorded.trace.split) == ("tiny", "validation")
@@ -55,7 +55,7 @@ def test_the_last_exit_is_as_right_as_the_answers_from_bytes(made):
     net, variables, frozen, data, recorded = made
     measured = rate.measure(net, variables, frozen, data, batch_size=BATCH)
     assert measured.disagreements == 0
-    right = recorded.trace.predictions[-1].argmax(-1) == data.labels
+    right = recorded.trace.answers[-1].argmax(-1) == data.labels
     assert np.array_equal(right, measured.metrics["accuracy"])
     assert np.array_equal(recorded.payload_bytes, measured.payload_bytes)
 

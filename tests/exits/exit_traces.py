@@ -32,7 +32,7 @@ def trace(
     right = logits.argmax(-1) == labels
     surety = 2.0 * right - 1 + rng.normal(size=right.shape)
     made = {
-        "predictions": logits,
+        "answers": logits,
         "labels": labels,
         "cost": COST[-exits:],
         "net": "toy-0",

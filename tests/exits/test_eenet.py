@@ -18,7 +18,7 @@ SMALL = {"width": 4, "steps": 150}
 
 
 def judged(policy, on):
-    return outcome(on, policy(on.predictions, on.cost, on.confidence))
+    return outcome(on, policy(on.answers, on.cost, on.confidence))
 
 
 def told_by_class(seed: int):
@@ -29,7 +29,7 @@ def told_by_class(seed: int):
     sure = rng.uniform(1.0, 4.0, (3, 500, 1))
     early = sure * np.eye(5)[said]
     late = 6 * np.eye(5)[labels][None]
-    return trace(500, predictions=np.concatenate([early, late]), labels=labels)
+    return trace(500, answers=np.concatenate([early, late]), labels=labels)
 
 
 @pytest.mark.parametrize("budget", [10.0, 11.0, 30.0, 60.0, 99.0, 100.0, 1e9])
@@ -53,9 +53,9 @@ def test_the_fitted_score_is_a_probability_and_reads_no_later_exit():
     score = eenet.fit(RECORDED, budget=40.0, **SMALL).policy.scoring
     whole = score.of(RECORDED)
     assert whole.min() >= 0 and whole.max() <= 1
-    right = RECORDED.predictions.argmax(-1) == RECORDED.labels
+    right = RECORDED.answers.argmax(-1) == RECORDED.labels
     for e in range(1, 4):
-        changed = RECORDED.predictions.copy()
+        changed = RECORDED.answers.copy()
         changed[e:] = np.random.default_rng(e).normal(size=changed[e:].shape)
         np.testing.assert_array_equal(score(changed)[:e], whole[:e])
         assert whole[e, right[e]].mean() > whole[e, ~right[e]].mean() + 0.1

@@ -29,8 +29,9 @@ def kept_alone(kept):
     trunk = (RECORDED.cost - HEADS)[[*rows, 3]]
     return dataclasses.replace(
         RISING,
-        predictions=RISING.predictions[[*rows, 3]],
+        answers=RISING.answers[[*rows, 3]],
         confidence=RISING.confidence[[*rows, 3]],
+        quality=None,
         cost=trunk + np.cumsum([*heads, 0.0]),
         exits=(*(f"exit@{p}" for p in kept), "final"),
     )
@@ -39,7 +40,7 @@ def kept_alone(kept):
 def test_all_places_are_the_threshold_policy_itself():
     for marks in (0.9, (0.5, 0.7, 0.9)):
         each = tuple(np.broadcast_to(marks, 3).tolist())
-        taken = Threshold(each)(RECORDED.predictions, RECORDED.cost)
+        taken = Threshold(each)(RECORDED.answers, RECORDED.cost)
         found = outcome(RECORDED, taken)
         made = candidates(RECORDED, marks, head_cost=HEADS)
         assert made.places == PLACES
@@ -57,7 +58,7 @@ def test_where_the_sure_stay_sure_every_choice_is_predicted():
         for kept in itertools.combinations(PLACES, size):
             part = kept_alone(kept)
             policy = Threshold((0.8,) * size, scoring)
-            found = outcome(part, policy(part.predictions, part.cost, part.confidence))
+            found = outcome(part, policy(part.answers, part.cost, part.confidence))
             figures[kept] = (found.mean_cost, found.accuracy)
             assert expected(made, kept) == pytest.approx(figures[kept])
     for budget in (60.0, 70.0, 80.0, 91.0):

@@ -23,7 +23,7 @@ from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.traces.trace import outcome
 
 RECORDED = trace(257)
-LOGITS = RECORDED.predictions
+LOGITS = RECORDED.answers
 SAMPLES = {
     "threshold": Threshold((0.9, 0.1 + 0.2, -1e300), Scoring("entropy")),
     "per_class": PerClass(((0.9,) * 5, (0.8,) * 5, (1 / 3,) * 5)),

@@ -31,7 +31,7 @@ from sc_jax.traces.trace import Trace, outcome
 
 RECORDED = trace(500)
 TWO = trace(500, classes=2, exits=2)
-WHOLE = float((RECORDED.predictions[-1].argmax(-1) == RECORDED.labels).mean())
+WHOLE = float((RECORDED.answers[-1].argmax(-1) == RECORDED.labels).mean())
 QUICK = "width=4,steps=100"
 
 
@@ -41,7 +41,7 @@ def asked(text: str, budget: float | None = None, of: Trace = RECORDED):
     again = from_json(to_json(found.policy))
     assert again == found.policy
     if found.expected.examples == len(of.labels):
-        taken = again(of.predictions, of.cost, of.confidence)
+        taken = again(of.answers, of.cost, of.confidence)
         assert outcome(of, taken) == found.expected
     return found
 

@@ -177,7 +177,7 @@ def test_control_on_a_trace_saves_and_holds_elsewhere(loss, method):
     half, rest = subset(whole, np.arange(3000)), subset(whole, np.arange(3000, 6000))
     found = control(half, epsilon=0.1, loss=loss, method=method)
     assert found.split == "validation" and found.expected.examples == 3000
-    taken = found.policy(rest.predictions, rest.cost)
+    taken = found.policy(rest.answers, rest.cost)
     table = LOSSES[loss].function(rest)
     assert table[taken, np.arange(3000)].mean() <= 0.1 + 0.02
     assert outcome(rest, taken).cost_share < 0.9
@@ -193,7 +193,7 @@ def test_the_whole_of_control_keeps_its_promise(method):
         some = subset(world, rng.integers(20_000, size=300))
         more = {"epsilon": 0.08, "loss": "harm", "method": method, "points": 12}
         policy = control(some, **more).policy
-        over += table[policy(world.predictions, world.cost), own].mean() > 0.08
+        over += table[policy(world.answers, world.cost), own].mean() > 0.08
     assert over / draws <= DELTA + 3 * math.sqrt(DELTA * (1 - DELTA) / draws)
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_certified_is_the_whole_network():
     few = trace(20)
     found = control(few, epsilon=0.01)
     assert found.expected.exit_shares == (0, 0, 0, 1)
-    sure = trace(50, seed=5).predictions * np.float32(1e6)
+    sure = trace(50, seed=5).answers * np.float32(1e6)
     assert (found.policy(sure, few.cost) == 3).all()
 
 
@@ -242,5 +242,5 @@ def test_learn_then_test_saves_under_a_signed_loss_too():
     found = control(some, epsilon=0.1, method="learn_then_test")
     assert found.expected.cost_share < 0.95
     table = LOSSES["error_gap"].function(rest)
-    taken = found.policy(rest.predictions, rest.cost)
+    taken = found.policy(rest.answers, rest.cost)
     assert table[taken, np.arange(20_000)].mean() <= 0.1

@@ -11,7 +11,7 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.scores import SCORES, Scoring, features
 from sc_jax.exits.solve import failure_prediction
 
-LOGITS, CONFIDENCE = trace(64).predictions, trace(64).confidence
+LOGITS, CONFIDENCE = trace(64).answers, trace(64).confidence
 NAMES = sorted(SCORES)
 OF_LOGITS = [name for name in NAMES if not SCORES[name].learned]
 
@@ -128,8 +128,8 @@ def test_temperatures_divide_the_logits():
 def test_failure_prediction_ranks_mistakes_and_is_calibrated():
     fitted = failure_prediction.fit(trace(4000))
     fresh = trace(4000, seed=1)
-    score = fitted(fresh.predictions)
-    right = fresh.predictions.argmax(-1) == fresh.labels
+    score = fitted(fresh.answers)
+    right = fresh.answers.argmax(-1) == fresh.labels
     mistake = ~right & right[-1]
     for e in range(3):
         assert score[e].mean() == pytest.approx(1 - mistake[e].mean(), abs=0.03)
@@ -164,7 +164,7 @@ def test_logits_that_are_no_numbers_name_exit_and_example(name, value):
             lambda: scoring("eenet")(LOGITS[..., :4]),
             "exit 0 takes 8 weights of its score, not 9",
         ),
-        (lambda: scoring("eenet")(trace(9, exits=4).predictions[0]), "logits are"),
+        (lambda: scoring("eenet")(trace(9, exits=4).answers[0]), "logits are"),
         (lambda: Scoring("confidence")(LOGITS), "never learnt .*: a score of logits"),
         (lambda: Scoring("cumulative_confidence")(LOGITS), "never learnt"),
         (lambda: Scoring("confidence")(LOGITS, CONFIDENCE[:2]), r"are \[4, 64\] like"),

@@ -18,7 +18,7 @@ RECORDED = trace(64)
 def test_a_score_is_the_same_under_jit(name, scale):
     temperatures = () if SCORES[name].learned else (0.5, 1.0, 2.0, 3.0)
     score = scoring(name, temperatures=temperatures)
-    logits = RECORDED.predictions * np.float32(scale)
+    logits = RECORDED.answers * np.float32(scale)
 
     @jax.jit
     def scores(logits, confidence):

@@ -84,7 +84,7 @@ def test_a_budget_is_met_and_the_policy_returns_from_json(scoring, family):
         assert found.expected.mean_cost <= budget
         assert found.split == found.expected.split == "validation"
         again = from_json(to_json(found.policy))
-        taken = again(RECORDED.predictions, RECORDED.cost, RECORDED.confidence)
+        taken = again(RECORDED.answers, RECORDED.cost, RECORDED.confidence)
         assert outcome(RECORDED, taken) == found.expected
 
 
@@ -105,7 +105,7 @@ def test_more_budget_is_never_less_accurate_on_a_grid():
 
 def test_the_product_grid_is_the_best_by_brute_force():
     few = trace(60, exits=3)
-    score = Scoring()(few.predictions)
+    score = Scoring()(few.answers)
     marks = [np.quantile(s, [1, 0.5, 0], method="lower") for s in score[:2]]
     for row in marks:
         row[0] = above(row[0])
@@ -121,7 +121,7 @@ def test_the_product_grid_is_the_best_by_brute_force():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_go_from_nobody_to_all_early(family):
-    score = Scoring("margin")(RECORDED.predictions)
+    score = Scoring("margin")(RECORDED.answers)
     path = FAMILIES[family](score, RECORDED.cost, 7)
     assert np.isfinite(path).all() and path.dtype == np.float32
     taken = [decide(score, row) for row in path]
@@ -149,7 +149,7 @@ def test_a_filter_passes_its_recall_and_no_more():
     labels = rng.integers(2, size=1000)
     z = rng.normal(labels * 3.0 - 1.5)
     two = Trace(
-        predictions=np.stack([np.stack([-z, z], 1), np.eye(2)[labels]]),
+        answers=np.stack([np.stack([-z, z], 1), np.eye(2)[labels]]),
         labels=labels,
         cost=np.array([1.0, 50.0]),
         net="filter",
@@ -158,17 +158,17 @@ def test_a_filter_passes_its_recall_and_no_more():
     )
     for recall in (0.8, 0.9, 0.99, 1.0):
         found = minimum_recall(two, recall=recall)
-        taken = found.policy(two.predictions, two.cost)
+        taken = found.policy(two.answers, two.cost)
         passed = (taken == 1)[labels == 1].mean()
         assert passed >= recall
         assert (taken == 1)[z > 0].all()
         # The next candidate would pass too few, or nothing called negative is left.
         mark = found.policy.thresholds[0][0]
-        score = Scoring()(two.predictions)[0]
+        score = Scoring()(two.answers)[0]
         more = np.sort(score[(z < 0) & (score < mark) & (labels == 1)])
         if more.size:
             lower = PerClass(((float(more[-1]), 2.0),))
-            loose = lower(two.predictions, two.cost) == 1
+            loose = lower(two.answers, two.cost) == 1
             assert loose[labels == 1].mean() < recall
     with pytest.raises(UsageError, match="2 exits"):
         minimum_recall(RECORDED, recall=0.9)
@@ -178,8 +178,8 @@ def test_class_quantiles_hold_back_the_wrong():
     few = trace(3000, classes=3)
     for quantile in (0.5, 0.9, 1.0):
         policy = class_quantiles(few, quantile=quantile).policy
-        score = Scoring()(few.predictions)
-        answers = few.predictions.argmax(-1)
+        score = Scoring()(few.answers)
+        answers = few.answers.argmax(-1)
         for e, k in np.ndindex(3, 3):
             wrong = score[e, (answers[e] == k) & (few.labels != k)]
             leaving = (wrong >= policy.thresholds[e][k]).mean()
@@ -187,7 +187,7 @@ def test_class_quantiles_hold_back_the_wrong():
 
 
 def test_never_is_over_every_score():
-    huge = RECORDED.predictions * np.float32(1e6)
+    huge = RECORDED.answers * np.float32(1e6)
     for given in SCORINGS:
         assert (given(huge, RECORDED.confidence) < never(given, RECORDED)).all()
 

@@ -142,7 +142,7 @@ def test_traces_that_do_not_fit_are_recorded_again(run, caplog):
     other = trace.subset(good.trace, np.arange(50))
     record.save(good._replace(trace=other), path)
     found = exit_runs.recorded(recipe, run[0], held)
-    assert np.array_equal(found.trace.predictions, good.trace.predictions)
+    assert np.array_equal(found.trace.answers, good.trace.answers)
     assert np.array_equal(record.load(path).payload_bytes, good.payload_bytes)
 
 

@@ -64,7 +64,7 @@ def test_the_placed_branches_are_those_that_the_programme_keeps(tmp_path):
     shapes = jax.eval_shape(lambda: init(BASE.net, jax.random.key(0), EXAMPLE))
     (whole,) = record.exit_costs(BASE.net, shapes, EXAMPLE)
     trace = Trace(
-        predictions=np.stack([sure, sure, sure]),
+        answers=np.stack([sure, sure, sure]),
         labels=labels,
         cost=np.array([0.2 * whole, 0.6 * whole, whole + 2.0]),
         net="toy",

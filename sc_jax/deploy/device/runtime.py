@@ -72,6 +72,7 @@ def in_turn(segments: Sequence[Runner], image: np.ndarray) -> dict[str, np.ndarr
     for segment in segments:
         given = segment(given)
         exits |= {name: given[name] for name in segment.exits}
+    assert isinstance(given, dict), "there is a segment"
     return {**exits, **given}
 
 

@@ -41,7 +41,8 @@ def carried(
     local = [e.name for e in head(net, net.splits[0].after).exits]
     if spec and thresholds is not None:
         raise UsageError("give --policy or --thresholds, not both")
-    costs = tuple(record.outline(net, run_folder.example_of(recipe))[0].tolist())
+    example = run_folder.example_of(recipe)
+    costs = tuple(record.outline(net, example, recipe.task)[0].tolist())
     if thresholds is not None:
         _check(thresholds, local)
         later = (NEVER,) * (len(net.exit_names) - 1 - len(local))

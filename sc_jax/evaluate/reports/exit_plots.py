@@ -10,12 +10,12 @@ import numpy as np
 from sc_jax.evaluate.reports.plots import COLOURS
 
 if TYPE_CHECKING:
-    from sc_jax.evaluate.budgets import Exits, Judged
+    from sc_jax.evaluate.budgets import BudgetReport, Evaluated
 
 _HATCHES = ("", "///", "...", "xxx")  # from the ninth exit on
 
 
-def draw(found: Exits, path: str | Path, title: str) -> None:
+def draw(found: BudgetReport, path: str | Path, title: str) -> None:
     """Accuracy against cost, and who leaves where at which budget (PNG)."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,7 +31,7 @@ def draw(found: Exits, path: str | Path, title: str) -> None:
         figure.savefig(path, dpi=150, format="png")
 
 
-def _accuracy(axes, found: Exits) -> None:
+def _accuracy(axes, found: BudgetReport) -> None:
     """Anytime, budgeted and oracle curves, and the policies that were asked for."""
     budgets = [100 * (point.budget or 0.0) for point in found.curve]
     axes.plot(
@@ -46,8 +46,11 @@ def _accuracy(axes, found: Exits) -> None:
             *_places(points), color=colour, marker=marker, markeredgecolor="white",
             markersize=9, linewidth=1.8, label=label,
         )  # fmt: skip
-    marked = [(found.cheapest, "*", COLOURS[2]), (found.safe, "D", COLOURS[3])]
-    marked += [(found.own, "^", COLOURS[4])] if found.own else []
+    marked = [
+        (found.lowest_cost, "*", COLOURS[2]),
+        (found.risk_controlled, "D", COLOURS[3]),
+    ]
+    marked += [(found.method_policy, "^", COLOURS[4])] if found.method_policy else []
     for point, marker, colour in marked:
         axes.plot(
             *_places([point]), marker, color=colour, markeredgecolor="black",
@@ -58,7 +61,7 @@ def _accuracy(axes, found: Exits) -> None:
     axes.legend(loc="lower right", fontsize=8)
 
 
-def _histogram(axes, found: Exits) -> None:
+def _histogram(axes, found: BudgetReport) -> None:
     """Stacked shares of the exits over the budgets."""
     budgets = np.array([100 * (point.budget or 0.0) for point in found.curve])
     shares = 100 * np.array([point.outcome.exit_shares for point in found.curve]).T
@@ -77,7 +80,7 @@ def _histogram(axes, found: Exits) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
 
 
-def _places(points: list[Judged] | tuple[Judged, ...]) -> tuple[list, list]:
+def _places(points: list[Evaluated] | tuple[Evaluated, ...]) -> tuple[list, list]:
     costs = [100 * point.outcome.cost_share for point in points]
     return costs, [100 * point.outcome.accuracy for point in points]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sc_jax.evaluate.budgets import QUARTERS, Exits, Judged, points
+from sc_jax.evaluate.budgets import QUARTERS, BudgetReport, Evaluated, points
 from sc_jax.evaluate.reports import exit_plots
 from sc_jax.evaluate.reports.report import (
     NONE,
@@ -21,7 +21,7 @@ from sc_jax.evaluate.reports.report import (
 from sc_jax.exits.policies import to_json
 
 
-def write(found: Exits, workdir: str | Path, *, title: str, facts: dict) -> None:
+def write(found: BudgetReport, workdir: str | Path, *, title: str, facts: dict) -> None:
     """Writes the three files, each in one step; facts as for `report.write`."""
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -36,21 +36,25 @@ def write(found: Exits, workdir: str | Path, *, title: str, facts: dict) -> None
         exit_plots.draw(found, path, title)
 
 
-def table(points: Sequence[Judged], exits: Sequence[str]) -> str:
-    """Ways to leave as aligned plain text; every line names both splits."""
+def table(points: Sequence[Evaluated], exits: Sequence[str]) -> str:
+    """Policies as aligned plain text; every line names both splits."""
     return aligned([_headings(exits), *(_cells(point) for point in points)])
 
 
-def rows(found: Exits) -> list[Judged]:
+def rows(found: BudgetReport) -> list[Evaluated]:
     """What the table of a report shows."""
     quarters = [point for point in found.quarters if point is not None]
-    asked = [found.cheapest, found.safe, *([found.own] if found.own else [])]
-    return [*found.anytime, *quarters, *asked]
+    solved = [
+        found.lowest_cost,
+        found.risk_controlled,
+        *([found.method_policy] if found.method_policy else []),
+    ]
+    return [*found.anytime, *quarters, *solved]
 
 
-def document(found: Exits) -> dict[str, Any]:
+def document(found: BudgetReport) -> dict[str, Any]:
     """The report as JSON; every number stands beside the name of its split."""
-    gap = found.anytime[-1].outcome.accuracy - found.safe.outcome.accuracy
+    gap = found.anytime[-1].outcome.accuracy - found.risk_controlled.outcome.accuracy
     return {
         "exits": found.exits,
         "cost_macs": found.cost,
@@ -68,21 +72,21 @@ def document(found: Exits) -> dict[str, Any]:
             for q, point in zip(QUARTERS, found.quarters)
         },
         "histogram": entry(found.chosen),
-        "cheapest": {"lost": found.lost, **entry(found.cheapest)},
+        "cheapest": {"lost": found.lost, **entry(found.lowest_cost)},
         "risk": {
             "epsilon": found.epsilon,
             "delta": found.delta,
             "lost": gap,
-            **entry(found.safe),
+            **entry(found.risk_controlled),
         },
-        "own": found.own and entry(found.own),
+        "own": found.method_policy and entry(found.method_policy),
         "problem": found.problem,
         "executed_share": found.executed,
     }
 
 
-def entry(point: Judged) -> dict[str, Any]:
-    """One way to leave as JSON."""
+def entry(point: Evaluated) -> dict[str, Any]:
+    """One policy as JSON."""
     solved, out = point.solved, point.outcome
     made: dict[str, Any] = {"name": point.name, "budget_share": point.budget}
     if solved is not None:
@@ -105,11 +109,11 @@ def entry(point: Judged) -> dict[str, Any]:
 
 
 def _headings(exits: Sequence[str]) -> list[str]:
-    titles = ["way to leave", "solved on", "judged on", "accuracy %", "MACs", "cost %"]
+    titles = ["policy", "solved on", "evaluated on", "accuracy %", "MACs", "cost %"]
     return [*titles, "bytes", *(f"{name} %" for name in exits)]
 
 
-def _cells(point: Judged) -> list[str]:
+def _cells(point: Evaluated) -> list[str]:
     out = point.outcome
     return [
         point.name,
@@ -124,15 +128,16 @@ def _cells(point: Judged) -> list[str]:
 
 
 _HOW_TO_READ = """\
-Thresholds are solved on the split that *solved on* names and judged on *judged on*:
-where the two differ, nothing was fitted on what is judged. *MACs* are an example's
-multiply-accumulates on average, heads asked on the way included; *cost* is their share
+Thresholds are solved on the split that *solved on* names and evaluated on the one that
+*evaluated on* names: where the two differ, nothing was fitted on what is evaluated.
+*MACs* are an example's multiply-accumulates on average, exit classifiers on the way
+included; *cost* is their share
 of the whole network's with its exits, {whole} (without early exits: {without:.1f} %).
 *Bytes* are the mean payload, 0 for who leaves before the split; {none} where nothing is
 ever sent. The columns named by exits say how many of the answers came from there."""
 
 
-def _markdown(found: Exits, title: str, facts: dict) -> str:
+def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
     heads = _headings(found.exits)
     rules = ["---", "---", "---", *["---:"] * (len(heads) - 3)]
     how = _HOW_TO_READ.format(
@@ -153,10 +158,10 @@ def _markdown(found: Exits, title: str, facts: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def sentences(found: Exits) -> list[str]:
+def sentences(found: BudgetReport) -> list[str]:
     """What the numbers say, for and against the exits."""
-    whole, safe = found.anytime[-1].outcome, found.safe.outcome
-    cheapest = found.cheapest.outcome
+    whole, safe = found.anytime[-1].outcome, found.risk_controlled.outcome
+    cheapest = found.lowest_cost.outcome
     shares = ", ".join(
         f"{name} {100 * h / c:.1f} %"
         for name, h, c in zip(found.exits, found.head_cost, found.cost)
@@ -166,7 +171,7 @@ def sentences(found: Exits) -> list[str]:
     said = [
         f"Heads' share of the cost of an answer: {shares}.",
         f"The cheapest thresholds that lose at most {points(found.lost)} on "
-        f"{found.cheapest.solved_on} lose {points(lost)} on {found.split}, at "
+        f"{found.lowest_cost.solved_on} lose {points(lost)} on {found.split}, at "
         f"{100 * cheapest.cost_share:.1f} % of the cost.",
         f"At most {points(found.epsilon)} worse than the whole network with "
         f"probability {1 - found.delta:g}: {points(gap)} worse on {found.split} "

@@ -98,7 +98,7 @@ class Scoring:
 
     def of(self, trace: Any) -> np.ndarray:
         """f32[E, N] of a traces.trace.Trace."""
-        return self(trace.predictions, trace.confidence)
+        return self(trace.answers, trace.confidence)
 
 
 MAX_PROBABILITY = Scoring()

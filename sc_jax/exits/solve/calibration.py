@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sc_jax.traces.trace import Trace, for_fitting
+from sc_jax.traces.trace import Trace, class_labels, for_fitting
 
 
 def temperatures(
@@ -16,8 +16,8 @@ def temperatures(
     1 / T: Newton, by bisection where a step leaves the bracket. An exit that is always
     right goes to `low`, one that is no better than chance to `high`.
     """
-    for_fitting(trace)
-    return tuple(_temperature(z, trace.labels, low, high) for z in trace.predictions)
+    labels = class_labels(for_fitting(trace))
+    return tuple(_temperature(z, labels, low, high) for z in trace.answers)
 
 
 def _temperature(z: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:

@@ -41,7 +41,7 @@ class Read(NamedTuple):
     """What the fit reads of N examples at E exits of K classes."""
 
     features: Any  # f32[E, N, K + SCALARS], standardised
-    right: Any  # f32[E, N], 1 where the exit is right
+    right: Any  # f32[E, N], quality in 0..1: 1 where it is right
     prior: Any  # f32[E]
     cost: Any  # f32[E], in budgets
 
@@ -69,15 +69,15 @@ def fit(
             raise UsageError(f"{name} is 0 or more, not {value}")
     if min(width, steps) < 1:
         raise UsageError(f"width and steps are 1 or more, not {width} and {steps}")
-    predictions, cost = for_fitting(trace).predictions, trace.cost
+    cost = for_fitting(trace).cost
     within(budget, cost)
-    x = _features(predictions)
+    x = _features(trace.answers)
     middle, scale = x.mean(1), x.std(1) + 1e-3
     aim = min(budget, float(cost[-1]))
     prior = geometric_shares(cost, aim) * (1 - SPREAD) + SPREAD / len(cost)
     read = Read(
         features=(x - middle[:, None]) / scale[:, None],
-        right=(predictions.argmax(-1) == trace.labels).astype(np.float32),
+        right=np.clip(trace.quality, 0, 1),
         prior=prior.astype(np.float32),
         cost=(cost / aim).astype(np.float32),
     )

@@ -13,15 +13,15 @@ from sc_jax.traces.trace import Trace, for_fitting
 def fit(trace: Trace, ridge: float = 1.0) -> Scoring:
     """The "failure_prediction" score, one logistic regression for each exit.
 
-    Target: 0 where the exit is wrong and the last exit right, so that stopping is a
+    Target: 0 where the exit is worse than the last (wrong, it right): stopping is a
     mistake that going on would mend; else 1 (after EEFP, 2026). ridge: penalty on the
     squared weights of standardised features, in examples; the bias goes free.
     """
     if not 0 < ridge < np.inf:
         raise UsageError(f"ridge is above 0, not {ridge}")
-    right = for_fitting(trace).predictions.argmax(-1) == trace.labels
-    x = features(trace.predictions)
-    fine = (right | ~right[-1]).astype(np.float64)
+    quality = for_fitting(trace).quality
+    x = features(trace.answers)
+    fine = (quality >= quality[-1]).astype(np.float64)
     rows = [_logistic(a, b, ridge) for a, b in zip(x, fine)]
     return Scoring("failure_prediction", weights=tuple(rows))
 

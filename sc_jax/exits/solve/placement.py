@@ -30,7 +30,7 @@ def candidates(
     return Candidates(
         places=tuple(name.removeprefix("exit@") for name in trace.exits[:-1]),
         leaves_at=first_confident(confident(trace, threshold, scoring)),
-        correct=trace.predictions.argmax(-1) == trace.labels,
+        correct=trace.quality > 0.5,
         trunk_cost=trace.cost - heads,
         exit_cost=np.diff(heads[:-1], prepend=0.0),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sc_jax.exits.scores.score import log_softmax
-from sc_jax.traces.trace import Trace
+from sc_jax.traces.trace import Trace, class_labels
 
 
 class Loss(NamedTuple):
@@ -20,28 +20,29 @@ class Loss(NamedTuple):
 
 
 def error_gap(trace: Trace) -> np.ndarray:
-    """Wrong at e minus wrong at the last: -1, 0 or 1; its mean is accuracy lost."""
-    right = (trace.predictions.argmax(-1) == trace.labels).astype(np.float64)
-    return right[-1] - right
+    """Quality of the last minus that of e: -1 to 1; its mean is accuracy lost."""
+    quality = trace.quality.astype(np.float64)
+    return quality[-1] - quality
 
 
 def harm(trace: Trace) -> np.ndarray:
-    """1 where e is wrong and the last is right, else 0; gains count for nothing."""
+    """The same where e is worse, else 0: gains count for nothing."""
     return np.maximum(error_gap(trace), 0.0)
 
 
 def disagreement(trace: Trace) -> np.ndarray:
     """1 where e answers otherwise than the last, else 0; reads no labels."""
-    answers = trace.predictions.argmax(-1)
+    answers = trace.answers.argmax(-1)
     return (answers != answers[-1]).astype(np.float64)
 
 
 def brier_gap(trace: Trace) -> np.ndarray:
     """Half the Brier score of e minus the last's: -1 to 1 (Jazbec et al. 2024)."""
-    rows, own = [], np.arange(len(trace.labels))
-    for z in trace.predictions:
+    labels = class_labels(trace)
+    rows, own = [], np.arange(len(labels))
+    for z in trace.answers:
         p = np.exp(log_softmax(z.astype(np.float64), np))
-        p[own, trace.labels] -= 1
+        p[own, labels] -= 1
         rows.append((p**2).sum(-1) / 2)
     return np.stack(rows) - rows[-1]
 

@@ -73,7 +73,7 @@ def threshold(
 def _reachable(policy: Threshold, trace: Trace) -> Threshold:
     """The policy; UsageError where all thresholds are above the score's range."""
     name, thresholds = policy.scoring.score, policy.thresholds
-    low, high = SCORES[name].bounds(len(trace.exits), trace.predictions.shape[2])
+    low, high = SCORES[name].bounds(len(trace.exits), trace.answers.shape[2])
     if thresholds and min(thresholds) > high:
         raise UsageError(
             f"score {name!r} goes from {low:.4g} to {high:.4g}, higher is surer: at "
@@ -317,8 +317,7 @@ def each_exit(values: tuple | float, exits: int) -> tuple[float, ...]:
 
 def whole_accuracy(trace: Trace) -> float:
     """The last exit's; UsageError on the test split, which nothing is fitted on."""
-    answers = for_fitting(trace).predictions[-1].argmax(-1)
-    return float((answers == trace.labels).mean())
+    return float(for_fitting(trace).quality[-1].mean(dtype=np.float64))
 
 
 SOLVERS: dict[str, Callable[..., Solved]] = {

@@ -21,7 +21,7 @@ from sc_jax.exits.solve.threshold_search import (
     shares_to_thresholds,
     within,
 )
-from sc_jax.traces.trace import Outcome, Trace, for_fitting, outcome
+from sc_jax.traces.trace import Outcome, Trace, class_labels, for_fitting, outcome
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,9 @@ def _best(
     trace: Trace, score: np.ndarray, path: np.ndarray, goal: str, floor: float
 ) -> int:
     """The row of the path that `solve` picks."""
-    correct = trace.predictions.argmax(-1) == trace.labels
+    correct = trace.quality.astype(np.float64)
     own = np.arange(len(trace.labels))
-    kinds = np.eye(trace.predictions.shape[2])[:, trace.labels]
-    kinds = kinds[kinds.any(1)] / kinds[kinds.any(1)].sum(1, keepdims=True)
+    kinds = _class_means(trace) if goal == "recall" else np.zeros((0, len(own)))
     costs, right, lowest = np.empty((3, len(path)))
     for i, row in enumerate(path):
         taken = decide(score, row)
@@ -104,6 +103,12 @@ def _best(
     return int(order[fits[order]][0])
 
 
+def _class_means(trace: Trace) -> np.ndarray:
+    """f64[K', N], the mean over the examples of each class that the trace has."""
+    kinds = np.eye(trace.answers.shape[2])[:, class_labels(trace)]
+    return kinds[kinds.any(1)] / kinds[kinds.any(1)].sum(1, keepdims=True)
+
+
 def minimum_recall(
     trace: Trace,
     scoring: Scoring = MAX_PROBABILITY,
@@ -117,8 +122,8 @@ def minimum_recall(
     stop at the filter. recall: share of all other inputs that is passed on. The rule of
     the neural filter (Matsubara and Levorato 2020).
     """
-    exits, _, classes = trace.predictions.shape
-    matters = for_fitting(trace).labels != negative
+    exits, _, classes = trace.answers.shape
+    matters = class_labels(for_fitting(trace)) != negative
     if exits != 2 or not 0 <= negative < classes or not matters.any():
         raise UsageError(
             "a filter takes 2 exits, a class of the net as negative and examples of "
@@ -126,7 +131,7 @@ def minimum_recall(
         )
     if not 0 <= recall <= 1:
         raise UsageError(f"recall is a share in 0..1, not {recall}")
-    score, stops = scoring.of(trace)[0], trace.predictions[0].argmax(-1)
+    score, stops = scoring.of(trace)[0], trace.answers[0].argmax(-1)
     missed = np.sort(score[matters & (stops == negative)])[::-1]
     allowed = int(np.floor((1 - recall) * matters.sum() + 1e-9))
     thresholds = np.full((1, classes), never(scoring, trace))
@@ -148,12 +153,12 @@ def class_quantiles(
     if not 0 <= quantile <= 1:
         raise UsageError(f"quantile is a share in 0..1, not {quantile}")
     score = scoring.of(for_fitting(trace))
-    exits, _, classes = trace.predictions.shape
-    answers = trace.predictions.argmax(-1)
+    exits, _, classes = trace.answers.shape
+    answers, labels = trace.answers.argmax(-1), class_labels(trace)
     thresholds = np.full((exits - 1, classes), never(scoring, trace))
     for e, k in np.ndindex(exits - 1, classes):
         mine = answers[e] == k
-        wrong = score[e, mine & (trace.labels != k)]
+        wrong = score[e, mine & (labels != k)]
         if wrong.size:
             thresholds[e, k] = above(np.quantile(wrong, quantile, method="higher"))
         elif mine.any():
@@ -163,7 +168,7 @@ def class_quantiles(
 
 def never(scoring: Scoring, trace: Trace) -> float:
     """A finite threshold over all that the score can be: nobody leaves, ever."""
-    exits, _, classes = trace.predictions.shape
+    exits, _, classes = trace.answers.shape
     return SCORES[scoring.score].bounds(exits, classes)[1] + 1.0
 
 
@@ -178,5 +183,5 @@ def _per_class(trace: Trace, scoring: Scoring, thresholds: np.ndarray) -> Solved
 
 def evaluate(trace: Trace, policy: Policy) -> Solved:
     """A policy with what it gives on the trace."""
-    taken = policy(trace.predictions, trace.cost, trace.confidence)
+    taken = policy(trace.answers, trace.cost, trace.confidence)
     return Solved(policy, trace.split, outcome(trace, taken))
