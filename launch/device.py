@@ -71,7 +71,7 @@ def main(_):
         Path(OUT.value).write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = [a.prediction for a in answers if a.prediction is not None]
     print(f"answered {len(told)} of {len(answers)}: {Counter(a.exit for a in answers)}")
-    if set(examples.classes) <= set(installed.labels):
+    if told and set(examples.classes) <= set(installed.labels):
         truth = (examples.classes[examples.labels[i]] for i in order)
         right = [
             a.prediction is not None and installed.labels[a.prediction] == t

@@ -72,7 +72,7 @@ class Dataset:
 
     def example(self) -> np.ndarray:
         """Zeros [1, ...] of the shape and type that a net reads."""
-        dtype = self.images.dtype if self.in_memory else np.uint8
+        dtype = self.images.dtype if isinstance(self.images, np.ndarray) else np.uint8
         return np.zeros((1, *self.shape), dtype)
 
     def target(self) -> np.ndarray:

@@ -98,8 +98,8 @@ def measure(
         sizes.append(columns)
         disagreements += differ
     joined = {name: np.concatenate([m[name] for m in metrics]) for name in metrics[0]}
-    columns = [np.concatenate(column) for column in zip(*sizes)]
-    return Measured(task, joined, *columns, disagreements)
+    sent, framed, pickled, bits = (np.concatenate(column) for column in zip(*sizes))
+    return Measured(task, joined, sent, framed, pickled, bits, disagreements)
 
 
 def _locally(whole: Callable, inputs: np.ndarray, count: int) -> tuple[Any, tuple, int]:
