@@ -28,6 +28,7 @@ def resplit(fitted: Recorded, test: Recorded, times: int) -> dict:
     count = len(pooled.labels)
     found = {name: ([], [], []) for name in ("upper_confidence", "learn_then_test")}
     for seed in range(times):
+        # The seed is the re-split's number: all recipes are split alike.
         order = np.random.default_rng(seed).permutation(count)
         first = subset(pooled, np.sort(order[: count // 2]))
         second = subset(pooled, np.sort(order[count // 2 :]))

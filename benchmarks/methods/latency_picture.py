@@ -96,6 +96,7 @@ def _curves(ax, drawn: list[Curve]) -> None:
 
 def _savings(ax, name: str, rows: list[dict[str, Any]], reference: str) -> None:
     _curves(ax, saving_curves(rows, reference))
+    # Who must save more than the whole file can never be as early.
     whole = next(row["framed_bytes"] for row in rows if row["deployment"] == reference)
     ax.axhspan(whole, 10 * whole, color="#dddddd", zorder=0)
     ax.text(

@@ -119,6 +119,7 @@ def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
     path = store / f"{label.replace('/', '_')}-{dtype}"
     if not path.exists():
         print(f"{label}: exporting {dtype}", flush=True)
+        # The table is to show what a head loses: no export is refused here.
         anything: Any = {"max_drop_points": 100.0, "max_more_bytes": float("inf")}
         return package(workdir, path, dtype=dtype, **anything)[0]
     found = bundle.read(path)
@@ -187,6 +188,7 @@ def files(
     for name, row in rows.items():
         quality = None if row.setting == "lossless" else int(row.setting[2:])
         cut = cut_at(net, INPUT, Image(name.upper(), quality))
+        # An image file has no parameters; the cut needs its name among them.
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
         of_split = codecs_of(cut, with_cut, images[:1])
         (tail,) = tails.tails(cut, with_cut, of_split)

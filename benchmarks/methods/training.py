@@ -62,6 +62,7 @@ def sources(seed: int) -> list[run_folder.Source]:
     for name in METHODS.value:
         own = {"learning_rate": rate, **fixed}
         own |= halves if name == "bottlefit" else {"epochs": epochs}
+        # Sums over features would weigh them by size; one rate must suit all methods.
         own |= {"over": "mean"} if "over" in recipes.knobs_of(name) else {}
         found.append(run_folder.Source(name, shared | own, (COSINE,)))
     for beta in map(float, BETAS.value):

@@ -50,6 +50,7 @@ def photographs(side: int, count: int = 8) -> np.ndarray:
     photograph, crops = Image.open(path).convert("RGB"), []
     wide, high = photograph.size
     for i in range(count):
+        # Crops from half of the photograph to all of it: files of many sizes.
         part = min(wide, high) * (count + i) // (2 * count)
         left, top = i * (wide - part) // count, i * (high - part) // count
         box = (left, top, left + part, top + part)
@@ -183,6 +184,7 @@ def peer_case(variables: Variables, images: np.ndarray) -> dict[str, np.ndarray]
     case = {f"kernel{i}": np.asarray(own[f"Conv_{i}"]["kernel"]) for i in range(3)}
     for i in range(2):
         for name in ("beta", "gamma"):
+            # GDN stores roots: it uses their squares less the pedestal.
             raw = np.asarray(own[f"GDN1_{i}"][name], np.float32)
             case[f"{name}{i}"] = raw**2 - np.float32(2.0**-36)
     case["images"] = (images / 255 - 0.5).astype(np.float32) / np.float32(0.25)

@@ -72,6 +72,7 @@ def claims(rows: list[dict]) -> list[str]:
         if better not in known or worse not in known:
             continue
         differences, error = {}, noise(known[better], known[worse])
+        # Seeds are paired: runs of one seed share data order and teacher.
         theirs_by_seed = {row["seed"]: row for row in known[worse]}
         pairs = [(a, b) for a in known[better] if (b := theirs_by_seed.get(a["seed"]))]
         for quarter in quarters:

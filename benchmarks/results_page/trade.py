@@ -52,6 +52,7 @@ def points(rows: Sequence[dict[str, Any]], dtype: str = "float32") -> list[Point
     for dataset, pairs in found.items():
         first = next(iter(pairs.values()))
         for pair, seeds in pairs.items():
+            # Seeds that only one pair has would compare different runs.
             shared = [
                 (first[seed], row) for seed, row in seeds.items() if seed in first
             ]

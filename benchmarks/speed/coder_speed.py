@@ -38,6 +38,7 @@ def latent(scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     scales = scale * np.exp(np.linspace(-0.7, 0.7, CHANNELS))[:, None]
     k = np.abs(np.arange(-REACH, REACH + 1))
     pmf = np.sinh(0.5 / scales) * np.exp(-k / scales)
+    # The integral of a Laplace density over each integer's unit; zero's has two sides.
     pmf[:, REACH] = 1 - np.exp(-0.5 / scales[:, 0])
     noise = np.random.default_rng(seed).laplace(size=(CHANNELS, RUN))
     symbols = np.clip(np.rint(noise * scales), -REACH, REACH)
@@ -55,6 +56,7 @@ def constriction_coder(symbols: np.ndarray, pmf: np.ndarray) -> Coder | None:
 
     def encode():
         coder = ans()
+        # ANS is a stack: what is pushed last comes out first.
         for row, model in zip(shifted[::-1], models[::-1]):
             coder.encode_reverse(row, model)
         return coder.get_compressed()
@@ -75,6 +77,7 @@ def compressai_coder(symbols: np.ndarray, tables: Tables) -> Coder | None:
         return None
     torch.set_num_threads(1)
     model = bottleneck.EntropyBottleneck(CHANNELS).eval()
+    # Our tables in its private fields: all coders then code the same model.
     model._quantized_cdf = torch.from_numpy(tables.cdf.astype(np.int32))
     model._cdf_length = torch.from_numpy(tables.length + 1)
     model._offset = torch.from_numpy(tables.offset.copy())
@@ -120,7 +123,7 @@ def measure(rate: str, runs: int, seed: int) -> list[dict]:
     for turn in range(runs):
         for name, (encode, decode, _) in found.items():
             if name == "sc_jax Python" and turn:
-                continue
+                continue  # a hundred times slower: one round says enough
             start = time.perf_counter()
             data = encode()
             middle = time.perf_counter()

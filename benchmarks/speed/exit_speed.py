@@ -61,6 +61,7 @@ def timed(calls: dict, runs: int, warm_up: int = 1) -> Times:
     """All calls in turn, round by round; the order turns about from round to round."""
     found: Times = {name: [] for name in calls}
     for number in range(warm_up + runs):
+        # What runs first after another finds its caches: no one is always that one.
         order = list(calls) if number % 2 else list(calls)[::-1]
         for name in order:
             wall, cpu = time.perf_counter(), time.process_time()
@@ -115,6 +116,7 @@ def measured(
     calls = {name: subject.call for name, subject in subjects.items()} | segments
     times = timed(calls, runs)
     reach = [float((case.exits >= e).mean()) for e in range(len(segments))]
+    # The best of all rounds: a bound must not carry the noise of a busy machine.
     own = {n: [min(t[clock] for t in times[n]) for clock in (0, 1)] for n in times}
     parts = [[r * t for t in own[name]] for r, name in zip(reach, segments)]
     wall, cpu = (sum(column) for column in zip(*parts))

@@ -103,6 +103,7 @@ def main(_):
             begun = time.perf_counter()
             head["runner"](images[number % len(images)][None])
             head["ms"].append(1e3 * (time.perf_counter() - begun))
+        # The product is timed in the same rounds: a ratio to it survives other load.
         begun = time.perf_counter()
         np.matmul(square, square)
         products.append(1e3 * (time.perf_counter() - begun))

@@ -26,7 +26,8 @@ def report(text: str, file: str, bundles: Sequence[str], **origin: Any) -> Repor
     if bundles:
         known = timed_head.facts(bundles[0])
     own = known["model_bytes"]
-    if size is not None and abs(size - own) > 1e-5 * size:  # it has six digits
+    # The log has six digits of a size: equal within them is the same file.
+    if size is not None and abs(size - own) > 1e-5 * size:
         raise UsageError(
             f"{file} timed a file of {size} bytes, the head of {bundles[0]} has {own}: "
             "give the bundle whose head.tflite ran there"

@@ -58,6 +58,7 @@ def here(paths: list[str]) -> Report:
         begun = time.perf_counter()
         np.matmul(square, square)
         products.append(time.perf_counter() - begun)
+    # macOS counts ru_maxrss in bytes, Linux in kilobytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kept = products[WARM_UP.value :]

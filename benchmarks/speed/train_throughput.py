@@ -66,6 +66,7 @@ def random_images(argument: str, part: str, data_dir: str | None) -> Dataset:
 
 def recipe_of(side: int, batch: int) -> Recipe:
     """The registered recipe on random images, first stage only."""
+    # A source of this process alone: the recipe then loads like any other.
     sources.SOURCES["random"] = random_images
     recipe = RECIPES["entropic_student"](
         backbone=_BACKBONE.value,

@@ -38,7 +38,7 @@ class ChannelTable:
 
 
 def place(table: ChannelTable, up_bits_per_s: float) -> str:
-    """Where the device stops and sends, at this rate; 0 is no channel."""
+    """The exit at which a device stops and sends, by its channel's rate; 0: none."""
     if not up_bits_per_s >= 0:
         raise UsageError(f"up_bits_per_s is 0 or more, not {up_bits_per_s}")
     return table.places[sum(up_bits_per_s >= r for r in table.rates_bits_per_s)]

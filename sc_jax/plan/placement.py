@@ -27,7 +27,7 @@ QUARTERS = (0.25, 0.5, 0.75)
 
 
 def explicit(names: Sequence[str], places: Sequence[str]) -> Places:
-    """These places in the network's order; each is known and stands once."""
+    """Exits at these places, in the network's order; each is known and stands once."""
     for place in places:
         if place not in names:
             raise unknown("place of an exit", place, names)
@@ -37,10 +37,11 @@ def explicit(names: Sequence[str], places: Sequence[str]) -> Places:
 
 
 def every(names: Sequence[str], step: int, first: int = 0) -> Places:
-    """Each `step`-th stage, the `first`-th (from 1 on; 0: the `step`-th) to begin with.
+    """Exits after each `step`-th stage, from the `first`-th on.
 
-    MSDNet (Huang et al. 2018, https://arxiv.org/abs/1703.09844) and Phuong and Lampert
-    (2019) place so: first=4, step=2.
+    first: counted from 1; 0 is the `step`-th. MSDNet (Huang et al. 2018,
+    https://arxiv.org/abs/1703.09844) and Phuong and Lampert (2019) place so: first=4,
+    step=2.
     """
     begin = first or step
     if not (step >= 1 and 1 <= begin <= len(names)):
@@ -54,7 +55,7 @@ def every(names: Sequence[str], step: int, first: int = 0) -> Places:
 def equal_macs(
     names: Sequence[str], cost: Sequence[float], count: int, whole: float = 1.0
 ) -> Places:
-    """`count` exits nearest to equal shares i / (count + 1) of the network's MACs.
+    """`count` exits nearest to equal shares of the network's MACs: i / (count + 1).
 
     As SPINN (Laskaridis et al. 2020, https://arxiv.org/abs/2008.06402) and Zero Time
     Waste (Wołczyk et al. 2021, https://arxiv.org/abs/2106.05409) do.
@@ -186,7 +187,7 @@ def expected(candidates: Candidates, places: Sequence[str]) -> tuple[float, floa
 
 
 def dynamic_programme(candidates: Candidates, budget: float) -> tuple[str, ...]:
-    """The places that answer most examples rightly at a mean cost within `budget`.
+    """The places with most right answers at a mean cost within `budget`, as recorded.
 
     Of equals the cheapest. least[j, r]: the least cost at which r answers are right
     when j is kept and what stands behind it is still to come. So the steps grow with N

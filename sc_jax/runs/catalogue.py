@@ -64,7 +64,7 @@ def line(kind: str, entry: Any) -> str:
 def about(kind: str, entry: Any) -> str:
     """What an entry says of itself: a recipe by its file, others by their docstring.
 
-    Data without a docstring speaks through the function that it holds, or its fields.
+    Data without a docstring speaks by its note, the function that it holds, or fields.
     """
     if kind == "recipes":
         return sys.modules[entry.__module__].__doc__ or ""
@@ -73,6 +73,8 @@ def about(kind: str, entry: Any) -> str:
     if not is_dataclass(entry) or isinstance(entry, type):
         return entry.__doc__ or ""
     values = {f.name: getattr(entry, f.name) for f in fields(entry)}
+    if values.get("note"):
+        return values["note"]
     for value in values.values():
         if callable(value):
             function = value.func if isinstance(value, partial) else value
