@@ -70,3 +70,36 @@ def serving(path: str) -> list[str]:
     )
     body = page.rows(columns, cells)
     return page.section("Edge server under load", facts, report["command"], body)
+
+
+def protocol(path: str) -> list[str]:
+    """benchmarks.serving.protocol_comparison: two checkouts serve in turns."""
+    report = json.loads(Path(path).read_text())
+    figures = {
+        "answers_per_s": "answers/s",
+        "p50_s": "p50",
+        "p95_s": "p95",
+        "cpu_s": "CPU",
+    }
+    columns = ["clients", "answers/s before", "now"]
+    columns += [f"{name} ratio (best round)" for name in figures.values()] + ["errors"]
+    cells = [
+        [
+            row["clients"],
+            f"{row['answers_per_s']['before']:.0f}",
+            f"{row['answers_per_s']['now']:.0f}",
+            *(f"{row[f]['ratio']:.2f} ({row[f]['best_ratio']:.2f})" for f in figures),
+            row["errors"],
+        ]
+        for row in report["rows"]
+    ]
+    facts = (
+        f"{page.where(report)}. The edge server and its client before and after they "
+        "took up the Open Inference Protocol, each from its own checkout, one tail "
+        f"file, frames of {report['frame_bytes']:.0f} bytes; both servers up, "
+        f"{report['rounds']} rounds of {report['seconds']:g} s in turns on cores that "
+        "other programs shared. Ratios are now / before, medians over the rounds; CPU "
+        "is what server and clients computed an answer."
+    )
+    body = page.rows(columns, cells)
+    return page.section("Edge server, two protocols", facts, report["command"], body)

@@ -34,6 +34,7 @@ DESIGNS = flags.DEFINE_string("designs", None, "JSON of speed.head_designs")
 TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pairs")
 BASELINES = flags.DEFINE_list("baselines", [], "JSONs of methods.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of serving.load")
+PROTOCOL = flags.DEFINE_string("protocol", None, "JSON of protocol_comparison")
 EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
@@ -57,6 +58,8 @@ def measured(out: Path) -> list[str]:
         lines += deploy.bundles(BUNDLES.value)
     if SERVING.value:
         lines += deploy.serving(SERVING.value)
+    if PROTOCOL.value:
+        lines += deploy.protocol(PROTOCOL.value)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

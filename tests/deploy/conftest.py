@@ -70,20 +70,20 @@ def server(trained):
 
     from sc_jax.deploy.server import edge
 
-    made = edge.serve(
+    running = edge.serve(
         {"first": trained.tails, "still": (still(opened=True),)},
         edge.Settings(sizes=SIZES, wait_s=0.002, metrics_port=0),
     )
-    yield made
-    made.drain(5)
+    yield running
+    running.drain(5)
 
 
 @pytest.fixture
 def client(server):
     from sc_jax.deploy.wire.client import Client
 
-    with Client(server.address) as made:
-        yield made
+    with Client(server.address) as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def start():
     """Starts servers that the test's end drains."""
     from sc_jax.deploy.server import edge
 
-    made = []
+    running = []
 
     def build(models, **settings):
         settings = {"sizes": (1,), "wait_s": 0.0} | settings
-        made.append(edge.serve(models, edge.Settings(**settings)))
-        return made[-1]
+        running.append(edge.serve(models, edge.Settings(**settings)))
+        return running[-1]
 
     yield build
-    for each in made:
+    for each in running:
         each.drain(5)

@@ -182,6 +182,8 @@ def test_tensors_that_do_not_fit_are_one_line():
     request.inputs[0].contents.bytes_contents.append(RAW)
     with pytest.raises(TensorError, match="1 raw and 1 typed"):
         protocol.frame_of(request)
+    request.ClearField("raw_input_contents")
+    assert protocol.frame_of(request) == RAW
     reply = Reply({"y": np.arange(6, dtype=np.uint8).reshape(2, 3)}, 0.5, 0.25, 3)
     response = protocol.infer_response(protocol.infer_request("m", RAW), reply)
     back = protocol.reply_of(response)

@@ -45,7 +45,7 @@ typedef struct {
 /* The bytes of a file's entry, or NULL. Only what sc_jax writes: stored, sizes ahead. */
 static const uint8_t *entry(const uint8_t *zip, size_t size, const char *name,
                             size_t *found) {
-    size_t wanted = strlen(name);
+    size_t expected = strlen(name);
     for (size_t at = 0; size - at >= 30 && !memcmp(zip + at, "PK\3\4", 4);) {
         const uint8_t *head = zip + at;
         size_t length = little(head + 18), title = head[26] | (size_t)head[27] << 8;
@@ -53,7 +53,7 @@ static const uint8_t *entry(const uint8_t *zip, size_t size, const char *name,
         if (head[6] & 8 || head[8] || head[9]) return NULL; /* sizes behind, packed */
         if (title + extra > left || length > left - title - extra) return NULL;
         *found = length;
-        if (title == wanted && !memcmp(head + 30, name, title))
+        if (title == expected && !memcmp(head + 30, name, title))
             return head + 30 + title + extra;
         at += 30 + title + extra + length;
     }

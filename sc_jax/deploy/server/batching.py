@@ -127,14 +127,14 @@ class Batcher:
                 live.append(item)
         if not live:
             return
-        try:
+        try:  # splitting into rows too: an error there must not end the thread
             self._started(len(live))
             outputs = self._run(padded(live, self._sizes))
             rows = [
                 {name: array[row] for name, array in outputs.items()}
                 for row in range(len(live))
             ]
-        except Exception as error:  # the batch's own, never the thread's end
+        except Exception as error:  # reaches each request of the batch
             for item in live:
                 item.future.set_exception(error)
             return

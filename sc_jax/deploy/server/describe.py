@@ -24,6 +24,7 @@ def answers(
         return {"live": True}
 
     def server_ready(request):
+        # Models are compiled in turn; a batcher appears when its model is through.
         return {"ready": len(compiled) == len(models)}
 
     def model_ready(request):

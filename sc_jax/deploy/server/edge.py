@@ -99,8 +99,10 @@ def serve(
         )
 
     def drain(grace_s: float = 10.0) -> None:
-        states.enter_graceful_shutdown()
+        states.enter_graceful_shutdown()  # who watches health hears of it first
         server.stop(grace_s)
+        # gRPC's own event waits for open streams too, such as a client's Watch, for all
+        # of grace_s: so what counts is that no request is under way any more.
         time.sleep(min(SETTLE_S, grace_s))
         in_flight.wait_idle(grace_s)
         server.stop(min(SETTLE_S, grace_s)).wait()
@@ -228,7 +230,11 @@ class _Reflection(reflection.ReflectionServicer):
 
 
 def _reflected() -> descriptor_pool.DescriptorPool:
-    """The descriptors of all services: protobuf's default pool may have others' own."""
+    """The descriptors of all services.
+
+    Not protobuf's default pool: another library's messages of the same names may be in
+    it, and reflection must tell what this server speaks.
+    """
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(protocol.file_descriptor().SerializeToString())
     for standard in (health_pb2, reflection_pb2):

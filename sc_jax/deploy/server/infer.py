@@ -115,8 +115,8 @@ def latent(
         raise Refused("mismatch", f"split {parts.split}, the model has {len(tails)}")
     codec = tails[parts.split].codec
     if parts.codec != codec.id:
-        own = f"{codec.id} ({codec.kind})"
-        raise Refused("mismatch", f"codec {parts.codec}, the model's is {own}")
+        expected = f"{codec.id} ({codec.kind})"
+        raise Refused("mismatch", f"codec {parts.codec}, the model's is {expected}")
     if parts.shape != codec.shape:
         raise Refused("mismatch", f"latent {parts.shape}, the model's is {codec.shape}")
     try:
@@ -153,11 +153,14 @@ def infer(
         raise Refused("budget", error) from None
     if name not in batchers:
         raise Refused("starting", "the server still compiles its models")
-    metrics.received.labels(name).inc(len(data))
-    with in_flight:
+    received, latency = metrics.of_model(name)
+    received.inc(len(data))
+    with in_flight:  # decoding counts too: it takes memory and time
         split, z = latent(data, tails, max_bytes)
         try:
             future = batchers[name][split].submit(z, deadline_s)
+            # A client that leaves ends the call, and its frame must not hold a place;
+            # False: it left before this line, and no callback will come.
             if not context.add_callback(future.cancel):
                 future.cancel()
             answer = future.result()
@@ -171,7 +174,7 @@ def infer(
         response = protocol.infer_response(request, Reply(*answer))
     except protocol.TensorError as error:
         raise Refused("message", error) from None
-    metrics.latency.labels(name).observe(time.perf_counter() - since)
+    latency.observe(time.perf_counter() - since)
     return response
 
 

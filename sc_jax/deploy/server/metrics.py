@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,6 +28,14 @@ class Metrics:
     batches: Histogram  # {model}: examples a batch, without padding
     rejects: Counter  # {reason}; messages above the byte limit never get this far
     in_flight: Gauge  # requests held now, waiting or running
+    children: dict[str, tuple[Counter, Histogram]] = field(default_factory=dict)
+
+    def of_model(self, model: str) -> tuple[Counter, Histogram]:
+        """received and latency of a model; looked up by label once, not a request."""
+        if model not in self.children:
+            pair = self.received.labels(model), self.latency.labels(model)
+            self.children[model] = pair
+        return self.children[model]
 
 
 def metrics(sizes: tuple[int, ...]) -> Metrics:

@@ -38,6 +38,7 @@ def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
 def load(path: Path, name: str = "") -> dict[str, tuple[Tail, ...]]:
     """Model id -> tails of one file or folder, its own id first: `name`, if given."""
     if not path.is_file():
+        # Training code: only a machine that serves run folders has to have it.
         from sc_jax.deploy.server import tails
 
         return tails.load(path, name or path.resolve().name)

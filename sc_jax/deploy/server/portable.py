@@ -195,6 +195,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
 
     programs = []
     for split in range(len(manifest["latents"])):
+        # A bytearray is what the signature of jax.export takes.
         program = export.deserialize(bytearray(checked(f"tail{split}.bin"))).call
         if manifest["format"] == LOGITS_ONLY:
             program = _replying(program)

@@ -37,14 +37,16 @@ def tails(
     found = []
     for split in net.splits:
         after = tail(net, split.after)
+        # The parameters of a stage stand under its owner's name where it has one.
         names = {*after.parts, *(s.owner for s in after.stages if s.owner)}
         parts = ({name: p[name] for name in p if name in names} for p in variables)
         jitted = jax.jit(
             lambda v, z, after=after: task.reply(run(after, v, z)[0].predictions[FINAL])
         )
-        own = jax.device_put(Variables(*parts))
+        # Once, here: a batch would otherwise move the weights each time.
+        placed = jax.device_put(Variables(*parts))
         facts = task.name, tuple(labels)
-        found.append(Tail(splits[split.name], own, jitted, *facts))
+        found.append(Tail(splits[split.name], placed, jitted, *facts))
     return tuple(found)
 
 

@@ -181,8 +181,8 @@ InferResponse = message("ModelInferResponse")
 def infer_request(model: str, frame: bytes, budget_s: float = 0.0) -> Any:
     """The ModelInferRequest of one frame; budget_s 0: no limit."""
     request = InferRequest(model_name=model)
-    tensor = request.inputs.add(name=FRAME, datatype="BYTES", shape=(1,))
-    tensor.contents.bytes_contents.append(frame)
+    request.inputs.add(name=FRAME, datatype="BYTES", shape=(1,))
+    request.raw_input_contents.append(len(frame).to_bytes(4, "little") + frame)
     if budget_s:
         request.parameters[BUDGET].double_param = budget_s
     return request
@@ -263,10 +263,10 @@ def reply_of(response: Any) -> Reply:
     outputs = {}
     if len(response.outputs) != len(response.raw_output_contents):
         raise TensorError("the outputs have no raw contents")
-    for tensor, data in zip(response.outputs, response.raw_output_contents):
+    for tensor, data in zip([*response.outputs], [*response.raw_output_contents]):
         try:
             array = np.frombuffer(data, _DTYPES[tensor.datatype])
-            outputs[tensor.name] = array.reshape(list(tensor.shape)[1:])
+            outputs[tensor.name] = array.reshape(tensor.shape[1:])
         except (KeyError, ValueError) as error:
             raise TensorError(f"output {tensor.name}: {error}") from None
     parameters: Mapping[str, Any] = response.parameters
