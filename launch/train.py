@@ -27,6 +27,7 @@ LIST = flags.DEFINE_string("list", None, f"{'|'.join(catalogue.LISTS)}, or KIND:
 SET = flags.DEFINE_multi_string("set", [], "path=value, as in phases.stage1.steps=100")
 SWEEP = flags.DEFINE_string("sweep", "", "knob:value,value,...: a curve, one teacher")
 TEACHER = flags.DEFINE_string("teacher", None, "folder of a trained teacher to reuse")
+INIT = flags.DEFINE_string("init", None, "finished run whose parts it starts from")
 BASELINES = flags.DEFINE_bool("baselines", True, "measure teacher and image codecs too")
 MULTIHOST = flags.DEFINE_bool("multihost", False, "join other processes")
 LOG_EVERY = flags.DEFINE_integer("log_every", 25, "steps between records", 1)
@@ -47,6 +48,7 @@ def main(_):
     sweep.run(
         Source(name, knobs, tuple(SET.value)), Path(WORKDIR.value), sweep=SWEEP.value,
         teacher_dir=Path(TEACHER.value) if TEACHER.value else None,
+        init=Path(INIT.value) if INIT.value else None,
         baselines=BASELINES.value, command=cli.command(),
         log_every=LOG_EVERY.value, save_every=SAVE_EVERY.value, keep=KEEP.value,
     )  # fmt: skip

@@ -19,6 +19,29 @@ from sc_jax.losses.gates import (
 )
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import BinaryCrossEntropy, CrossEntropy
+from sc_jax.losses.terms import Context, Term
+
+__all__ = [
+    "LOSSES",
+    "AdaptiveWeights",
+    "AssignedCrossEntropy",
+    "BinaryCrossEntropy",
+    "ConfidenceTarget",
+    "Context",
+    "CrossEntropy",
+    "ExitDistillation",
+    "GateCost",
+    "GateTarget",
+    "GatedCrossEntropy",
+    "Hint",
+    "KnowledgeDistillation",
+    "Mixture",
+    "OwnCrossEntropy",
+    "Rate",
+    "Reconstruction",
+    "Term",
+    "WeighedCrossEntropy",
+]
 
 _EXITS, _COSTS = ("exit@a", "exit@b", "final"), (0.1, 0.5, 1.0)
 # Name -> samples, each tested: of a net with those exits, a stage "a" where the decoder

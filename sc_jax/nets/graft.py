@@ -24,6 +24,18 @@ def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Vari
     return Variables(params, state)
 
 
+def alike(variables: Variables, donor: Variables) -> tuple[frozenset[str], list[str]]:
+    """(parts that both have in the same shapes, the others of `variables`)."""
+
+    def shapes(of: Variables, name: str):
+        return jax.tree.map(jnp.shape, (of.params[name], of.state[name]))
+
+    both = variables.params.keys() & donor.params.keys()
+    same = {n for n in both if shapes(variables, n) == shapes(donor, n)}
+    own = [n for n in variables.params if n not in same and variables.params[n]]
+    return frozenset(same), own
+
+
 def widened(mine: Any, theirs: Any) -> Any:
     """A part's variables with all of `theirs`, those of the same part but narrower.
 

@@ -38,6 +38,8 @@ from sc_jax.recipes.zero_time_waste import zero_time_waste
 from sc_jax.spec import Parameter
 from sc_jax.train.recipe import Recipe
 
+__all__ = ["RECIPES", "Recipe", "build", "find", "knobs_of", "tiny"]
+
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "classifier": classifier,
     "cross_entropy": cross_entropy,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import flax.linen as nn
 
@@ -33,15 +36,34 @@ class Facts(NamedTuple):
     shape: tuple[int, int, int]
 
 
-@lru_cache
 def facts(data: Data) -> Facts:
-    """Facts of the training split of `data`."""
+    """Facts of the training split of `data`: those that `known` holds, or measured."""
+    saved = _KNOWN.get()
+    return _measured(data) if saved is None else saved
+
+
+@lru_cache
+def _measured(data: Data) -> Facts:
     dataset = sources.load(
         data.name, "train", data_dir=data.data_dir, image_size=data.image_size
     )
     mean, std = pipeline.mean_std(dataset)
     counts = len(dataset.classes), len(dataset)
-    return Facts(*counts, tuple(mean), tuple(std), dataset.shape)
+    shape: Any = dataset.shape
+    return Facts(*counts, tuple(mean), tuple(std), shape)
+
+
+_KNOWN: ContextVar[Facts | None] = ContextVar("facts", default=None)
+
+
+@contextmanager
+def known(saved: Facts | None) -> Iterator[None]:
+    """Recipes built inside take `saved` for facts, and open no data; None: as ever."""
+    token = _KNOWN.set(saved)
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 class OfOneBackbone(TypedDict, total=False):

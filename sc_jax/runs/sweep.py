@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sc_jax.errors import UsageError
 from sc_jax.runs import baselines as baseline_rows
-from sc_jax.runs import exit_runs, rate_runs, run_folder, training
+from sc_jax.runs import exit_runs, preflight, rate_runs, run_folder, training
 from sc_jax.runs.run_folder import Source
 from sc_jax.spec import literal, words
 
@@ -42,19 +42,23 @@ def run(
 ) -> None:
     """Trains and reports every point under `workdir`; all of them share one teacher.
 
-    baselines: whether the teacher and image codecs are measured too. options: of
-    `training.train`. Every mistake of a recipe shows before the first is trained.
+    teacher_dir: of a finished run that teaches however it was trained, or where the
+    teacher is to be trained. baselines: whether the teacher and image codecs are
+    measured too. options: of `training.train`. Every mistake of a recipe shows before
+    the first is trained.
     """
     runs = [(name, s, s.build()) for name, s in points(source, sweep).items()]
     for _, _, recipe in runs:
-        exit_runs.check(recipe)
+        preflight.check(recipe)
+    finished = teacher_dir is not None and run_folder.is_finished(teacher_dir)
+    reuse = teacher_dir if finished else None
     teacher_dir = teacher_dir or workdir / "teacher"
     rows, first = [], runs[0][2]
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
         variables, taught = training.train(
-            recipe, folder, each, teacher_dir=teacher_dir, **options
+            recipe, folder, each, teacher_dir=teacher_dir, reuse=reuse, **options
         )
         if exit_runs.leaves_early(recipe.net):
             exit_runs.conclude(recipe, folder, command)

@@ -3,27 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sc_jax.nets.run import Variables
 from sc_jax.runs import run_folder
+from sc_jax.runs.source import Source
 from sc_jax.train import loop
-from sc_jax.train.recipe import Recipe, validate
+from sc_jax.train.log import LOGGER
+from sc_jax.train.recipe import Recipe
+from sc_jax.train.validation import validate
 
 
 def train(
     recipe: Recipe,
     workdir: Path,
-    source: run_folder.Source | None = None,
+    source: Source | None = None,
     *,
     teacher_dir: Path | None = None,
+    reuse: Path | None = None,
+    init: Path | None = None,
     **options,
 ) -> tuple[Variables, Variables | None]:
-    """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's)."""
-    validate(recipe, run_folder.example_of(recipe))
-    folder = (teacher_dir or workdir / "teacher") if recipe.teacher else None
-    run_folder.claim(workdir, source, recipe, folder)
-    taught = None
-    if recipe.teacher is not None and folder is not None:
-        taught, _ = train(recipe.teacher, folder, title="teacher", **options)
+    """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's).
+
+    teacher_dir: where the teacher is trained, `workdir`/teacher unless given. reuse: a
+    finished run to be taught by instead, however it was trained: only its answers
+    count. init: a finished run whose parts this one starts with, where they fit. A
+    finished run whose last phase is now longer goes on. options: of train.loop.fit.
+    """
+    check(recipe)
+    start = None if init is None else weights(init)
+    taught, folder = None, reuse or teacher_dir or workdir / "teacher"
+    if recipe.teacher is not None and reuse is not None:
+        taught = _reused(recipe.teacher, reuse)
+    run_folder.claim(workdir, source, recipe, folder if recipe.teacher else None)
+    if recipe.teacher is not None and reuse is None:
+        own = None if source is None else source.teacher()
+        more: dict[str, Any] = options | {"title": "teacher"}
+        taught, _ = train(recipe.teacher, folder, own, **more)
     options.setdefault("title", recipe.name)
-    return loop.fit(recipe, workdir, taught, **options), taught
+    return loop.fit(recipe, workdir, taught, start=start, **options), taught
+
+
+def check(recipe: Recipe) -> None:
+    """UsageError, one line, for what would fail while training or at its end."""
+    data = run_folder.dataset_of(recipe, "train")
+    validate(recipe, data.example(), data.target())
+
+
+def _reused(teacher: Recipe, folder: Path) -> Variables:
+    """The variables of a finished run that answers as `teacher` is to."""
+    other = run_folder.check_answers(teacher, folder)
+    if other is not None:
+        LOGGER.info("the teacher in %s is as it was trained: %s", folder, other)
+    return run_folder.restore(teacher, folder)[0]
+
+
+def weights(folder: Path) -> Variables:
+    """The variables of a finished run, to start another from."""
+    return run_folder.restore(run_folder.recipe_of(folder), folder)[0]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sc_jax.errors import UsageError
+
+TABLES = "tables.npz"
 
 
 class Checkpoints:
@@ -27,16 +32,31 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self._manager.latest_step()
 
-    def save(self, step: int, arrays: Any, meta: dict, tables: dict | None = None):
-        """Copies `arrays` first: the next step may donate their buffers."""
+    def save(self, step: int, arrays: Any, meta: dict, optimiser: Any = None):
+        """Copies `arrays` first: the next step may donate their buffers.
+
+        optimiser: at the end of a run, the last phase's state: to train on from there.
+        """
         items = {
             "arrays": ocp.args.StandardSave(jax.tree.map(jnp.copy, arrays)),
             "meta": ocp.args.JsonSave(meta),
         }
-        if tables:
-            flat = {f"{s}/{k}": v for s, arr in tables.items() for k, v in arr.items()}
-            items["tables"] = ocp.args.StandardSave(flat)
+        if jax.tree.leaves(optimiser):
+            copied = jax.tree.map(jnp.copy, optimiser)
+            items["optimiser"] = ocp.args.StandardSave(copied)
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def save_tables(self, step: int, tables: Mapping[str, Mapping]) -> None:
+        """Adds codec tables, by split, to the checkpoint of `step`, which is on disk.
+
+        Not an item of `save`: what makes tables may fail, and the arrays must be safe.
+        """
+        file = self.folder / str(step) / TABLES
+        flat = {f"{s}/{k}": v for s, arr in tables.items() for k, v in arr.items()}
+        draft = file.with_suffix(".tmp")
+        with draft.open("wb") as out:
+            np.savez(out, **flat)
+        os.replace(draft, file)
 
     def meta(self, step: int) -> dict:
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
@@ -48,16 +68,44 @@ class Checkpoints:
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(abstract))
         return self._read(step, args)["arrays"]
 
-    def tables(self, step: int) -> dict[str, dict[str, np.ndarray]]:
-        """Split name -> the arrays of its codec; empty if the step holds none."""
-        if not (self.folder / str(step) / "tables").exists():
-            return {}
-        args = ocp.args.Composite(tables=ocp.args.StandardRestore())
+    def optimiser(self, step: int, like: Any) -> Any:
+        """The optimiser's state of a finished run; UsageError where none was kept."""
+        if not jax.tree.leaves(like):
+            return like
+        if not (self.folder / str(step) / "optimiser").exists():
+            raise UsageError(
+                f"checkpoint {self.folder}/{step} keeps no optimiser state to train on "
+                "with; start a new folder from its weights (--init)"
+            )
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(optimiser=ocp.args.StandardRestore(abstract))
+        return self._read(step, args)["optimiser"]
+
+    def tables(self, step: int) -> dict[str, dict[str, np.ndarray]] | None:
+        """Split name -> the arrays of its codec; None where the step has none yet."""
+        file = self.folder / str(step) / TABLES
+        if file.exists():
+            flat = self._read_file(file)
+        elif (self.folder / str(step) / "tables").exists():  # runs before version 0.2
+            args = ocp.args.Composite(tables=ocp.args.StandardRestore())
+            flat = self._read(step, args)["tables"]
+        else:
+            return None
         nested: dict[str, dict] = {}
-        for name, value in self._read(step, args)["tables"].items():
+        for name, value in flat.items():
             split, _, field = name.rpartition("/")
             nested.setdefault(split, {})[field] = np.asarray(value)
         return nested
+
+    def _read_file(self, file: Path) -> dict[str, np.ndarray]:
+        try:
+            with np.load(file) as arrays:
+                return dict(arrays)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise UsageError(
+                f"{file} cannot be read ({error}); delete it, and launch.train with "
+                "this folder makes it again from the weights"
+            ) from error
 
     def _read(self, step, args):
         try:

@@ -14,14 +14,14 @@ from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import UsageError
 from sc_jax.nets.checkpoints import pretrained
-from sc_jax.nets.graft import graft, widened
+from sc_jax.nets.graft import alike, graft, widened
 from sc_jax.nets.run import Variables, init
 from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
-from sc_jax.train.log import Log
+from sc_jax.train.log import LOGGER, Log
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.running import Run, StopSignal
-from sc_jax.train.serialisation import agrees
+from sc_jax.train.serialisation import continues, difference
 from sc_jax.train.step import TrainState, begin, divide, make_step
 
 
@@ -55,12 +55,15 @@ def fit(
     log_every: int = 50,
     save_every: int = 500,
     keep: int = 3,
+    start: Variables | None = None,
 ) -> Variables:
     """Trains `recipe` to its end, from the newest checkpoint under `workdir` if any.
 
     `taught` are the teacher's variables. Returns the final variables with priors
-    settled; the last checkpoint holds the codec tables too. Raises Diverged with the
-    last good step, Stopped after SIGTERM.
+    settled; codec tables stand beside them in the last checkpoint. A finished run whose
+    last phase is now longer goes on from its end. `start`: variables of parts to begin
+    with, by name (a warm start). Raises Diverged with the last good step, Stopped after
+    SIGTERM.
     """
     data = recipe.data
     dataset = sources.load(
@@ -79,13 +82,17 @@ def fit(
         opened.callback(checkpoints.close)
         saved = checkpoints.latest()
         meta = {} if saved is None else _meta(checkpoints, saved, recipe)
-        if saved is not None and meta["phase"] == len(recipe.phases):
-            return devices.local(Variables(*checkpoints.arrays(saved, variables)))
-        if saved is None and recipe.pretrained and recipe.teacher is None:
-            public = pretrained.load(
-                recipe.backbone, recipe.net, variables, recipe.pretrained
-            )
-            variables = devices.replicate(public, mesh)
+        if (
+            saved is not None
+            and saved == recipe.steps
+            and meta["phase"] == len(recipe.phases)
+        ):
+            variables = Variables(*checkpoints.arrays(saved, variables))
+            if checkpoints.tables(saved) is None:  # killed before they were made
+                _save_tables(checkpoints, saved, recipe, variables, example)
+            return devices.local(variables)
+        if saved is None:
+            variables = devices.replicate(_warm(recipe, variables, start), mesh)
         stream = pipeline.batches(
             dataset,
             batch_size=data.batch_size,
@@ -112,12 +119,31 @@ def fit(
     return devices.local(variables)
 
 
+def _warm(recipe: Recipe, variables: Variables, start: Variables | None) -> Variables:
+    """`variables` with what a public checkpoint or another run has of them."""
+    if recipe.pretrained and recipe.teacher is None:
+        public = pretrained.load(
+            recipe.backbone, recipe.net, variables, recipe.pretrained
+        )
+        variables = public
+    if start is None:
+        return variables
+    fitting, others = alike(variables, start)
+    if not fitting:
+        raise UsageError("the run to start from has no part of this net (--init)")
+    left = f"; fresh: {', '.join(others)}" if others else ""
+    LOGGER.info("%d parts start from the other run%s", len(fitting), left)
+    return graft(variables, start, fitting)
+
+
 def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
     """What was saved beside the arrays; UsageError if by another recipe."""
     meta = checkpoints.meta(saved)
-    if not agrees(meta["recipe"], recipe):
+    differs = difference(meta["recipe"], recipe)
+    if differs is not None and not continues(meta["recipe"], recipe):
         raise UsageError(
-            f"{checkpoints.folder}/{saved} is of another recipe; give another folder"
+            f"{checkpoints.folder}/{saved} is of another recipe ({differs}); give "
+            "another folder"
         )
     return meta
 
@@ -126,16 +152,21 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
     """Every phase from where the checkpoint `saved` stands (None: from the first)."""
     recipe = shared.recipe
     first = meta.get("phase", 0)
+    ended = bool(recipe.phases) and first == len(recipe.phases)  # and is to go on
+    first -= ended
     if not recipe.phases:
         _finish(shared, 0, variables, example)
     for index in range(first, len(recipe.phases)):
         phase = recipe.phases[index]
         begun = sum(p.steps for p in recipe.phases[:index])
-        end = begun + phase.steps
-        arrays = _start(shared, index, variables)
-        step = begun
-        if index == first and meta:
-            arrays, step = shared.checkpoints.arrays(saved, arrays), saved
+        end, step = begun + phase.steps, begun
+        if index == first and ended:
+            LOGGER.info("going on from the finished step %d to %d", saved, end)
+            arrays, step = _ended(shared, saved, variables), saved
+        else:
+            arrays = _start(shared, index, variables)
+            if index == first and meta:
+                arrays, step = shared.checkpoints.arrays(saved, arrays), saved
         current, cold = arrays
         current = _phase(shared, index, begun, step, TrainState(*current), cold)
         variables = Variables({**cold, **current.hot}, current.state)
@@ -145,15 +176,31 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
             if shared.stop.anywhere():
                 shared.leave(end)
         else:
-            _finish(shared, end, variables, example)
+            _finish(shared, end, variables, example, current.optimiser)
     return variables
 
 
-def _finish(shared: Run, step: int, variables: Variables, example) -> None:
-    """The last checkpoint, with the codecs' tables."""
-    frozen = codecs_of(shared.recipe.net, variables, example)
-    tables = {name: codec.to_arrays() for name, codec in frozen.items()}
-    shared.save(step, variables, len(shared.recipe.phases), tables=tables)
+def _ended(shared: Run, saved: int, variables: Variables) -> tuple[TrainState, dict]:
+    """The last phase as it stood at the end of a finished run."""
+    variables = Variables(*shared.checkpoints.arrays(saved, variables))
+    current, cold = _start(shared, len(shared.recipe.phases) - 1, variables)
+    kept = shared.checkpoints.optimiser(saved, current.optimiser)
+    return current._replace(optimiser=kept), cold
+
+
+def _finish(shared: Run, step: int, variables: Variables, example, optimiser=None):
+    """The last checkpoint; once it is on disk, the codecs' tables beside it."""
+    phases = len(shared.recipe.phases)
+    shared.save(step, variables, phases, optimiser=optimiser)
+    shared.checkpoints.wait()
+    _save_tables(shared.checkpoints, step, shared.recipe, variables, example)
+
+
+def _save_tables(checkpoints: Checkpoints, step, recipe, variables, example) -> None:
+    codecs = codecs_of(recipe.net, variables, example)
+    if jax.process_index() == 0:
+        tables = {name: codec.to_arrays() for name, codec in codecs.items()}
+        checkpoints.save_tables(step, tables)
 
 
 def _start(shared: Run, index: int, variables: Variables) -> tuple[TrainState, dict]:

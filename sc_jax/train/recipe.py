@@ -1,62 +1,19 @@
-"""A method as data: recipes, their phases, and what must be true of them."""
+"""A method as data: recipes and their phases."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import jax
-import jax.numpy as jnp
-import optax
-from flax.errors import ScopeParamShapeError
+from typing import Annotated, Literal
 
 from sc_jax.data.pipeline import Data
-from sc_jax.errors import UsageError, unknown
-from sc_jax.losses.terms import Context, Reduction, Term, total
+from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.gradients import GRADIENTS
-from sc_jax.nets.net import Net, match
-from sc_jax.nets.run import init, run
+from sc_jax.nets.net import Net
+from sc_jax.spec import Knob
 from sc_jax.tasks import Task, classification
+from sc_jax.train.optimisers import Optimiser
 
-
-@dataclass(frozen=True)
-class Optimiser:
-    """An optax optimiser and its learning-rate schedule over the phase.
-
-    name: adam, adamw or sgd (momentum 0.9, Nesterov). schedule: "constant", "cosine" to
-    zero, or "step": x0.1 at each share of the phase in `drops`. `warmup` is a share.
-    """
-
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    drops: tuple[float, ...] = (0.5, 0.8)
-    warmup: float = 0.0
-    weight_decay: float = 0.0
-
-    def rate(self, steps: int) -> optax.Schedule:
-        """Learning rate by step of a phase of `steps`."""
-        rise = round(self.warmup * steps)
-        if self.schedule == "cosine":
-            main = optax.cosine_decay_schedule(self.learning_rate, max(steps - rise, 1))
-        elif self.schedule == "step":
-            marks = {round(d * steps) - rise: 0.1 for d in self.drops}
-            main = optax.piecewise_constant_schedule(self.learning_rate, marks)
-        else:
-            main = optax.constant_schedule(self.learning_rate)
-        ramp = optax.linear_schedule(0.0, self.learning_rate, max(rise, 1))
-        return optax.join_schedules([ramp, main], [rise]) if rise else main
-
-    def build(self, steps: int) -> optax.GradientTransformation:
-        rate = self.rate(steps)
-        if self.name == "adam":
-            return optax.adam(rate)
-        if self.name == "adamw":
-            return optax.adamw(rate, weight_decay=self.weight_decay)
-        if self.name == "sgd":
-            decay = optax.add_decayed_weights(self.weight_decay)
-            return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
-        raise unknown("optimiser", self.name, ("adam", "adamw", "sgd"))
+__all__ = ["LookAhead", "Optimiser", "Phase", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +27,7 @@ class LookAhead:
 
     learns: str
     terms: tuple[Term, ...]
-    step_size: float = 0.1
+    step_size: Annotated[float, Knob(above=0)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,12 +41,12 @@ class Phase:
     """
 
     name: str
-    steps: int
+    steps: Annotated[int, Knob(at_least=1)]
     terms: tuple[Term, ...]
     trainable: tuple[str, ...]
     optimiser: Optimiser = Optimiser()
     reduction: Reduction = "mean"
-    gradients: str = "sum"
+    gradients: Annotated[str, Knob(choices=GRADIENTS)] = "sum"
     look_ahead: LookAhead | None = None
     window: int = 0
 
@@ -114,89 +71,10 @@ class Recipe:
     setting: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     pretrained: str | None = None
-    seed: int = 0
+    seed: Annotated[int, Knob(at_least=0)] = 0
     policy: str = ""
     task: Task = classification
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
-
-
-def validate(recipe: Recipe, example: Any) -> None:
-    """UsageError in one line if a name, a shape or a number of the recipe is wrong.
-
-    `example` is uint8 [1, H, W, C]; nothing is computed (jax.eval_shape).
-    """
-    if recipe.dtype not in ("float32", "bfloat16"):
-        raise unknown("dtype", recipe.dtype, ("float32", "bfloat16"))
-    for phase in recipe.phases:
-        match(recipe.net, phase.trainable)
-        if phase.steps < 1:
-            raise UsageError(
-                f"phase {phase.name!r} has {phase.steps} steps; at least 1"
-            )
-        if phase.gradients not in GRADIENTS:
-            raise unknown("gradients", phase.gradients, GRADIENTS)
-        if phase.gradients == "equilibrium" and recipe.net.splits:
-            raise UsageError(
-                f"phase {phase.name!r}: equilibrium would scale the gradient of the "
-                "rate too; in a net with splits gradients are 'sum' or 'detached'"
-            )
-        side = min(example.shape[1:3])
-        if not 0 <= phase.window <= side:
-            raise UsageError(
-                f"phase {phase.name!r}: window is 0 (all) to {side} pixels, the side "
-                f"of an image, not {phase.window}"
-            )
-        phase.optimiser.build(phase.steps)
-    key = jax.random.key(0)
-
-    def losses(image):
-        variables, teacher = init(recipe.net, key, image), recipe.teacher
-        taught = init(teacher.net, key, image) if teacher else None
-
-        def seen(side: int) -> Context:
-            part = image[:, :side, :side] if side else image
-            out, _ = run(recipe.net, variables, part)
-            answer = run(teacher.net, taught, part)[0] if teacher and taught else None
-            return Context(out, answer, {"image": part, "label": jnp.zeros(1, int)})
-
-        contexts, found = {0: seen(0)}, []
-        for phase in recipe.phases:
-            _check_ahead(phase, recipe.net, variables.params)
-            if phase.window not in contexts:
-                contexts[phase.window] = seen(phase.window)
-            ahead = phase.look_ahead.terms if phase.look_ahead else ()
-            for terms in (phase.terms, ahead):
-                found += total(terms, contexts[phase.window], 0, phase.reduction)[:1]
-        return found
-
-    try:
-        jax.eval_shape(losses, example)
-    except KeyError as error:
-        known = ", ".join((*recipe.net.names, *recipe.net.exit_names))
-        raise UsageError(
-            f"a loss names unknown stage or exit {error}. Known: {known}"
-        ) from None
-    except ScopeParamShapeError:
-        raise UsageError(
-            f"{recipe.backbone} takes images of one size only: window is 0"
-        ) from None
-    if recipe.teacher is not None:
-        validate(recipe.teacher, example)
-
-
-def _check_ahead(phase: Phase, net: Net, params: dict) -> None:
-    """UsageError unless something that the phase trains is what looks ahead."""
-    ahead = phase.look_ahead
-    if ahead is None:
-        return
-    hot = {part: params[part] for part in match(net, phase.trainable)}
-    found = {
-        getattr(key, "key", "")
-        for path, _ in jax.tree_util.tree_leaves_with_path(hot)
-        for key in path
-    }
-    if ahead.learns not in found:
-        raise unknown("parameters that look ahead", ahead.learns, sorted(found))

@@ -13,6 +13,7 @@ import flax.linen as nn
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.spec import literal
+from sc_jax.tasks import Task
 from sc_jax.train.recipe import Recipe
 
 
@@ -59,6 +60,8 @@ def field_names(node: Any) -> list[str]:
 
 def describe(node: Any) -> Any:
     """The JSON form of a recipe or a part: dicts with a "type", lists, literals."""
+    if isinstance(node, Task):
+        return node.name  # its functions are code, not data
     if isinstance(node, functools.partial):
         return {"type": node.func.__name__, **describe(node.keywords)}
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
@@ -84,20 +87,67 @@ def agrees(saved: Any, node: Any) -> bool:
 
     A field that `saved` does not know yet must stand at its default.
     """
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
-        names = field_names(node)
-        if not isinstance(saved, dict) or saved.get("type") != type(node).__name__:
-            return False
-        if not saved.keys() <= {"type", *names}:
-            return False
-        fresh = {f.name: f.default for f in dataclasses.fields(node)}
-        return all(
-            agrees(saved[name], getattr(node, name))
-            if name in saved
-            else getattr(node, name) == fresh[name]
-            for name in names
-        )
+    return difference(saved, node) is None
+
+
+def difference(saved: Any, node: Any, path: str = "") -> str | None:
+    """The first field in which `saved`, JSON of `describe`, is not of `node`.
+
+    As "phases.stage1.steps is 40 there, 20 here"; None where they agree.
+    """
+    if dataclasses.is_dataclass(node) and not isinstance(node, type | Task):
+        return _difference_of_fields(saved, node, path)
     if isinstance(node, tuple | list):
-        same_length = isinstance(saved, list) and len(saved) == len(node)
-        return same_length and all(map(agrees, saved, node))
-    return saved == json.loads(json.dumps(describe(node)))
+        if not isinstance(saved, list) or len(saved) != len(node):
+            there = len(saved) if isinstance(saved, list) else _short(saved)
+            return f"{path or 'it'} has {there} items there, {len(node)} here"
+        for i, (old, new) in enumerate(zip(saved, node)):
+            name = _join(path, getattr(new, "name", None) or str(i))
+            if (found := difference(old, new, name)) is not None:
+                return found
+        return None
+    here = json.loads(json.dumps(describe(node)))
+    if saved == here:
+        return None
+    return f"{path or 'it'} is {_short(saved)} there, {_short(here)} here"
+
+
+def continues(saved: Any, recipe: Recipe) -> bool:
+    """Whether `recipe` is the saved one with a longer last phase, and no more."""
+    try:
+        steps = saved["phases"][-1]["steps"]
+        last = recipe.phases[-1]
+    except (KeyError, IndexError, TypeError):
+        return False
+    if not last.steps > steps:
+        return False
+    shorter = (*recipe.phases[:-1], replace(last, steps=steps))
+    return agrees(saved, replace(recipe, phases=shorter))
+
+
+def _difference_of_fields(saved: Any, node: Any, path: str) -> str | None:
+    kind = type(node).__name__
+    if not isinstance(saved, dict) or saved.get("type") != kind:
+        there = saved.get("type") if isinstance(saved, dict) else _short(saved)
+        return f"{path or 'it'} is {there} there, {kind} here"
+    names = field_names(node)
+    for unknown_name in sorted(saved.keys() - {"type", *names}):
+        return f"{_join(path, unknown_name)} is a field there, none here"
+    fresh = {f.name: f.default for f in dataclasses.fields(node)}
+    for name in names:
+        here, inside = getattr(node, name), _join(path, name)
+        if name in saved:
+            if (found := difference(saved[name], here, inside)) is not None:
+                return found
+        elif here != fresh[name]:
+            return f"{inside} is not known there, {_short(describe(here))} here"
+    return None
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _short(value: Any) -> str:
+    text = value.get("type", "") if isinstance(value, dict) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -95,7 +95,7 @@ def test_damage_and_other_recipes_are_one_line_and_change_nothing(curve, tmp_pat
     before = hashes(run)
     for arguments, names in [
         (("launch.evaluate", f"--workdir={broken}"), "checkpoints"),
-        (("launch.evaluate", f"--workdir={run / 'teacher'}"), "recipe.json"),
+        (("launch.evaluate", f"--workdir={run}"), "recipe.json"),
         (("launch.train", f"{ours},bits=5", f"--workdir={good}"), "another recipe"),
         (("launch.train", "--recipe=hnd", f"--workdir={good}"), "another recipe"),
     ]:

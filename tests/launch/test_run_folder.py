@@ -1,6 +1,8 @@
 """A recipe in a folder: trained, measured, reported, evaluated again."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from sc_jax.compressors.splits import codecs_of
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
+from sc_jax.recipes import common
 from sc_jax.runs import baselines, rate_runs, run_folder, training
+from sc_jax.runs.source import Source
 
 EXAMPLES = 60
 
@@ -122,8 +126,59 @@ def test_a_folder_of_another_recipe_is_refused(run):
     assert (workdir / "recipe.json").read_bytes() == before
 
 
-def test_a_teacher_folder_or_none_is_named_in_one_line(run, tmp_path):
-    for folder in (run[0] / "teacher", tmp_path):
-        with pytest.raises(UsageError, match=r"recipe\.json") as caught:
-            run_folder.recipe_of(folder)
-        assert "\n" not in str(caught.value)
+def test_a_folder_of_nothing_is_named_in_one_line(tmp_path):
+    with pytest.raises(UsageError, match=r"recipe\.json") as caught:
+        run_folder.recipe_of(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_needs_neither_data_nor_the_package_of_its_recipe(run, monkeypatch):
+    """The teacher's too: both open from what they keep of their data."""
+    workdir, _, recipe = run
+
+    def gone(*_, **__):
+        raise AssertionError("the data set was opened")
+
+    monkeypatch.setattr(run_folder.sources, "load", gone)
+    monkeypatch.setattr(common.sources, "load", gone)
+    common._measured.cache_clear()
+    for folder, expected in ((workdir, recipe), (workdir / "teacher", recipe.teacher)):
+        found = run_folder.recipe_of(folder)
+        assert found == expected
+        variables, codecs = run_folder.restore(found, folder)
+        assert variables.params.keys() == set(expected.net.parts)
+        assert len(codecs) == len(expected.net.splits)
+    facts = run_folder.facts_of(workdir)
+    assert facts.task == "classification" and len(facts.classes) == 10
+    assert facts.shape == (28, 28, 1) and facts.dtype == "uint8"
+
+
+def test_a_file_of_ones_own_is_kept_in_the_folder(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from sc_jax.recipes.classifier import classifier\n"
+        "def mine(*, epochs: float = 0.01, **shared):\n"
+        "    return classifier(epochs=epochs, **shared)\n"
+    )
+    source = Source(str(file), {"batch_size": 16})
+    recipe = source.build()
+    run_folder.claim(tmp_path / "run", source, recipe, None)
+    file.unlink()
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    assert run_folder.recipe_of(tmp_path / "moved") == recipe
+
+
+def test_only_the_answers_of_a_reused_teacher_count(run, tmp_path):
+    """Not how it was trained; another net is refused by its first field."""
+    workdir, source, _ = run
+    slower = dataclasses.replace(
+        source, knobs=source.knobs | {"teacher_epochs": 0.02, "augment": "none"}
+    )
+    teacher = workdir / "teacher"
+    assert run_folder.is_finished(teacher) and not run_folder.is_finished(tmp_path)
+    other = run_folder.check_answers(slower.build().teacher, teacher)
+    assert "data.augment is 'flip' there, 'none' here" in other
+    wider = dataclasses.replace(source, knobs=source.knobs | {"backbone": "resnet20"})
+    with pytest.raises(UsageError, match=r"--teacher=.* has another net \(net\."):
+        training.train(wider.build(), tmp_path / "new", wider, reuse=teacher)
+    assert not (tmp_path / "new").exists()

@@ -19,8 +19,8 @@ from sc_jax.nets.net import match
 from sc_jax.recipes import RECIPES, build, tiny
 from sc_jax.traces.record import record
 from sc_jax.train import loop
-from sc_jax.train.recipe import validate
 from sc_jax.train.serialisation import agrees, describe, override
+from sc_jax.train.validation import validate
 
 TAUGHT = [name for name in RECIPES if name != "classifier"]
 EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)

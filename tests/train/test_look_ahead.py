@@ -18,8 +18,9 @@ from sc_jax.nets.layers.blocks import ConvNorm, Normalise
 from sc_jax.nets.net import Exit, Net, Stage
 from sc_jax.nets.run import Outputs, init, run
 from sc_jax.recipes import build, tiny
-from sc_jax.train.recipe import LookAhead, Optimiser, Phase, Recipe, validate
+from sc_jax.train.recipe import LookAhead, Optimiser, Phase, Recipe
 from sc_jax.train.step import begin, look_ahead, make_step
+from sc_jax.train.validation import validate
 
 EXITS, SIZE = ("exit@a", "final"), 0.3
 RNG = np.random.default_rng(0)

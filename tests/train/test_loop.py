@@ -19,10 +19,10 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import build
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables, fit
-from sc_jax.train.recipe import validate
 from sc_jax.train.running import Diverged, Stopped
 from sc_jax.train.serialisation import override
 from sc_jax.train.step import begin, divide, make_step
+from sc_jax.train.validation import validate
 
 EXAMPLE = np.zeros((1, 16, 16, 1), np.uint8)
 OFTEN = {"log_every": 2, "save_every": 2}
@@ -133,6 +133,55 @@ def test_saved_tables_are_those_of_the_final_weights(student, whole):
     assert np.array_equal(tables["split@encoder"]["medians"], medians)
 
 
+def test_weights_are_on_disk_before_codecs_are_made(
+    student, taught, whole, same, monkeypatch, tmp_path
+):
+    """What fails in a codec loses nothing: the same command makes the tables."""
+    from sc_jax.train import loop
+
+    def broken(*_):
+        raise TypeError("no codec")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "codecs_of", broken)
+        with pytest.raises(TypeError, match="no codec"):
+            fit(student, tmp_path, taught, **OFTEN)
+    variables = fit(student, tmp_path, taught, **OFTEN)
+    same(variables, whole[1])
+    same(saved(tmp_path, student)[2:], saved(whole[0], student)[2:])
+
+
+def test_a_longer_last_phase_goes_on_from_the_end(classifier, same, tmp_path):
+    """With a constant rate it is the run that was longer from the start, bit for bit.
+
+    A schedule over the phase differs: its first steps were those of the shorter run.
+    """
+    constant = override(classifier, "phases.0.optimiser.schedule=constant")
+    constant = override(constant, "phases.0.optimiser.warmup=0.0")
+    short, long = (override(constant, f"phases.0.steps={n}") for n in (3, 5))
+    fit(short, tmp_path / "on", log_every=1)
+    on = fit(long, tmp_path / "on", log_every=1)
+    same(on, fit(long, tmp_path / "whole", log_every=1))
+    assert [r["step"] for r in records(tmp_path / "on")] == [1, 2, 3, 4, 5]
+    same(on, fit(long, tmp_path / "on"))
+    with pytest.raises(UsageError, match=r"phases\.classify\.steps is 5 there, 3 here"):
+        fit(short, tmp_path / "on")
+
+
+def test_a_warm_start_takes_the_parts_that_fit(classifier, same, tmp_path):
+    other = build("classifier", {"data": "little", "batch_size": 8, "seed": 3})
+    donor = first_variables(other, None, EXAMPLE)
+    fc = jax.tree.map(lambda a: np.zeros((*a.shape, 2), a.dtype), donor.params["fc"])
+    donor = donor._replace(params=donor.params | {"fc": fc})
+    still = override(classifier, "phases.0.steps=1")
+    still = override(still, "phases.0.optimiser.learning_rate=0.0")
+    still = override(still, "phases.0.optimiser.weight_decay=0.0")
+    variables = fit(still, tmp_path, start=donor)
+    fresh = first_variables(still, None, EXAMPLE)
+    same(variables.params["layer1"], donor.params["layer1"])
+    same(variables.params["fc"], fresh.params["fc"])
+
+
 def test_metrics_and_checkpoints_are_as_asked(whole, classifier, tmp_path):
     assert [r["step"] for r in records(whole[0])] == [2, 4, 6, 8]
     assert [r["phase"] for r in records(whole[0])] == ["stage1"] * 2 + ["stage2"] * 2
@@ -240,10 +289,11 @@ def test_a_phase_with_a_window_sees_a_square_of_every_image():
 
 def test_a_window_that_cannot_be_is_one_line():
     knobs = {"data": "little", "shallow_epochs": 1.0, "backbone": "resnet20"}
+    recipe = build("entropic_student", {**knobs, "window": 12})
     for window in (-1, 17):
-        recipe = build("entropic_student", {**knobs, "window": window})
+        wrong = override(recipe, f"phases.shallow.window={window}")
         with pytest.raises(UsageError, match=r"'shallow': window is 0 \(all\) to 16"):
-            validate(recipe, EXAMPLE)
+            validate(wrong, EXAMPLE)
     validate(build("entropic_student", {**knobs, "window": 12}), EXAMPLE)
     knobs |= {"window": 12, "backbone": "cnn"}  # its dense layer has one size
     with pytest.raises(UsageError, match="cnn takes images of one size"):

@@ -20,6 +20,7 @@ from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, Net, tail
 from sc_jax.nets.run import Variables, run
 from sc_jax.runs import run_folder
+from sc_jax.runs.source import data_facts
 from sc_jax.tasks import Task, classification
 
 
@@ -69,9 +70,11 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
 def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
     """Writes the run under `workdir` as one portable file; returns its manifest."""
     models = load(workdir, name or workdir.resolve().name)
-    train = run_folder.dataset_of(run_folder.recipe_of(workdir), "train")
+    facts = run_folder.facts_of(workdir)  # absent in folders of older versions
+    if facts is None:
+        facts = data_facts(run_folder.recipe_of(workdir))
     labelled = {
-        model: [replace(each, labels=tuple(train.classes)) for each in found]
+        model: [replace(each, labels=facts.classes) for each in found]
         for model, found in models.items()
     }
     return portable.write(out, labelled)

@@ -1,0 +1,305 @@
+"""What a notebook says: train, load, ask, compare. docs/python.md is a tour."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sc_jax import spec
+from sc_jax.codec.codecs import Codec
+from sc_jax.deploy import bundle
+from sc_jax.deploy.device.runtime import EXIT, Runner, in_turn, latent_of
+from sc_jax.deploy.server import portable
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports import plots
+from sc_jax.evaluate.reports import report as reports
+from sc_jax.nets.net import Net
+from sc_jax.nets.run import Variables
+from sc_jax.runs import exit_runs, loading, rate_runs, run_folder, training
+from sc_jax.runs.loading import Answers
+from sc_jax.runs.source import Source
+from sc_jax.runs.sweep import points
+from sc_jax.runs.sweep import run as run_sweep
+from sc_jax.train import devices
+from sc_jax.train.recipe import Recipe
+
+__all__ = ["Comparison", "Model", "build", "compare", "evaluate", "load", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained run, a device's bundle or a server's tail, opened. Arrays in and out.
+
+    kind: "run", "bundle" or "tail". facts: of the data and of what was trained, as
+    classes, shape, dtype. codecs: by the split's name. cost: columns by exit. report:
+    rows of the run's report. net, variables and recipe are a run's alone.
+    """
+
+    kind: str
+    path: Path
+    facts: dict[str, Any]
+    codecs: dict[str, Codec]
+    cost: dict[str, list]
+    report: list[dict[str, Any]]
+    net: Net | None
+    variables: Variables | None
+    recipe: Recipe | None
+    _answer: Callable[..., Answers]
+    _encode: Callable[[Any], bytes]
+    _decode: Callable[[bytes], Answers]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of predictions."""
+        return tuple(self.facts["classes"])
+
+    def __call__(
+        self, images: Any, *, policy: str = "", budget: float | None = None
+    ) -> Answers:
+        """Arrays by name for images [N, ...], or for one (then without the axis N).
+
+        A run: logits, prediction, probabilities, exit, payload_bytes, framed_bytes, and
+        exit_logits f32[E, N, K] where exits answer early; policy, budget: as of
+        launch.evaluate. A bundle: what the device computes: logits of its exits, bytes.
+        A tail: the same reply as its server gives, of decoded latents [N, ...].
+        """
+        asked = {"policy": policy or None, "budget": budget}
+        return self._answer(images, **{k: v for k, v in asked.items() if v is not None})
+
+    def encode(self, image: Any) -> bytes:
+        """One input as the bytes that a device sends: a wire frame."""
+        return self._encode(image)
+
+    def decode(self, data: bytes) -> Answers:
+        """The latent of a frame and, where the tail is here, the answer to it."""
+        return self._decode(data)
+
+    def metrics(self) -> dict[str, list]:
+        """What training recorded, as columns: `pandas.DataFrame(model.metrics())`."""
+        return loading.metrics(self.path)
+
+    def __repr__(self) -> str:
+        named = self.facts.get("recipe") or self.facts.get("model", "")
+        return f"<sc_jax {self.kind} {named} in {self.path}>"
+
+
+def load(path: str | Path) -> Model:
+    """Opens a run's folder (a student's, a teacher's, one of a sweep), a bundle's
+    folder or zip, or a tail file. Needs neither the data set nor the recipe's file.
+    """
+    path = Path(path)
+    if (path / run_folder.FILE).exists():
+        return _run(path)
+    if (path / bundle.MANIFEST).exists():
+        return _bundle(path)
+    if path.is_file():
+        return _tail(path) if _manifest(path).get("kind") == "tail" else _bundle(path)
+    if path.is_dir():
+        inside = sorted(file.parent.name for file in path.glob(f"*/{run_folder.FILE}"))
+        if inside:
+            raise UsageError(
+                f"{path} holds several runs; open one: {', '.join(inside)}"
+            )
+        raise UsageError(f"{path} holds no run, no bundle and no tail")
+    raise UsageError(f"there is no {path}")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return json.loads(file.read(bundle.MANIFEST))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise UsageError(f"{path} is no bundle and no tail") from None
+
+
+def _run(folder: Path) -> Model:
+    loaded = loading.load(folder)
+    return Model(
+        "run", folder, loading.facts(loaded), loaded.codecs, loading.costs(loaded),
+        loading.report(folder), loaded.recipe.net, loaded.variables, loaded.recipe,
+        lambda images, **more: loading.answer(loaded, images, **more),
+        lambda image: loading.encode(loaded, image),
+        lambda data: loading.decode(loaded, data),
+    )  # fmt: skip
+
+
+def _bundle(path: Path) -> Model:
+    read = bundle.read(path)
+    facts = read.manifest["facts"]
+    shape = tuple(facts["input"])
+    segments = [Runner(model) for model in read.segments.values()]
+
+    def outputs(images):
+        images, _ = loading.checked(images, shape, "uint8")
+        return in_turn(segments, images)
+
+    codec: Any = read.codec  # of those that a head may compute
+
+    def payload(found, row: int) -> bytes:
+        return codec.pack(**{k: v[row] for k, v in latent_of(found).items()})
+
+    def answer(images, **more) -> Answers:
+        if more:
+            raise UsageError("a bundle leaves by its own policy: sc_jax.deploy.Device")
+        found = outputs(images)
+        exits = {name: v for name, v in found.items() if name.startswith(EXIT)}
+        sizes = [payload(found, i) for i in range(len(np.atleast_1d(images)))]
+        framed = [loading.framed_bytes(read.codec, split, data) for data in sizes]
+        counted = {"payload_bytes": sizes, "framed_bytes": framed}
+        return exits | {k: np.array(list(map(len, v))) for k, v in counted.items()}
+
+    split = read.manifest["split"]
+    named = {"classes": read.labels, "shape": shape, "dtype": "uint8"}
+    return Model(
+        "bundle", path, {**facts, **named, "model": read.manifest["model"]},
+        {f"split@{facts['cut']}": read.codec}, {}, [], None, None, None, answer,
+        lambda image: loading.framed_bytes(
+            read.codec, split, payload(outputs(image), 0)
+        ),
+        lambda data: {"latent": loading.unframed(read.codec, data)},
+    )  # fmt: skip
+
+
+def _tail(path: Path) -> Model:
+    models, manifest = portable.read(path), _manifest(path)
+    (name, (tail, *others)) = next(iter(models.items()))
+    codecs = {f"split{i}": each.codec for i, each in enumerate((tail, *others))}
+    shape, dtype = tuple(tail.codec.shape), np.dtype(tail.dtype).name
+
+    def answer(latents, **more) -> Answers:
+        if more:
+            raise UsageError("a tail takes no policy: only the device leaves early")
+        latents, single = loading.checked(latents, shape, dtype)
+        found = tail.reply(latents)
+        return {k: v[0] for k, v in found.items()} if single else dict(found)
+
+    def encode(image):
+        raise UsageError("a tail has no head; it decodes what a device has encoded")
+
+    def decode(data: bytes) -> Answers:
+        latent = loading.unframed(tail.codec, data)
+        return {"latent": latent, **answer(latent)}
+
+    named = {"classes": tail.labels, "shape": shape, "dtype": dtype, "model": name}
+    facts = {k: v for k, v in manifest.items() if k not in ("parts", "models")}
+    return Model(
+        "tail", path, {**facts, **named}, codecs, {}, [], None, None, None,
+        answer, encode, decode,
+    )  # fmt: skip
+
+
+def build(recipe: str, /, **knobs: Any) -> Recipe:
+    """A recipe as data: NAME, "NAME:knob=value,..." or FILE.py, and knobs."""
+    return _source(recipe, knobs, ()).build()
+
+
+def _source(recipe: str, knobs: dict, overrides: Iterable[str]) -> Source:
+    name, own = spec.parse(recipe, "recipe")
+    return Source(name, own | knobs, tuple(overrides))
+
+
+def train(
+    recipe: str,
+    /,
+    workdir: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    sweep: str = "",
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
+    report: bool = True,
+    baselines: bool = True,
+    options: dict[str, Any] | None = None,
+    **knobs: Any,
+) -> Model | dict[str, Model]:
+    """Trains a recipe in a folder (or resumes it), reports it, and opens it.
+
+    As launch.train: recipe and knobs as of `build`; overrides: "path=value" each;
+    sweep: "knob:value,value", which gives a model a value; teacher, init: folders of
+    finished runs. report=False measures nothing; baselines: the teacher and image
+    codecs beside the run. options: of train.loop.fit, as log_every.
+    """
+    devices.start(False)
+    source, folder = _source(recipe, knobs, overrides), Path(workdir)
+    more: dict[str, Any] = dict(options or {})
+    if init is not None:
+        more["init"] = Path(init)
+    taught = None if teacher is None else Path(teacher)
+    runs = points(source, sweep)
+    if report:
+        command = f"sc_jax.train({recipe!r}, ...)"
+        run_sweep(
+            source, folder, sweep=sweep, teacher_dir=taught, baselines=baselines,
+            command=command, **more,
+        )  # fmt: skip
+    else:
+        for name, point in runs.items():
+            training.train(
+                point.build(), folder / name, point, reuse=taught,
+                teacher_dir=folder / "teacher", **more,
+            )  # fmt: skip
+    models = {name: load(folder / name) for name in runs}
+    return models if sweep else models[""]
+
+
+def evaluate(
+    folder: str | Path, *, data: str | None = None, split: str = "test"
+) -> list[dict[str, Any]]:
+    """A finished run measured again: a row for its bytes, and one an exit.
+
+    data: another set of the same classes. Nothing is written.
+    """
+    folder = Path(folder)
+    recipe = run_folder.recipe_of(folder)
+    examples = run_folder.dataset_of(recipe, split, data)
+    run_folder.check_same_classes(recipe, examples)
+    rows: list[dict[str, Any]] = []
+    if recipe.net.splits or not exit_runs.leaves_early(recipe.net):
+        measured = rate_runs.student_row(recipe, folder, examples)
+        rows.append({"split": split, **dataclasses.asdict(measured)})
+    if exit_runs.leaves_early(recipe.net):
+        trace = exit_runs.measure(recipe, folder, examples).trace
+        for name, logits, macs in zip(trace.exits, trace.predictions, trace.cost):
+            accuracy = float((logits.argmax(-1) == trace.labels).mean())
+            rows.append(
+                {"split": split, "exit": name, "quality": accuracy, "macs": float(macs)}
+            )
+    return rows
+
+
+class Comparison(NamedTuple):
+    """Several runs: columns for a DataFrame, the same as text, the picture's file."""
+
+    columns: dict[str, list]
+    table: str
+    picture: Path | None
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def compare(
+    runs: Iterable[str | Path], picture: str | Path | None = None
+) -> Comparison:
+    """The reports of several runs as one table and, with `picture`, one PNG.
+
+    Rows that several reports hold alike (a teacher, image codecs) stand once.
+    """
+    rows: list[reports.Row] = []
+    for folder in runs:
+        rows += [row for row in reports.read(folder) if row not in rows]
+    if not rows:
+        raise UsageError("compare takes at least one folder of a reported run")
+    names = [field.name for field in dataclasses.fields(reports.Row)]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    file = None if picture is None else Path(picture)
+    if file is not None:
+        plots.rate_accuracy(rows, file, "comparison", split="test")
+    return Comparison(columns, reports.table(rows), file)

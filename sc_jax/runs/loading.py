@@ -1,0 +1,278 @@
+"""A finished run opened as functions of arrays: answers, bytes, costs, records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sc_jax.codec.codecs import Codec
+from sc_jax.deploy.wire import frame
+from sc_jax.errors import UsageError
+from sc_jax.exits.solve import policy_spec
+from sc_jax.nets.net import INPUT, Net, tail
+from sc_jax.nets.run import Variables, init, run
+from sc_jax.runs import exit_runs, run_folder, source
+from sc_jax.runs.source import DataFacts
+from sc_jax.tasks import Task
+from sc_jax.traces import cost, record
+from sc_jax.train.recipe import Recipe
+
+LARGEST_BATCH = 256
+Answers = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """What a finished folder holds. codecs: by the split's name."""
+
+    folder: Path
+    recipe: Recipe
+    variables: Variables
+    codecs: dict[str, Codec]
+    facts: DataFacts
+    program: Callable  # (variables, images) -> predictions, latents, confidences
+    tails: dict[str, Callable]  # split name -> (variables, latents) -> final answer
+
+
+def load(folder: Path) -> LoadedRun:
+    """Opens a folder that training finished: a student's, a teacher's, of a sweep.
+
+    Neither its data set nor the file of its recipe is needed, except by folders of
+    versions that did not keep them.
+    """
+    recipe = run_folder.recipe_of(folder)
+    variables, own = run_folder.restore(recipe, folder)
+    facts = run_folder.facts_of(folder) or source.data_facts(recipe)
+    tails = {
+        split.name: jax.jit(partial(_final, tail(recipe.net, split.after)))
+        for split in recipe.net.splits
+    }
+    program = jax.jit(partial(_everything, recipe.net))
+    return LoadedRun(folder, recipe, variables, own, facts, program, tails)
+
+
+def _everything(net: Net, variables: Variables, images: Any):
+    """(answers by exit, latents by split, confidences f32[E or 0, B])."""
+    out, _ = run(net, variables, images)
+    latents = {
+        split.name: images if split.after == INPUT else out.features[split.after]
+        for split in net.splits
+    }
+    rows: list[Any] = [out.extras[n].get("confidence") for n in net.exit_names[:-1]]
+    if rows and all(row is not None for row in rows):
+        last = out.extras[net.exit_names[-1]].get("confidence")
+        rows.append(jnp.full_like(rows[0], jnp.inf) if last is None else last)
+        sure = jax.nn.sigmoid(jnp.stack(rows))
+    else:
+        sure = jnp.zeros((0, len(images)))
+    answers = {name: out.predictions[name] for name in net.exit_names}
+    return answers, latents, sure
+
+
+def _final(net: Net, variables: Variables, latents: Any):
+    return run(net, variables, latents)[0].predictions["final"]
+
+
+def answer(
+    loaded: LoadedRun, images: Any, policy: str = "", budget: float | None = None
+) -> Answers:
+    """Arrays by name for images [N, ...] or one of them, [...] (then without N).
+
+    The task's reply (logits f32[N, K], prediction i64[N]); probabilities f32[N, K] of
+    what confidence scores read; exit, names [N]; payload_bytes and framed_bytes i64[N],
+    0 where nothing is sent. In a net with early exits also exit_logits f32[E, N, K].
+    policy, budget: as of launch.evaluate, solved on the validation trace that the
+    folder keeps; without, every answer is the whole network's.
+    """
+    recipe, task = loaded.recipe, loaded.recipe.task
+    images, single = checked(images, loaded.facts.shape, loaded.facts.dtype)
+    found = [_batch(loaded, part) for part in batches(images)]
+    answers, latents, sure = _joined(found, len(images))
+    names = list(recipe.net.exit_names)
+    scored = np.stack([np.asarray(task.logits(answers[name])) for name in names])
+    taken = np.full(len(images), len(names) - 1)
+    if policy or budget is not None:
+        taken = _taken(loaded, policy, budget, scored, sure)
+    chosen = jax.tree.map(lambda *rows: _choose(taken, rows), *answers.values())
+    outputs = arrays_of(task, chosen)
+    outputs["exit"] = np.array(names)[taken]
+    sizes = _sizes(loaded, latents, taken)
+    outputs["payload_bytes"], outputs["framed_bytes"] = sizes
+    outputs = {name: value[0] for name, value in outputs.items()} if single else outputs
+    if len(names) > 1:
+        outputs["exit_logits"] = scored[:, 0] if single else scored
+    return outputs
+
+
+def arrays_of(task: Task, answer: Any) -> Answers:
+    """The task's reply, and probabilities: the softmax of what scores read."""
+    outputs = {name: np.asarray(value) for name, value in task.reply(answer).items()}
+    logits = np.asarray(task.logits(answer), np.float32)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return outputs | {"probabilities": shifted / shifted.sum(-1, keepdims=True)}
+
+
+def checked(images: Any, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, bool]:
+    """(images [N, *shape], whether one alone was given); UsageError for others."""
+    images = np.asarray(images)
+    single = images.shape == tuple(shape)
+    images = images[None] if single else images
+    if images.shape[1:] != tuple(shape) or images.dtype != dtype or not len(images):
+        wanted = ", ".join(map(str, shape))
+        raise UsageError(
+            f"images are {images.dtype}{list(images.shape)}, the model takes "
+            f"{dtype}[N, {wanted}] or one of them"
+        )
+    return images, single
+
+
+def batches(images: np.ndarray):
+    """Parts of a few sizes, powers of two: each size is compiled once."""
+    for start in range(0, len(images), LARGEST_BATCH):
+        part = images[start : start + LARGEST_BATCH]
+        size = 1 << (len(part) - 1).bit_length()
+        yield np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+
+
+def _batch(loaded: LoadedRun, images: np.ndarray):
+    return jax.device_get(loaded.program(loaded.variables, images))
+
+
+def _joined(found: list, count: int):
+    """Batches as one, without what filled them up; confidences have N second."""
+    first = [(answers, latents) for answers, latents, _ in found]
+    answers, latents = jax.tree.map(lambda *a: np.concatenate(a)[:count], *first)
+    return answers, latents, np.concatenate([sure for *_, sure in found], 1)[:, :count]
+
+
+def _choose(taken: np.ndarray, rows: tuple) -> np.ndarray:
+    """Row n of the exit that example n left by; exits' answers have one shape."""
+    return np.stack(rows)[taken, np.arange(len(taken))]
+
+
+def _taken(loaded: LoadedRun, policy: str, budget, logits, sure) -> np.ndarray:
+    """i32[N] by a policy solved on the validation trace in the run's folder."""
+    recipe, folder = loaded.recipe, loaded.folder
+    if not exit_runs.leaves_early(recipe.net):
+        raise UsageError(f"{recipe.name} has no early exits to leave by")
+    name = exit_runs.name_of(recipe, folder)
+    trace = record.load(exit_runs.trace_file(folder, "validation"), name).trace
+    text = policy or recipe.policy or "threshold"
+    solved = policy_spec.policy_from_text(text, trace, budget)
+    return solved.policy(logits, trace.cost, sure if len(sure) else None)
+
+
+def _sizes(loaded: LoadedRun, latents: Mapping, taken: np.ndarray):
+    """(payload, framed) bytes i64[N]; 0 for who leaves before a split."""
+    net, count = loaded.recipe.net, len(taken)
+    payload, framed = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    places = {e.name: net.names.index(e.after) for e in net.exits}
+    last = len(net.names)
+    left = np.array([places.get(name, last) for name in net.exit_names])[taken]
+    for number, split in enumerate(net.splits):
+        passed = -1 if split.after == INPUT else net.names.index(split.after)
+        for i in np.flatnonzero(left > passed):
+            codec = loaded.codecs[split.name]
+            data = codec.encode(latents[split.name][i])
+            payload[i] += len(data)
+            framed[i] += len(framed_bytes(codec, number, data))
+    return payload, framed
+
+
+def framed_bytes(codec: Codec, split: int, payload: bytes) -> bytes:
+    """The wire frame that a server takes."""
+    return frame.pack(codec.id, split, codec.shape, payload)
+
+
+def encode(loaded: LoadedRun, image: Any) -> bytes:
+    """One input -> the frame of its latent at the net's split."""
+    (split,) = _one_split(loaded)
+    images, _ = checked(image, loaded.facts.shape, loaded.facts.dtype)
+    latent = _batch(loaded, images[:1])[1][split.name][0]
+    codec = loaded.codecs[split.name]
+    return framed_bytes(codec, 0, codec.encode(latent))
+
+
+def decode(loaded: LoadedRun, data: bytes) -> Answers:
+    """A frame -> its latent and what the tail answers to it, without a batch axis."""
+    (split,) = _one_split(loaded)
+    latent = unframed(loaded.codecs[split.name], data)
+    final = loaded.tails[split.name](loaded.variables, latent[None])
+    outputs = arrays_of(loaded.recipe.task, jax.device_get(final))
+    return {"latent": latent, **{name: value[0] for name, value in outputs.items()}}
+
+
+def unframed(codec: Codec, data: bytes) -> np.ndarray:
+    """The latent of one frame; UsageError for bytes that are none of this codec's."""
+    try:
+        read = frame.unpack(data)
+        if read.shape != tuple(codec.shape):
+            raise UsageError(f"the frame's latent is {read.shape}, not {codec.shape}")
+        return codec.decode(read.payload)
+    except ValueError as error:
+        raise UsageError(f"not bytes that this model encoded: {error}") from None
+
+
+def _one_split(loaded: LoadedRun):
+    splits = loaded.recipe.net.splits
+    if len(splits) != 1:
+        raise UsageError(
+            f"{loaded.recipe.name} has {len(splits)} splits; bytes are encoded at one"
+        )
+    return splits
+
+
+def costs(loaded: LoadedRun) -> dict[str, list]:
+    """Columns by exit: its name, MACs of an answer there, parameters held for it."""
+    net, example = loaded.recipe.net, loaded.facts.example
+    shapes = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
+    places = {e.name: e.after for e in net.exits}
+    held, asked = [], []
+    for name in net.exit_names:
+        stop = places.get(name, net.names[-1])
+        asked += [n for n, place in places.items() if place == stop]
+        stages = net.names[: net.names.index(stop) + 1]
+        parts = {n: loaded.variables.params.get(n, {}) for n in (*stages, *asked)}
+        held.append(cost.parameters(parts))
+    macs = record.exit_costs(net, shapes, example).tolist()
+    return {"exit": list(net.exit_names), "macs": macs, "parameters": held}
+
+
+def metrics(folder: Path) -> dict[str, list]:
+    """metrics.jsonl as equally long columns; None where a phase has no such metric."""
+    file = folder / "metrics.jsonl"
+    records = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # the last line of a run that was killed
+            continue
+    names = dict.fromkeys(name for each in records for name in each)
+    return {name: [each.get(name) for each in records] for name in names}
+
+
+def report(folder: Path) -> list[dict[str, Any]]:
+    """The rows of report.json, or of a net that only leaves early, of its exits.
+
+    [] where nothing was reported in this folder (a sweep reports in the one above).
+    """
+    for name, key in (("report.json", "rows"), ("exit_report.json", "anytime")):
+        if (folder / name).exists():
+            return run_folder.read_json(folder / name)[key]
+    return []
+
+
+def facts(loaded: LoadedRun) -> dict[str, Any]:
+    """Of the data, and of what was trained on it."""
+    recipe = loaded.recipe
+    named = {"recipe": recipe.name, "setting": recipe.setting, "seed": recipe.seed}
+    return dataclasses.asdict(loaded.facts) | named

@@ -1,0 +1,61 @@
+"""Whatever ends a run, tried before its first step: on shapes and a made-up row."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+
+import jax
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports import report
+from sc_jax.evaluate.reports.report import Row
+from sc_jax.nets.net import Net, head
+from sc_jax.nets.run import init, run
+from sc_jax.runs import exit_runs, run_folder, training
+from sc_jax.traces import cost
+from sc_jax.train.recipe import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    """UsageError, one line, if training or what comes after it could not be finished.
+
+    Names, ranges, shapes, losses and codecs (train.validation); the exits' policy and
+    the examples it needs; the head's multiply-accumulates; the report and its picture.
+    """
+    training.check(recipe)
+    exit_runs.check(recipe)
+    if len(recipe.net.splits) > 1:
+        raise UsageError(
+            f"{recipe.name} has {len(recipe.net.splits)} splits; a report measures "
+            "one. Train it with sc_jax.runs.training.train, which reports nothing"
+        )
+    for net in (recipe.net, *([recipe.teacher.net] if recipe.teacher else [])):
+        _count_macs(net, run_folder.example_of(recipe))
+    _try_report()
+
+
+def _count_macs(net: Net, example: np.ndarray) -> None:
+    """Of the device's part, as a report tells them; on shapes."""
+    cut = net.splits[0].after if net.splits else net.names[-1]
+    device = head(net, cut)
+    if not device.stages:
+        return
+    variables = jax.eval_shape(lambda x: init(device, jax.random.key(0), x), example)
+
+    def latent(variables, x):
+        return run(device, variables, x)[0].features[cut]
+
+    cost.macs(latent, variables, example)
+
+
+@lru_cache
+def _try_report() -> None:
+    """The files of a report, once a process, where they leave nothing."""
+    size = (1.0, 1.0)
+    row = Row("method", "setting", "learned", 0.5, 1, size, size, size, 8.0, 1, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        report.write(
+            [row], folder, title="preflight", facts={"machine": report.machine()}
+        )

@@ -1,0 +1,51 @@
+"""Optimisers and their schedules as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import optax
+
+from sc_jax.errors import unknown
+from sc_jax.spec import Knob
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An optax optimiser and its learning-rate schedule over the phase.
+
+    name: adam, adamw or sgd (momentum 0.9, Nesterov). schedule: "constant", "cosine" to
+    zero, or "step": x0.1 at each share of the phase in `drops`. `warmup` is a share.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Annotated[float, Knob(at_least=0)] = 1e-3
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    drops: Annotated[tuple[float, ...], Knob(at_least=0, at_most=1)] = (0.5, 0.8)
+    warmup: Annotated[float, Knob(at_least=0, at_most=1)] = 0.0
+    weight_decay: Annotated[float, Knob(at_least=0)] = 0.0
+
+    def rate(self, steps: int) -> optax.Schedule:
+        """Learning rate by step of a phase of `steps`."""
+        rise = round(self.warmup * steps)
+        if self.schedule == "cosine":
+            main = optax.cosine_decay_schedule(self.learning_rate, max(steps - rise, 1))
+        elif self.schedule == "step":
+            drops = {round(d * steps) - rise: 0.1 for d in self.drops}
+            main = optax.piecewise_constant_schedule(self.learning_rate, drops)
+        else:
+            main = optax.constant_schedule(self.learning_rate)
+        ramp = optax.linear_schedule(0.0, self.learning_rate, max(rise, 1))
+        return optax.join_schedules([ramp, main], [rise]) if rise else main
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        rate = self.rate(steps)
+        if self.name == "adam":
+            return optax.adam(rate)
+        if self.name == "adamw":
+            return optax.adamw(rate, weight_decay=self.weight_decay)
+        if self.name == "sgd":
+            decay = optax.add_decayed_weights(self.weight_decay)
+            return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+        raise unknown("optimiser", self.name, ("adam", "adamw", "sgd"))

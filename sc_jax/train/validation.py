@@ -1,0 +1,145 @@
+"""What must be true of a recipe, asked of shapes before the first step."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_origin
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.errors import ScopeParamShapeError
+
+from sc_jax import spec, tasks
+from sc_jax.compressors import splits
+from sc_jax.errors import UsageError, unknown
+from sc_jax.losses.terms import Context, Term
+from sc_jax.nets.net import Net, match
+from sc_jax.nets.run import init, run
+from sc_jax.train.recipe import Phase, Recipe
+
+# More than one, so that a loss that reduces over the batch shows; and not a number
+# that K or a side of an image is likely to be.
+BATCH = 7
+
+
+def validate(recipe: Recipe, example: Any, target: Any = None) -> None:
+    """UsageError in one line if a name, a shape or a number of the recipe is wrong.
+
+    Its teacher too. example, target: one of what the net reads and of what losses
+    compare to, [1, ...]; without a target a class, i32[1]. Nothing of the net is
+    computed (jax.eval_shape), but compressors alone make their codecs.
+    """
+    check_ranges(recipe)
+    for phase in recipe.phases:
+        _check_phase(recipe, phase, min(example.shape[1:3]))
+    try:
+        target = np.zeros(1, np.int32) if target is None else target
+        jax.eval_shape(lambda *pair: _objectives(recipe, *pair), example, target)
+    except KeyError as error:
+        known = ", ".join((*recipe.net.names, *recipe.net.exit_names))
+        raise UsageError(
+            f"a loss names unknown stage or exit {error}. Known: {known}"
+        ) from None
+    except ScopeParamShapeError:
+        raise UsageError(
+            f"{recipe.backbone} takes images of one size only: window is 0"
+        ) from None
+    if recipe.net.splits:
+        splits.check(recipe.net, example)
+    if recipe.teacher is not None:
+        validate(recipe.teacher, example, target)
+
+
+def check_ranges(recipe: Recipe) -> None:
+    """UsageError for the first number of a recipe or its phases outside its range.
+
+    The ranges stand beside the fields (train.recipe, train.optimisers). Weights of
+    terms are 0 or more, or schedules of such.
+    """
+    _check_fields(f"recipe {recipe.name}", recipe)
+    for phase in recipe.phases:
+        name = f"phase {phase.name!r}"
+        _check_fields(name, phase)
+        _check_fields(name, phase.optimiser)
+        if phase.look_ahead is not None:
+            _check_fields(f"{name}, look_ahead", phase.look_ahead)
+        for term in phase.terms:
+            steps = (0, phase.steps) if callable(term.weight) else (0,)
+            for step in steps:
+                weight: Any = term.weight
+                weight = weight(step) if callable(weight) else weight
+                if not 0 <= float(weight) < float("inf"):
+                    raise UsageError(
+                        f"{name}: the weight of {term.label} is a number, 0 or more, "
+                        f"not {float(weight):g}"
+                    )
+
+
+def _check_fields(kind: str, node: Any) -> None:
+    """Of a dataclass, those fields that have a range or choices."""
+    for name, field in spec.knobs_of(type(node)).items():
+        if field.knob != spec.Knob() or get_origin(field.type) is Literal:
+            spec.check_value(kind, field, getattr(node, name))
+
+
+def _check_phase(recipe: Recipe, phase: Phase, side: int) -> None:
+    """Names of parts, and what shapes cannot tell."""
+    match(recipe.net, phase.trainable)
+    if phase.gradients == "equilibrium" and recipe.net.splits:
+        raise UsageError(
+            f"phase {phase.name!r}: equilibrium would scale the gradient of the "
+            "rate too; in a net with splits gradients are 'sum' or 'detached'"
+        )
+    if not 0 <= phase.window <= side:
+        raise UsageError(
+            f"phase {phase.name!r}: window is 0 (all) to {side} pixels, the side "
+            f"of an image, not {phase.window}"
+        )
+
+
+def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
+    """Traces every net, loss and answer of the recipe on a batch of `image`."""
+    key, net, teacher = jax.random.key(0), recipe.net, recipe.teacher
+    images = jnp.repeat(image, BATCH, 0)
+    variables = init(net, key, image)
+    taught = init(teacher.net, key, image) if teacher else None
+    contexts: dict[int, Context] = {}
+    for window in {0, *(phase.window for phase in recipe.phases)}:
+        part = images[:, :window, :window] if window else images
+        names = recipe.task.input, recipe.task.target
+        batch = dict(zip(names, (part, jnp.repeat(target, BATCH, 0))))
+        answer = run(teacher.net, taught, part)[0] if teacher and taught else None
+        contexts[window] = Context(run(net, variables, part)[0], answer, batch)
+    for phase in recipe.phases:
+        _check_ahead(phase, net, variables.params)
+        for term in phase.terms + (phase.look_ahead.terms if phase.look_ahead else ()):
+            _check_term(phase, term, contexts[phase.window])
+    whole = contexts[0]
+    for name in net.exit_names:
+        tasks.check(recipe.task, whole.student.predictions[name], whole.batch)
+
+
+def _check_term(phase: Phase, term: Term, context: Context) -> None:
+    value = term.loss(context)
+    shape = tuple(getattr(value, "shape", ()))
+    if shape != (BATCH,):
+        raise UsageError(
+            f"phase {phase.name!r}: the loss of term {term.label} has shape {shape} "
+            f"for {BATCH} examples; a loss is f32[B], one number an example, and the "
+            "phase's `reduction` alone reduces it"
+        )
+
+
+def _check_ahead(phase: Phase, net: Net, params: dict) -> None:
+    """UsageError unless something that the phase trains is what looks ahead."""
+    ahead = phase.look_ahead
+    if ahead is None:
+        return
+    hot = {part: params[part] for part in match(net, phase.trainable)}
+    found = {
+        getattr(key, "key", "")
+        for path, _ in jax.tree_util.tree_leaves_with_path(hot)
+        for key in path
+    }
+    if ahead.learns not in found:
+        raise unknown("parameters that look ahead", ahead.learns, sorted(found))
