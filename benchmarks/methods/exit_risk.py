@@ -61,7 +61,7 @@ def resplit(fitted: Recorded, test: Recorded, times: int) -> dict:
 
 def _lost(trace: Trace, policy: Policy) -> float:
     """Accuracy of the whole network minus the policy's."""
-    whole = (trace.answers[-1].argmax(-1) == trace.labels).mean()
+    whole = trace.quality[-1].mean(dtype=np.float64)
     return float(whole - outcome(trace, taken(policy, trace)).accuracy)
 
 
@@ -70,8 +70,9 @@ def _pooled(fitted: Recorded, test: Recorded) -> Trace:
     a, b = fitted.trace, test.trace
     return replace(
         a,
-        answers=np.concatenate([a.predictions, b.predictions], 1),
+        answers=np.concatenate([a.answers, b.answers], 1),
         labels=np.concatenate([a.labels, b.labels]),
+        quality=np.concatenate([a.quality, b.quality], 1),
         confidence=None,
         split="validation+test, halved",
     )
