@@ -65,13 +65,14 @@ def rate_accuracy(
         figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        drawn = curves(rows)
         # Methods first: in the legend, and in the choice of places for labels.
-        ordered = sorted(drawn, key=lambda method: drawn[method][0].family == _BASELINE)
-        styles = dict(zip(ordered, _styles([drawn[method] for method in ordered])))
-        for method in ordered:
-            _curve(axes, method, drawn[method], styles[method])
-        levels = _levels(rows)
+        drawn = dict(
+            sorted(curves(rows).items(), key=lambda item: _is_baseline(item[1]))
+        )
+        styles = dict(zip(drawn, _styles([*drawn.values()])))
+        for method, curve in drawn.items():
+            _curve(axes, method, curve, styles[method])
+        unit, levels = rows[0].unit, _levels(rows)
         for dash, (level, names) in enumerate(levels.items()):
             axes.axhline(
                 level,
@@ -79,22 +80,25 @@ def rate_accuracy(
                 linestyle=_DASHES[dash % len(_DASHES)],
                 linewidth=1.3,
                 zorder=1,
-                label=f"{', '.join(names)} ({level:.4g} {rows[0].unit})".replace(
-                    " )", ")"
-                ),
+                label=f"{', '.join(names)} ({f'{level:.4g} {unit}'.strip()})",
             )
-        _finish(axes, title, f"{rows[0].metric}, {rows[0].unit}".rstrip(", "), split)
+        heading = ", ".join(filter(None, [rows[0].metric, unit]))
+        _finish(axes, title, f"{heading} ({split})")
         if drawn:
             _bytes_axis(axes)
-            _label(figure, axes, {m: drawn[m] for m in ordered}, styles, [*levels])
+            _label(figure, axes, drawn, styles, [*levels])
         figure.savefig(path, dpi=_DPI, format="png")
+
+
+def _is_baseline(curve: Sequence[Row]) -> bool:
+    return curve[0].family == _BASELINE
 
 
 def _styles(drawn: Sequence[list[Row]]) -> Iterator[_Style]:
     own = pale = 0
     for i, curve in enumerate(drawn):
         marker = _MARKERS[i % len(_MARKERS)]
-        if curve[0].family == _BASELINE:
+        if _is_baseline(curve):
             yield _Style(PALE[pale % len(PALE)], marker, 6.5, 1.3, 2)
             pale += 1
         else:
@@ -144,7 +148,7 @@ def _label(figure, axes, drawn: dict, styles: dict, levels: list[float]) -> None
     for level in levels:
         room.add_level(axes.transData.transform([(1, level)])[0, 1])
     for method, curve in drawn.items():
-        style, own = styles[method], curve[0].family != _BASELINE
+        style, own = styles[method], not _is_baseline(curve)
         for index in labels.ends_first(len(curve)):
             if not curve[index].setting:
                 continue
@@ -180,10 +184,10 @@ def _bytes_axis(axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _finish(axes, title: str, heading: str, split: str) -> None:
+def _finish(axes, title: str, heading: str) -> None:
     axes.margins(x=0.12, y=0.1)
     axes.set_xlabel("bytes per example (payload, mean)")
-    axes.set_ylabel(f"{heading} ({split})")
+    axes.set_ylabel(heading)
     axes.set_title(title, loc="left", fontweight="bold")
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
