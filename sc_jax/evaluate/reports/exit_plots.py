@@ -56,6 +56,12 @@ def _accuracy(axes, found: BudgetReport) -> None:
             *_places([point]), marker, color=colour, markeredgecolor="black",
             markersize=10, label=point.name, zorder=4,
         )  # fmt: skip
+    whole = 100 * found.anytime[-1].outcome.accuracy
+    axes.axhline(whole, color="#555555", linewidth=1, zorder=1)
+    axes.annotate(
+        "whole network", (0.01, whole), xycoords=("axes fraction", "data"),
+        xytext=(0, 3), textcoords="offset points", color="#555555", fontsize=8,
+    )  # fmt: skip
     axes.set_ylabel(f"top-1 accuracy, % ({found.split})")
     _finish(axes, "mean cost, % of the whole network with its exits")
     axes.legend(loc="lower right", fontsize=8)
