@@ -266,11 +266,9 @@ def evaluate(
         rows.append({"split": split, **dataclasses.asdict(measured)})
     if exit_runs.leaves_early(recipe.net):
         trace = exit_runs.measure(recipe, folder, examples).trace
-        for name, logits, macs in zip(trace.exits, trace.predictions, trace.cost):
-            accuracy = float((logits.argmax(-1) == trace.labels).mean())
-            rows.append(
-                {"split": split, "exit": name, "quality": accuracy, "macs": float(macs)}
-            )
+        for name, quality, macs in zip(trace.exits, trace.quality, trace.cost):
+            row = {"split": split, "exit": name, "metric": trace.metric}
+            rows.append(row | {"quality": float(quality.mean()), "macs": float(macs)})
     return rows
 
 
