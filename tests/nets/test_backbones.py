@@ -68,11 +68,22 @@ def test_the_bottleneck_is_the_published_one(name):
     assert (known.cut, known.target, known.strides) == BOTTLENECKS[name]
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "wrn16_2"])
-def test_what_a_preset_states_also_follows_from_the_shapes(name):
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("resnet20", ("cut", "hints", "exits")),
+        ("resnet18", ("cut", "hints", "exits")),
+        ("wrn16_2", ("cut", "hints", "exits")),
+        ("vgg11", ("cut", "exits")),
+        ("nin", ("cut", "exits")),
+        ("cnn", ("cut",)),
+        ("mobilenetv2", ("cut",)),
+    ],
+)
+def test_what_a_preset_states_also_follows_from_the_shapes(name, fields):
     stated = backbone(name)
     derived = complete(Backbone(stated.build))
-    for field in ("cut", "hints", "exits"):
+    for field in fields:
         assert getattr(derived, field) == getattr(stated, field), field
     assert derived.strides == stated.strides and derived.target == stated.target
 
@@ -87,8 +98,7 @@ def test_a_backbone_without_a_bottleneck_says_so_in_one_line(name):
 
 def test_every_family_says_where_its_exits_stand():
     for known in BACKBONES.values():
-        if known.exits is not None:
-            assert set(e.split(".")[0] for e in known.exits) <= set(known.groups)
+        assert {exit_.split(".")[0] for exit_ in known.exits or ()} <= set(known.groups)
 
 
 def test_a_backbone_of_ones_own_needs_nothing_but_its_stages(file):

@@ -166,5 +166,3 @@ def test_unknown_depths_name_the_known():
         vgg(depth=12, classes=10)
     with pytest.raises(UsageError, match="6 n \\+ 4"):
         wrn(depth=18, widen=2, classes=10)
-    with pytest.raises(UsageError, match="takes no bottleneck; these do: cnn"):
-        _ = backbone("skipnet").replaced

@@ -78,4 +78,11 @@ def alexnet(*, classes: int, dropout: float = 0.5) -> tuple[Stage, ...]:
 
 # Three groups share the side of conv2, so the rule would cut at conv4; BranchyNet's
 # branches stand after the first two.
-PRESETS = {"alexnet": Backbone(alexnet, cut="conv2", exits=("conv1", "conv2"))}
+PRESETS = {
+    "alexnet": Backbone(
+        alexnet,
+        cut="conv2",
+        hints=("conv3", "conv4", "conv5"),
+        exits=("conv1", "conv2"),
+    )
+}

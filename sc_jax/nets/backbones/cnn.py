@@ -48,5 +48,10 @@ def cnn(*, classes: int, width: int = 32) -> tuple[Stage, ...]:
 
 # layer3 is a vector, which a hint compares as well; its stem already halves the side.
 PRESETS = {
-    "cnn": Backbone(cnn, hints=("layer2", "layer3"), exits=("stem", "layer1", "layer2"))
+    "cnn": Backbone(
+        cnn,
+        cut="layer1",
+        hints=("layer2", "layer3"),
+        exits=("stem", "layer1", "layer2"),
+    )
 }

@@ -130,8 +130,8 @@ def _imagenet(depth: int) -> Backbone:
     )
 
 
-# All but `small` follows from the shapes too; stated, so that 152 layers are not traced
-# for it (a test compares).
+# Cut, hints and exits follow from the shapes too (a test compares); stated, so that 152
+# layers are not traced whenever the name is read.
 PRESETS = {
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 56, 110)},
     **{f"resnet{depth}": _imagenet(depth) for depth in (18, 34, 50, 101, 152)},

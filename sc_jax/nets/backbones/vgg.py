@@ -64,6 +64,11 @@ def vgg(*, depth: int, classes: int, dropout: float = 0.0) -> tuple[Stage, ...]:
 # Replaces conv1 and conv2: 32 -> 7x7 latent -> 8x8x128. Hints leave out conv5, which of
 # a small image is one pixel.
 PRESETS = {
-    f"vgg{depth}": Backbone(partial(vgg, depth=depth), hints=("conv3", "conv4"))
+    f"vgg{depth}": Backbone(
+        partial(vgg, depth=depth),
+        cut="conv2",
+        hints=("conv3", "conv4"),
+        exits=("conv1", "conv2", "conv3", "conv4"),
+    )
     for depth in (11, 16)
 }
