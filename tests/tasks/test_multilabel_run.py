@@ -11,12 +11,14 @@ from sc_jax.compressors import Affine
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.data import sources
 from sc_jax.data.dataset import Dataset
+from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
 from sc_jax.losses.task import BinaryCrossEntropy
 from sc_jax.losses.terms import Term
 from sc_jax.nets.net import cut_at
 from sc_jax.nets.run import Variables
+from sc_jax.runs import training
 from sc_jax.tasks import multilabel
 from sc_jax.tasks.multilabel import average_precision
 from sc_jax.train import loop
@@ -93,7 +95,14 @@ def test_measured_and_reported_by_its_own_figure(trained, tmp_path):
     assert "top-1" not in page and "accuracy" not in page.replace("_accuracy", "")
 
 
-def test_half_of_a_set_is_no_average_of_its_figure(trained):
+def test_recipes_are_checked_against_their_task_before_training(trained):
+    training.check(trained[0])
+    wrong = replace(trained[0], task=replace(TASK, logits=lambda logits: logits[:, 0]))
+    with pytest.raises(UsageError, match=r"task 'multilabel': logits has shape"):
+        training.check(wrong)
+
+
+def test_a_figure_does_not_depend_on_the_batches(trained):
     """The set's figure comes from its examples at once, over batches of any size."""
     recipe, variables = trained
     test = sources.load("spots", "test")
