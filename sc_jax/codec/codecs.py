@@ -14,6 +14,7 @@ from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
+from sc_jax.codec.top_k import TopKCodec
 
 __all__ = [
     "KINDS",
@@ -23,6 +24,7 @@ __all__ = [
     "FactorizedCodec",
     "ImageCodec",
     "RawCodec",
+    "TopKCodec",
     "from_arrays",
 ]
 
@@ -31,6 +33,7 @@ KINDS: dict[str, type[Codec]] = {
     "affine": AffineCodec,
     "image": ImageCodec,
     "factorized": FactorizedCodec,
+    "top_k": TopKCodec,
 }
 
 

@@ -1,9 +1,57 @@
 """Compressors: what sits at a split while training. One a file, one row here."""
 
+from dataclasses import dataclass
+
 from sc_jax.compressors.affine import Affine
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.compressors.factorized_prior import FactorizedPrior
 from sc_jax.compressors.image import Image
+from sc_jax.compressors.laplace_prior import LaplacePrior
 from sc_jax.compressors.raw import Raw
+from sc_jax.compressors.top_k import TopK
 
-__all__ = ["Affine", "Compressor", "FactorizedPrior", "Image", "Raw"]
+__all__ = [
+    "COMPRESSORS",
+    "Affine",
+    "Compressor",
+    "FactorizedPrior",
+    "Image",
+    "LaplacePrior",
+    "Raw",
+    "Row",
+    "TopK",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A compressor and what its tests run on: settings of it, and latents.
+
+    shape, dtype: of one example's latent. bytes_share: how far bytes may lie from the
+    estimate, beside 8 bytes.
+    """
+
+    compressor: type[Compressor]
+    samples: tuple[Compressor, ...]
+    shape: tuple[int, ...] = (20, 20, 4)
+    dtype: str = "float32"
+    bytes_share: float = 0.005
+
+
+COMPRESSORS: dict[str, Row] = {
+    "raw": Row(Raw, (Raw(), Raw("float16"))),
+    "affine": Row(Affine, tuple(Affine(bits) for bits in (1, 2, 8, 16))),
+    "image": Row(
+        Image,
+        (Image("PNG"), Image("JPEG", 30), Image("WEBP"), Image("WEBP", 60)),
+        shape=(24, 20, 3),
+        dtype="uint8",
+    ),
+    "factorized": Row(FactorizedPrior, (FactorizedPrior(),)),
+    # The published tables give every tail symbol a count: 2 % where rows are long.
+    "factorized_compat": Row(
+        FactorizedPrior, (FactorizedPrior(compat=True),), bytes_share=0.02
+    ),
+    "laplace": Row(LaplacePrior, (LaplacePrior(),)),
+    "top_k": Row(TopK, (TopK(), TopK(0.01, 4), TopK(1.0, 16))),
+}

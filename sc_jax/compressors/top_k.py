@@ -1,0 +1,47 @@
+"""A sparse latent without training: the values of largest magnitude, quantised."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sc_jax.codec.affine import quantise
+from sc_jax.codec.top_k import TopKCodec
+from sc_jax.compressors.compressor import Compressor
+
+
+class TopK(Compressor):
+    """Keeps a share of each example's values and sets the rest to 0.
+
+    share in (0, 1]; bits 1 to 16 a kept value. Nothing is learned: it can stand at any
+    cut of a trained net. After SLICER (Sung et al. 2025,
+    https://arxiv.org/abs/2511.11608), which filters by magnitude too but splits what
+    is kept into blocks with a width each chosen for a distortion; here is one block of
+    one width, and positions go through the entropy coder. Training keeps the same
+    values unquantised, as Affine does.
+    """
+
+    share: float = 0.1
+    bits: int = 8
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        codec = self.codec({}, tuple(z.shape[1:]))
+        flat = z.reshape(z.shape[0], -1)
+        # Of equal magnitudes top_k takes the first, as the codec does.
+        _, places = jax.lax.top_k(jnp.abs(flat), codec.k)
+        values = jnp.take_along_axis(flat, places, axis=1)
+        if not train:
+            q, zero, scale = quantise(values, self.bits, jnp)
+            values = (q + zero) * scale
+        rows = jnp.arange(len(flat))[:, None]
+        z_hat = jnp.zeros_like(flat).at[rows, places].set(values)
+        bits = jnp.full(len(flat), codec.estimate_bits(), jnp.float32)
+        return z_hat.reshape(z.shape), bits
+
+    def codec(self, params, shape) -> TopKCodec:
+        size = math.prod(shape)
+        return TopKCodec(shape, max(1, round(self.share * size)), self.bits)
