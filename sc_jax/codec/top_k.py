@@ -22,7 +22,7 @@ class TopKCodec:
 
     z finite float32[shape]; of equal magnitudes the first ones are kept. Values as
     AffineCodec of `bits` writes them, positions as a mask of k ones under a table that
-    k and the size alone give: the length in bits is the same for every example.
+    k and the size alone give: every example has the same estimate of its bits.
     """
 
     kind: ClassVar[str] = "top_k"

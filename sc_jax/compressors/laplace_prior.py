@@ -45,8 +45,9 @@ class LaplacePrior(Compressor):
     @nn.compact
     def __call__(self, z, *, train):
         zeros = nn.initializers.zeros
-        location = self.param("location", zeros, z.shape[-1:])
-        scale = jnp.exp(self.param("log_scale", zeros, z.shape[-1:]))
+        lead = (1,) * (z.ndim - 1) + (-1,)
+        location = self.param("location", zeros, z.shape[-1:]).reshape(lead)
+        scale = jnp.exp(self.param("log_scale", zeros, z.shape[-1:]).reshape(lead))
         if train:
             noise = jax.random.uniform(
                 self.make_rng("noise"), z.shape, minval=-0.5, maxval=0.5

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from sc_jax.codec.affine import quantise
 from sc_jax.codec.top_k import TopKCodec
 from sc_jax.compressors.compressor import Compressor
+from sc_jax.errors import UsageError
 
 
 class TopK(Compressor):
@@ -43,5 +44,9 @@ class TopK(Compressor):
         return z_hat.reshape(z.shape), bits
 
     def codec(self, params, shape) -> TopKCodec:
+        if not 0 < self.share <= 1:
+            raise UsageError(
+                f"a top-k share is above 0 and at most 1, not {self.share}"
+            )
         size = math.prod(shape)
         return TopKCodec(shape, max(1, round(self.share * size)), self.bits)
