@@ -64,4 +64,6 @@ def test_the_example_of_the_page():
     z = np.array([[0], [1], [-1], [5], [0], [0]], np.float32)
     payload = codec.encode(z)
     affine = codecs.AffineCodec((3,), 3).encode(np.array([-1, 0.75, 2.5], np.float32))
-    assert streams == [payload, affine, frame.pack(4, 2, (6, 1), payload)]
+    sparse = codecs.TopKCodec((6,), 2, 4)
+    top_k = sparse.encode(np.array([0.5, -3, 0, 1, 2, -1], np.float32))
+    assert streams == [payload, affine, top_k, frame.pack(4, 2, (6, 1), payload)]

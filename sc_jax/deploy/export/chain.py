@@ -64,9 +64,9 @@ def chain(
     return found
 
 
-def runner(made: Mapping[str, Segment]) -> Callable[[np.ndarray], dict]:
+def runner(parts: Mapping[str, Segment]) -> Callable[[np.ndarray], dict]:
     """Runs all segments, no exit taken: every exit's output and the latent's."""
-    return partial(in_turn, [Runner(each.model) for each in made.values()])
+    return partial(in_turn, [Runner(each.model) for each in parts.values()])
 
 
 def _through(part: Net, variables: Variables, x: Any, previous: Any) -> Outputs:

@@ -60,7 +60,7 @@ def named(name: str, tree: Any) -> dict[str, Any]:
     return {f"{name}{i}": leaf for i, leaf in enumerate(leaves)}
 
 
-def given(x: Any, previous: Any = None) -> dict[str, Any]:
+def inputs_of(x: Any, previous: Any = None) -> dict[str, Any]:
     """A segment's inputs by tensor name, in order."""
     image = jax.tree.leaves(x)[0].dtype == np.uint8
     return named("image" if image else FEATURE, x) | named(CARRY, previous)
@@ -120,7 +120,7 @@ def lower(program: Callable, *examples: Any) -> tuple[bytes, Signature]:
     with plain():
         exported = jax.export.export(jax.jit(program), platforms=["cpu"])(*specs)
     outputs = tuple(sorted(jax.eval_shape(program, *examples)))
-    inputs = tuple(given(*examples))
+    inputs = tuple(inputs_of(*examples))
     return exported.mlir_module_serialized, Signature("segment", inputs, outputs)
 
 
@@ -153,7 +153,7 @@ def segment(
     lowered, signature = lower(make(variables, codec=codec), *next(_rows(known, 1)))
     model = convert.convert(lowered, signature)
     operations.check(model)
-    calibration = (given(*one) for one in _rows(known, 1))
+    calibration = (inputs_of(*one) for one in _rows(known, 1))
     scopes = _scopes(part, float_stages, signature.outputs)
     if codec is not None and codec.in_float:
         names = "|".join(codec.in_float)
@@ -161,7 +161,7 @@ def segment(
     model = convert.quantise(model, dtype, signature, calibration, float_ops, scopes)
     try:
         exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))
-        pairs = ((given(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
+        pairs = ((inputs_of(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
         found = compare(model, pairs, codec)
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
