@@ -21,20 +21,20 @@ def untrained(workdir: Path, name: str = "entropic_student") -> Path:
     recipe = source.build()
     example = run_folder.example_of(recipe)
     variables = first_variables(recipe, None, example)
-    frozen = codecs_of(recipe.net, variables, example)
+    codecs = codecs_of(recipe.net, variables, example)
     run_folder.claim(workdir, source, recipe, None)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    tables = {split: codec.to_arrays() for split, codec in frozen.items()}
+    tables = {split: codec.to_arrays() for split, codec in codecs.items()}
     checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
     checkpoints.wait()
     checkpoints.close()
     return workdir
 
 
-def frames(net, variables, frozen, images: np.ndarray) -> list[bytes]:
+def frames(net, variables, codecs, images: np.ndarray) -> list[bytes]:
     """What devices send for uint8 [N, H, W, C] through the net's only split."""
     (split,) = net.splits
-    codec, before = frozen[split.name], head(net, split.after)
+    codec, before = codecs[split.name], head(net, split.after)
     z = images
     if split.after != INPUT:
         device = jax.jit(lambda v, x: run(before, v, x)[0].features[split.after])
