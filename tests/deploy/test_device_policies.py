@@ -26,7 +26,7 @@ from sc_jax.exits.policies import (
     TopFraction,
 )
 from sc_jax.exits.scores import SCORES, Scoring
-from sc_jax.nets.exit_classifiers.gated import Confident
+from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
 from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import Exit, Net, Stage, cut_at
 from sc_jax.nets.run import Variables, init, run
@@ -95,7 +95,7 @@ class Last(nn.Module):
 def recorded(tmp_path_factory):
     """(images, logits f32[4, 1000, K], confidence logits, segments, codec)."""
     stages = (Stage("a", Pixels()), Stage("b", Layer()), Stage("c", Layer()))
-    exits = tuple(Exit(name, Confident(Spread())) for name in "abc")
+    exits = tuple(Exit(name, LearnedConfidence(Spread())) for name in "abc")
     net = cut_at(Net((*stages, Stage("d", Flat())), exits), "c", Raw())
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (IMAGES, 2, 2, 1), dtype=np.uint8)

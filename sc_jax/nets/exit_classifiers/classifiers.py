@@ -2,7 +2,7 @@
 
 x is the feature of the stage that the exit stands after, of a tuple of scales the last
 and coarsest; `previous` is what the exit before hands on, mostly its logits; None at
-the first. What a head may tell beside logits: nets.net.Exit.
+the first. What one may give beside logits: nets.net.Exit.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class MSDNetClassifier(nn.Module):
 
 
 class Boosted(nn.Module):
-    """The inner head's logits plus `scale` times the exit before, without gradient.
+    """The inner logits plus `scale` times the exit before, without gradient.
 
     Each exit fits what the sum of the earlier ones leaves (BoostNet, Yu et al. 2023).
     """
@@ -119,7 +119,7 @@ class Boosted(nn.Module):
 
 
 def coarsest(x):
-    """The feature that heads read: x itself, or the last of a tuple of scales."""
+    """What exit classifiers read: x itself, or the last of a tuple of scales."""
     return x[-1] if isinstance(x, tuple | list) else x
 
 

@@ -1,7 +1,8 @@
-"""Exit heads that tell more than their logits: of themselves, or of all so far.
+"""Exit classifiers with more outputs than logits: confidences, ensembles, weights.
 
-Each wraps a plain head of nets/exit_classifiers/classifiers.py; what an exit may tell
-stands at nets.net.Exit.
+Each wraps a plain one of nets/exit_classifiers/classifiers.py, as its attribute `head`:
+Flax draws first weights from attribute names and checkpoints hold them, so that one
+stays. What an exit may give beside logits stands at nets.net.Exit.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Ensembled(nn.Module):
     """A geometric ensemble of this exit and all before it: b_m + mean_j e^w_mj log p_j.
 
     Zero Time Waste (Wolczyk et al. 2021): w starts near 0, b [K] at 0, and neither
-    sends a gradient into a head, so heads and ensembles may learn in one phase. The
-    inner head reads the own logits of the exit before. Tells "own", its logits alone.
+    sends a gradient into a classifier, so both may learn in one phase. The inner one
+    reads the own logits of the exit before. Extra: "own", its logits alone.
     """
 
     head: nn.Module
@@ -51,9 +52,9 @@ class Ensembled(nn.Module):
 
 
 class LearnedConfidence(nn.Module):
-    """A head whose last output learns whether to leave (Pomponi et al. 2021).
+    """One whose last output learns whether to leave (Pomponi et al. 2021).
 
-    `head` has K + 1 outputs, the logits and the confidence's logit. Tells "confidence"
+    `head` has K + 1 outputs, logits and the confidence's logit. Extras: "confidence"
     [B], that logit, and "noise" [B]: a logistic sample in training, else 0. In training
     their sum over a temperature is a relaxed Bernoulli's logit (losses.gates.Mixture).
     """
@@ -74,7 +75,7 @@ class LearnedConfidence(nn.Module):
 class Softening(nn.Module):
     """A teaching exit that softens while it is sharp (Phuong & Lampert 2019).
 
-    Tells "temperature", a scalar: 1 at first, and `growth` times itself after each
+    Extra: "temperature", a scalar: 1 at first, and `growth` times itself after each
     training step at which the batch's mean largest probability at it is over
     `sharpness`. It stands with the batch statistics: resumed runs know it.
     """
@@ -98,10 +99,10 @@ class Softening(nn.Module):
 
 
 class Gated(nn.Module):
-    """A head with a gate, linear in four uncertainties of its logits (JEI-DNN).
+    """A classifier with a gate, linear in four uncertainties of its logits (JEI-DNN).
 
-    Regol et al. 2024. The gate sends no gradient into the head. Tells "confidence"
-    [B], the gate's logit. The uncertainties are those of exits.scores.features.
+    Regol et al. 2024. The gate sends no gradient into the classifier. Extra:
+    "confidence" [B], the gate's logit. The uncertainties are those of exits.scores.
     """
 
     head: nn.Module
@@ -114,7 +115,7 @@ class Gated(nn.Module):
 
 
 class Pruned(nn.Module):
-    """A head over the `keep` likeliest classes of the exit before (ICNN).
+    """A classifier over the `keep` likeliest classes of the exit before (ICNN).
 
     Neshatpour et al. 2019 prune classes by what earlier stages saw: here and at every
     later such exit the others' logits are -1e9; training keeps all. Reconstruction: one
@@ -138,7 +139,7 @@ class Pruned(nn.Module):
 class Weighing(nn.Module):
     """A last exit that also owns the map from losses to sample weights (L2W-DEN).
 
-    Han et al. 2022. Tells "weigher": kernels and biases of two linear layers, E losses
+    Han et al. 2022. Extra: "weigher", kernels and biases of two linear layers, E losses
     -> `width` -> E, for losses.exits.WeighedCrossEntropy; the logits do not read them.
     """
 
@@ -148,9 +149,9 @@ class Weighing(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
-        told = self.head(x, previous, train=train)
+        logits = self.head(x, previous, train=train)
         weigher = _Weigher(self.exits, self.width, name="weigher")()
-        return told, {"weigher": weigher}
+        return logits, {"weigher": weigher}
 
 
 class _Weigher(nn.Module):
