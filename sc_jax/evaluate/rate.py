@@ -117,6 +117,7 @@ def _through_codec(
     on_wire = codec.id
 
     def answers(inputs: np.ndarray, count: int):
+        # Encoded and decoded one by one, as a device and a server would.
         z = inputs if cut == INPUT else np.asarray(device(inputs))
         payloads = [codec.encode(example) for example in z]
         answer = after(variables, np.stack([codec.decode(p) for p in payloads]))

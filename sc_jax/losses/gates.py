@@ -84,6 +84,7 @@ class GatedCrossEntropy:
 
     def __call__(self, context: Context):
         gates = [extra(context, name, "confidence") for name in self.exits[:-1]]
+        # Gates learn from GateTarget alone.
         leave = jax.lax.stop_gradient(shares([jax.nn.sigmoid(g) for g in gates]))
         return (leave * losses_of(context, self.exits)).sum(0)
 

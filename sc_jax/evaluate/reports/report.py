@@ -68,6 +68,7 @@ def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) 
         "rows": [{"split": split, **dataclasses.asdict(row)} for row in rows],
         "bd_rates": [{"split": split, **entry} for entry in bd_rate.of_rows(rows)],
     }
+    # All text first: what cannot be written must not leave half a report behind.
     text = json.dumps(document, indent=2, allow_nan=False, default=plain) + "\n"
     page = _markdown(rows, title, facts)
     with draft(workdir / "report.json") as path:
@@ -167,6 +168,7 @@ def _cells(row: Row) -> list[str]:
 
 def human(count: float) -> str:
     """Three digits and a unit: 0, 950, 12.3 k, 4.10 M, 1.20 G."""
+    # Rounded before its unit is chosen: 999.7 thousand is 1.00 M, not 1000 k.
     count = float(f"{count:.3g}")
     power = min(int(math.log10(max(count, 1))), 14)
     unit = ["", " k", " M", " G", " T"][power // 3]
