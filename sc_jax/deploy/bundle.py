@@ -124,8 +124,8 @@ def read(path: Path) -> Bundle:
 
 def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
     def checked(name: str) -> bytes:
-        data, told = part(name), manifest["parts"][name]
-        if hashlib.sha256(data).hexdigest() != told["sha256"]:
+        data, fact = part(name), manifest["parts"][name]
+        if hashlib.sha256(data).hexdigest() != fact["sha256"]:
             raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
         return data
 

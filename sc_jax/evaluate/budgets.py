@@ -91,8 +91,8 @@ def report(
     of_net(test.trace, base.net, base.exits)
     own, problem = None, ""
     if policy:
-        classes, told = base.answers.shape[2], base.confidence is not None
-        policy_spec.usable(policy, base.exits, classes, base.cost, told)
+        classes, learned = base.answers.shape[2], base.confidence is not None
+        policy_spec.usable(policy, base.exits, classes, base.cost, learned)
     try:
         own = policy_spec.policy_from_text(policy, base) if policy else None
     except UsageError as error:  # no reason to lose the rest of the report

@@ -50,7 +50,7 @@ class Costs(NamedTuple):
     """MACs of one example, f64[E], by the exit that answers."""
 
     total: np.ndarray  # never falls
-    heads: np.ndarray  # of that, what exits before the last take, asked on the way
+    heads: np.ndarray  # of that, what exit classifiers before the last take
 
 
 def record(
@@ -123,9 +123,9 @@ def outline(
 def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:
     """f64[E], the MACs of one answer at each exit; nothing is computed.
 
-    The stages up to the exit, with all that they carry on, and every head asked on the
-    way; of the last stage only what the answer reads. variables, example [1, ...]:
-    arrays or shapes.
+    The stages up to the exit, with all that they carry on, and every exit classifier
+    on the way; of the last stage only what the answer reads. variables, example
+    [1, ...]: arrays or shapes.
     """
     return exit_costs_of(net, variables, example).total
 
@@ -143,15 +143,15 @@ def exit_costs_of(net: Net, variables: Any, example: Any) -> Costs:
 
     count = cost.macs_of(parts, variables, example)
     at = {e.name: e.after for e in net.exits}
-    asked: list[str] = []
+    counted: list[str] = []
     total, heads = [], [0]
     for name in net.exit_names[:-1]:
-        asked.append(f"after {at[name]}")
-        before = count(*asked)
-        asked.append(name)
-        total.append(count(*asked))
+        counted.append(f"after {at[name]}")
+        before = count(*counted)
+        counted.append(name)
+        total.append(count(*counted))
         heads.append(heads[-1] + total[-1] - before)
-    total.append(count(*asked, FINAL))
+    total.append(count(*counted, FINAL))
     heads = [*heads[1:], heads[-1]]
     return Costs(np.array(total, np.float64), np.array(heads, np.float64))
 

@@ -146,8 +146,8 @@ def of_net(trace: Trace, net: str, exits: Sequence[str] | None = None) -> Trace:
     if trace.net != net:
         raise UsageError(f"the trace is of net {trace.net!r}, not of {net!r}")
     if exits is not None and tuple(exits) != trace.exits:
-        known, asked = ", ".join(trace.exits), ", ".join(exits)
-        raise UsageError(f"the trace is of a net with exits {known}, not {asked}")
+        known, wanted = ", ".join(trace.exits), ", ".join(exits)
+        raise UsageError(f"the trace is of a net with exits {known}, not {wanted}")
     return trace
 
 

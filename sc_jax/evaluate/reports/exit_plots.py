@@ -32,7 +32,7 @@ def draw(found: BudgetReport, path: str | Path, title: str) -> None:
 
 
 def _accuracy(axes, found: BudgetReport) -> None:
-    """Anytime, budgeted and oracle curves, and the policies that were asked for."""
+    """Anytime, budgeted and oracle curves, and the policies that were solved."""
     budgets = [100 * (point.budget or 0.0) for point in found.curve]
     axes.plot(
         budgets, 100 * np.array(found.oracle), "--", color=COLOURS[7], linewidth=1.3,

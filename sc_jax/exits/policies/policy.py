@@ -19,7 +19,7 @@ class Policy:
 
     What a trace, an executor and a device do is the same `step`, exit after exit, so
     that they leave alike. E exits are counted with the last, the whole network, which
-    answers whoever comes to it and is never asked for a verdict.
+    answers whoever comes to it and gives no verdict.
     """
 
     ranks: ClassVar[bool] = False  # whether verdicts are scores, ranked in the batch

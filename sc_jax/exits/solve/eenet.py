@@ -153,8 +153,8 @@ def _leaving(weights: dict, read: Read) -> tuple[Any, Any]:
     for x, w in zip(read.features, weights["scores"]):
         earlier = jnp.stack([jax.nn.sigmoid(o) for o in odds], -1) if odds else x[:, :0]
         odds.append(w[0] + jnp.concatenate([x, earlier], 1) @ w[1:])
-        told = jax.lax.stop_gradient(jax.nn.sigmoid(odds[-1]))
-        summary.append(jnp.concatenate([x[:, -SCALARS:], told[:, None]], 1))
+        score = jax.lax.stop_gradient(jax.nn.sigmoid(odds[-1]))
+        summary.append(jnp.concatenate([x[:, -SCALARS:], score[:, None]], 1))
     hidden = jnp.tanh(jnp.concatenate(summary, 1) @ weights["w1"] + weights["b1"])
     return jnp.stack(odds), jax.nn.softmax(hidden @ weights["w2"] + weights["b2"])
 

@@ -62,7 +62,7 @@ def usable(
 ) -> None:
     """UsageError where no such net can leave by the policy, whatever it answers.
 
-    Solved on answers that are all right, so that goals of accuracy are no obstacle.
+    Solved on answers that are all right, so that no accuracy is out of reach.
     cost: f[E]; learned: whether exits learnt a confidence.
     """
     draw, examples = np.random.default_rng(0), 8 * classes
