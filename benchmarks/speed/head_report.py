@@ -13,7 +13,7 @@ NONE = "–"
 class Head:
     """One timed head; None is what nobody measured, `missing` says why where known.
 
-    *_ms: median, p95, min, mean. operations: of the file, as tflite_operations gives
+    *_ms: median, p95, min, mean. operations: of the file, as plan.op_cost has
     them. profile: {"by", "runs", "operations"}, as op_profile or benchmark_model do.
     """
 
