@@ -50,6 +50,7 @@ class Dataset:
         array [N, ...], such as tokens int32 [N, T].
     labels: int32 [N], in 0..len(classes)-1; for other tasks any array [N, ...], such
         as bool [N, K] of K labels at once.
+    files: names in the source's folder or zip; () where examples are not files.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     classes: tuple[str, ...]
     images: np.ndarray | LazyImages
     labels: np.ndarray
+    files: tuple[str, ...] = ()
 
     @property
     def in_memory(self) -> bool:
@@ -90,8 +92,9 @@ class Dataset:
             images = self.images[indices]
         else:
             images = replace(self.images, indices=self.images.indices[indices])
-        labels = self.labels[indices]
-        return replace(self, images=images, labels=labels, split=split or self.split)
+        labels, split = self.labels[indices], split or self.split
+        files = tuple(self.files[i] for i in indices) if self.files else ()
+        return replace(self, images=images, labels=labels, split=split, files=files)
 
     def resized(self, size: int) -> "Dataset":
         """The same with images of size x size: now in memory, else on reading."""

@@ -50,7 +50,7 @@ def _dataset(name: str, part: str, parts: list[Part], chosen: Part) -> Dataset:
     images: np.ndarray | LazyImages | None = _in_memory(parts, chosen)
     if images is None:
         images = LazyImages(chosen.pixels, np.arange(len(chosen.files)), channels=3)
-    return Dataset(name, part, chosen.classes, images, chosen.labels)
+    return Dataset(name, part, chosen.classes, images, chosen.labels, chosen.files)
 
 
 def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -69,8 +69,8 @@ def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     if not len(kept):
         raise UsageError(f"{path} has no file for the {part} part of four")
     images = LazyImages(whole.pixels, kept, channels=3)
-    name = f"indexed:{argument}"
-    return Dataset(name, part, whole.classes, images, whole.labels[kept])
+    name, files = f"indexed:{argument}", tuple(whole.files[i] for i in kept)
+    return Dataset(name, part, whole.classes, images, whole.labels[kept], files)
 
 
 def _parts(argument: str) -> dict[str, Part]:

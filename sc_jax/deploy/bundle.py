@@ -32,11 +32,14 @@ EXPORTS = "exports"  # under a workdir: the tables that its bundles carry
 
 @dataclass(frozen=True)
 class Bundle:
-    """manifest: as written by `write`; segments: .tflite bytes by name, in order."""
+    """manifest: as written by `write`; segments: .tflite bytes by name, in order.
+
+    codec: None where the whole net is on the device and nothing is ever sent.
+    """
 
     manifest: dict[str, Any]
     segments: dict[str, bytes]
-    codec: codecs.Codec
+    codec: codecs.Codec | None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -52,7 +55,7 @@ class Bundle:
 def write(
     out: Path,
     segments: Mapping[str, bytes],
-    codec: codecs.Codec,
+    codec: codecs.Codec | None,
     *,
     model: str,
     split: int,
@@ -71,13 +74,14 @@ def write(
     refuse_existing(out)
     archive = out.with_name(out.name + ".zip")
     parts = {f"{name}.tflite": model for name, model in segments.items()}
-    parts[TABLES] = table_bytes(codec)
+    if codec is not None:
+        parts[TABLES] = table_bytes(codec)
     manifest = {
         "format": FORMAT,
         "model": model,
         "split": split,
-        "codec": codec.kind,
-        "latent": list(codec.shape),
+        "codec": codec and codec.kind,
+        "latent": list(codec.shape) if codec else [],
         "segments": list(segments),
         "exits": list(exits),
         "cost": list(cost),
@@ -141,7 +145,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
         if not all(name.isidentifier() for name in manifest["segments"]):
             raise UsageError(f"{path}: a segment's name is not a plain word")
         segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
-        codec = codec_of(checked(TABLES))
+        codec = None if manifest["codec"] is None else codec_of(checked(TABLES))
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise

@@ -94,8 +94,8 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         assert len(told) == 1 and told[0].startswith("error: "), done.stderr
         assert words in told[0]
     assert good.result().returncode == 0, good.result().stderr
-    assert "answered 5 of 5: Counter({'edge': 5})" in good.result().stdout
-    assert "answered 3 of 3: Counter({'edge': 3})" in flat.result().stdout
+    assert "answered 5 of 5 (edge 5)" in good.result().stdout
+    assert "answered 3 of 3 (edge 3)" in flat.result().stdout
     assert "top-1" not in flat.result().stdout
 
 

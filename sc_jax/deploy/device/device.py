@@ -10,7 +10,13 @@ import numpy as np
 
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.leaving import Leaving
-from sc_jax.deploy.device.runtime import Runner, confidence_of, in_turn, latent_of
+from sc_jax.deploy.device.runtime import (
+    FINAL,
+    Runner,
+    confidence_of,
+    in_turn,
+    latent_of,
+)
 from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
@@ -23,7 +29,8 @@ class Answer:
     """prediction: class, or None where no exit answered before the server was lost.
 
     exit: "edge", or the local exit that answered. sent_bytes: the frame's. seconds:
-    by step (head, code, edge). note: why the edge did not answer, one line.
+    by step (head, code, edge). note: why the edge did not answer, one line. outputs:
+    the task's reply, arrays by name; a class's are `prediction` and `logits`.
     """
 
     prediction: int | None
@@ -31,6 +38,20 @@ class Answer:
     sent_bytes: int
     seconds: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a server got the frame and will not answer: no link's fault."""
+        late = "DEADLINE_EXCEEDED" in self.note  # may be the link's fault, this once
+        return self.sent_bytes > 0 and self.prediction is None and not late
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """f64[K], the softmax of the logits; [0] where there are none."""
+        logits = np.asarray(self.outputs.get("logits", ()), np.float64)
+        exps = np.exp(logits - logits.max(initial=-np.inf))
+        return exps / exps.sum()
 
 
 class ServerLost(Exception):
@@ -53,12 +74,11 @@ class Device:
         threads: int = 1,
     ):
         self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
-        if not bundle.codec.exports:
+        if bundle.codec is not None and not bundle.codec.exports:
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
-        self._codec_id = bundle.codec.id
         self._leaving = Leaving(bundle, self._segments)
 
     def infer(self, image: np.ndarray) -> Answer:
@@ -78,13 +98,15 @@ class Device:
             for name in segment.exits:
                 logits = outputs.pop(name)
                 confidence = outputs.pop(confidence_of(name), None)
-                best = Answer(int(logits[0].argmax()), name, 0, seconds)
+                best = _local(name, logits[0], seconds)
                 leave, memory = self._leaving.step(name, logits, confidence, memory)
                 if leave:
                     return best
             if seconds["head"] >= self.deadline_s:
                 note = "the deadline passed in the head"
                 return replace(best, seconds=seconds, note=note)
+        if self._codec is None:
+            return _local(FINAL, outputs[FINAL][0], seconds)
         data, seconds["code"] = self._code(outputs)
         return self._sent(data, replace(best, seconds=seconds))
 
@@ -103,11 +125,14 @@ class Device:
             seconds["edge"] = time.perf_counter() - begun
             return replace(best, note=str(error))
         seconds["edge"] = time.perf_counter() - begun
-        return Answer(reply.prediction, "edge", len(data), seconds)
+        outputs = dict(reply.outputs)
+        return Answer(reply.prediction, "edge", len(data), seconds, outputs=outputs)
 
     def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
         self._check(image)
+        if self._codec is None:
+            raise UsageError("the bundle holds the whole net: it sends nothing")
         begun = time.perf_counter()
         outputs = in_turn(self._segments, image[None])
         head_s = time.perf_counter() - begun
@@ -123,11 +148,19 @@ class Device:
 
     def _code(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, float]:
         """(frame of one latent's symbols, seconds)."""
+        assert self._codec is not None  # a whole net has answered before
         begun = time.perf_counter()
         payload = self._codec.pack(**{k: v[0] for k, v in outputs.items()})
         split, shape = self.bundle.manifest["split"], self._codec.shape
-        data = frame.pack(self._codec_id, split, shape, payload)
+        data = frame.pack(self._codec.id, split, shape, payload)
         return data, time.perf_counter() - begun
+
+
+def _local(exit: str, logits: np.ndarray, seconds: dict[str, float]) -> Answer:
+    """The answer of a local exit with logits f32[K]."""
+    prediction = logits.argmax()
+    outputs = {"prediction": prediction, "logits": logits}
+    return Answer(int(prediction), exit, 0, seconds, outputs=outputs)
 
 
 def connect(

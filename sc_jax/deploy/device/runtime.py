@@ -6,6 +6,7 @@ import numpy as np
 
 EXIT = "exit@"  # what names of outputs that are exits begin with
 CONFIDENCE = "confidence@"  # and of what an exit learnt to say of itself, 0 to 1
+FINAL = "final"  # what the last stage gives where the whole net is on the device
 FEATURE, CARRY = "feature", "carry"  # tensors that one segment hands to the next
 
 

@@ -15,14 +15,14 @@ from sc_jax.deploy.device.runtime import Runner, in_turn
 from sc_jax.deploy.export import segments
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.segments import Segment
-from sc_jax.nets.net import INPUT, Net, head, match, tail
+from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
 from sc_jax.nets.run import Outputs, Variables, run
 
 
 def chain(
     net: Net,
     variables: Variables,
-    codec: codecs.Codec,
+    codec: codecs.Codec | None,
     images: np.ndarray,
     *,
     float_stages: tuple[str, ...] = (),
@@ -31,14 +31,14 @@ def chain(
     """The head of a net with one split as segments by name: one, or one an exit.
 
     Each takes what the one before gave: its feature and, where an exit reads the exit
-    before, what that hands on; the last gives the latent. Options are those of
-    `segments.segment`. ExportError where an exit behind the split reads one before it:
-    no frame carries that.
+    before, what that hands on; the last gives the latent. Of a net without a split all
+    of it, the last gives FINAL. Options are those of `segments.segment`. ExportError
+    where an exit behind the split reads one before it: no frame carries that.
     """
-    (split,) = net.splits
-    before = head(net, split.after)
+    end = net.splits[0].after if net.splits else net.names[-1]
+    before = head(net, end) if net.splits else net
     kept = match(before, float_stages)
-    stops = sorted({*(e.after for e in before.exits), split.after}, key=net.names.index)
+    stops = sorted({*(e.after for e in before.exits), end}, key=net.names.index)
     parts, known, x, previous = [], [], images, None
     for start, stop in zip((INPUT, *stops), stops):
         part = segments.stretch(net, start, stop)
@@ -47,17 +47,17 @@ def chain(
         parts.append(part)
         known.append((x, previous if reads else None))
         x, previous = out.features[stop], out.carry
-    rest = tail(net, split.after)
-    if previous is not None and _reads(rest, variables, x, previous):
+    rest = tail(net, end) if net.splits else None
+    if rest and previous is not None and _reads(rest, variables, x, previous):
         raise ExportError(
-            f"an exit behind {split.name} reads {before.exits[-1].name}, before it: "
-            "no frame carries that; give the server's exits heads of their own"
+            f"an exit behind {net.splits[0].name} reads {before.exits[-1].name}, "
+            "before it: no frame carries that; give the server exits of its own"
         )
     found = {}
     for i, (start, stop) in enumerate(zip((INPUT, *stops), stops)):
         found[f"head{i}" if len(stops) > 1 else "head"] = segments.segment(
             net, variables, *known[i], start=start, stop=stop,
-            codec=codec if stop == split.after else None,
+            codec=codec if stop == end else None,
             carries=i + 1 < len(stops) and known[i + 1][1] is not None,
             float_stages=tuple(sorted(kept & set(parts[i].parts))), **options,
         )  # fmt: skip
@@ -84,4 +84,6 @@ def _reads(part: Net, variables: Variables, x: Any, previous: Any) -> bool:
     x, previous = jax.tree.map(lambda a: a[:1], (x, previous))
     nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan), previous)
     out = _through(part, variables, x, nothing)
-    return bool(np.isnan(out.predictions[part.exits[0].name]).any())
+    first = part.exits[0].name
+    known = out.predictions  # the last stage's exit is FINAL there
+    return bool(np.isnan(known[first if first in known else FINAL]).any())

@@ -38,7 +38,8 @@ def carried(
     a policy that ranks a batch has no meaning for one image: UsageError.
     """
     net = recipe.net
-    local = [e.name for e in head(net, net.splits[0].after).exits]
+    before = head(net, net.splits[0].after) if net.splits else net
+    local = [e.name for e in before.exits if e.after != net.names[-1]]
     if spec and thresholds is not None:
         raise UsageError("give --policy or --thresholds, not both")
     example = run_folder.example_of(recipe)

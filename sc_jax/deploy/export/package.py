@@ -19,10 +19,12 @@ from sc_jax.deploy.device.runtime import latent_of
 from sc_jax.deploy.export import exit_policy
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
+from sc_jax.deploy.server import tails
 from sc_jax.evaluate import rate
 from sc_jax.nets.net import FINAL, head, tail
 from sc_jax.nets.run import run
 from sc_jax.runs import run_folder
+from sc_jax.train import devices
 
 BATCH = 64
 
@@ -49,6 +51,8 @@ class Proof:
     @property
     def more_bytes(self) -> float:
         """Share of bytes above JAX's; 0.05 is five per cent."""
+        if not self.payload_bytes_jax:
+            return 0.0
         return self.payload_bytes / self.payload_bytes_jax - 1
 
 
@@ -75,10 +79,10 @@ def package(
     bundle.refuse_existing(out)
     recipe = run_folder.recipe_of(workdir)
     variables, frozen = run_folder.restore(recipe, workdir)
-    if len(recipe.net.splits) != 1:
+    if len(recipe.net.splits) > 1:
         raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
-    (split,) = recipe.net.splits
-    codec = frozen[split.name]
+    split = recipe.net.splits[0] if recipe.net.splits else None
+    codec = frozen[split.name] if split else None
     leaving = exit_policy.carried(recipe, workdir, policy, thresholds)
     seen = run_folder.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
@@ -89,7 +93,7 @@ def package(
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
     run_all, refitted = runner(made), codec
-    if dtype == "int8":
+    if codec is not None:  # what a head gives is not quite what the prior expects
         batches = pipeline.evaluation_batches(seen, BATCH)
         outputs = (
             {name: value[:n] for name, value in run_all(np.asarray(x)).items()}
@@ -107,7 +111,7 @@ def package(
     facts = {
         "recipe": recipe.name,
         "setting": recipe.setting,
-        "cut": split.after,
+        "cut": split.after if split else recipe.net.names[-1],
         "dtype": dtype,
         "float_ops": list(float_ops) if dtype == "int8" else [],
         "float_stages": list(float_stages),
@@ -127,7 +131,8 @@ def package(
         },
     }
     name = model_id(recipe.name, workdir, refitted)
-    bundle.register(workdir, name, refitted)
+    if refitted is not None:
+        bundle.register(workdir, name, refitted)
     models = {name: each.model for name, each in made.items()}
     written = bundle.write(
         out, models, refitted, model=name, split=0, labels=test.classes,
@@ -139,20 +144,15 @@ def package(
 def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
     """Bytes and accuracy of the exported head through tables, decoder and tail.
 
-    No exit is taken: each local exit's accuracy is that over all images.
+    No exit is taken: each local exit's accuracy is that over all images. Without a
+    codec the head is the whole net: no bytes, and no tail.
     """
-    (split,) = recipe.net.splits
-    after, before = tail(recipe.net, split.after), head(recipe.net, split.after)
-    exits = [e.name for e in before.exits]
-
-    @jax.jit
-    def server(latents):
-        return run(after, variables, latents)[0].predictions[FINAL].argmax(-1)
-
-    @jax.jit
-    def device(images):
-        return run(before, variables, images)[0].predictions
-
+    net = recipe.net
+    split = net.splits[0] if net.splits else None
+    before = head(net, split.after) if split else net
+    exits = [e.name for e in before.exits if e.after != net.names[-1]]
+    device = jax.jit(lambda images: run(before, variables, images)[0].predictions)
+    sent = _Sent(net, variables, codec, refitted)
     correct, sizes, first, done = 0, 0, 0, 0
     local = np.zeros((len(exits), 2), int)
     for images, labels, count in pipeline.evaluation_batches(test, BATCH):
@@ -162,28 +162,92 @@ def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
             for column, logits in enumerate((outputs.pop(name), exact[name])):
                 answers = np.asarray(logits).argmax(-1)[:count]
                 local[row, column] += int((answers == labels).sum())
-        rows = [{k: v[i] for k, v in latent_of(outputs).items()} for i in range(BATCH)]
-        payloads = [refitted.pack(**row) for row in rows]
-        answers = server(np.stack([refitted.decode(payload) for payload in payloads]))
+        if split is None:
+            answers = outputs[FINAL].argmax(-1)
+        else:
+            answers, new, old = sent(latent_of(outputs), count)
+            sizes, first = sizes + new, first + old
         correct += int((np.asarray(answers)[:count] == labels).sum())
-        sizes += sum(map(len, payloads[:count]))
-        first += sum(len(codec.pack(**row)) for row in rows[:count])
         done += count
-    frozen = {split.name: codec}
-    evaluated = rate.measure(recipe.net, variables, frozen, test)
+    codecs_ = {split.name: codec} if split else {}
+    evaluated = rate.measure(net, variables, codecs_, test)
     return Proof(
         test.split,
         done,
         correct / done,
         evaluated.figure,
         sizes / done,
-        float(evaluated.payload_bytes.mean()),
+        float(evaluated.payload_bytes.mean()) if split else 0.0,
         first / done,
         {name: (a / done, b / done) for name, (a, b) in zip(exits, local.tolist())},
     )
 
 
-def model_id(name: str, workdir: Path, codec: codecs.Codec) -> str:
+class _Sent:
+    """What the server answers to a batch of a head's outputs, and their bytes."""
+
+    def __init__(self, net, variables, codec, refitted):
+        self._codec, self._refitted = codec, refitted
+        if net.splits:
+            after = tail(net, net.splits[0].after)
+            self._server = jax.jit(
+                lambda z: run(after, variables, z)[0].predictions[FINAL].argmax(-1)
+            )
+
+    def __call__(self, outputs, count: int) -> tuple[jax.Array, int, int]:
+        """(classes i[B], bytes of the first `count`, and with the old tables)."""
+        rows = [{k: v[i] for k, v in outputs.items()} for i in range(BATCH)]
+        payloads = [self._refitted.pack(**row) for row in rows]
+        answers = self._server(np.stack([self._refitted.decode(p) for p in payloads]))
+        old = sum(len(self._codec.pack(**row)) for row in rows[:count])
+        return answers, sum(map(len, payloads[:count])), old
+
+
+def sentences(made: Bundle, proof: Proof) -> list[str]:
+    """The bundle's parts, how near its segments are to JAX, and what it reaches."""
+    facts = made.manifest["facts"]
+    parts = made.manifest["parts"].items()
+    lines = [f"{name:14} {part['bytes']:>9,} bytes" for name, part in parts]
+    lines.append(f"model {made.manifest['model']}")
+    for name, segment in facts["segments"].items():
+        parity = segment["parity"]
+        lines.append(
+            f"{name}: {parity['different']} of {parity['symbols']:,} numbers differ "
+            f"from JAX, {parity['ties']} of them ties, over {parity['examples']} images"
+        )
+    for name, (own, exact) in proof.exits.items():
+        lines.append(
+            f"{name}: top-1 {100 * own:.2f} % (JAX {100 * exact:.2f}) over all"
+        )
+    exact = f"(JAX {100 * proof.top1_jax:.2f})"
+    end = f"{proof.split}: top-1 {100 * proof.top1:.2f} % {exact}"
+    if made.codec is None:
+        return [*lines, f"{end}; the whole net is on the device: nothing is sent"]
+    before = f"before refitting {proof.payload_bytes_before_refit:.2f}"
+    jax_bytes = f"JAX {proof.payload_bytes_jax:.2f}; {before}"
+    return [*lines, f"{end}, {proof.payload_bytes:.2f} bytes ({jax_bytes})"]
+
+
+def model_id(name: str, workdir: Path, codec: codecs.Codec | None) -> str:
     """What device and server must agree on: recipe, data, weights' run and tables."""
-    told = (workdir / "recipe.json").read_bytes() + bundle.table_bytes(codec)
-    return f"{name}-{hashlib.sha256(told).hexdigest()[:12]}"
+    known = (workdir / "recipe.json").read_bytes()
+    known += bundle.table_bytes(codec) if codec else b""
+    return f"{name}-{hashlib.sha256(known).hexdigest()[:12]}"
+
+
+def export(
+    workdir: Path, out: str | None, tail_file: str | None, options: dict
+) -> list[str]:
+    """The bundle of a run as folder `out`, its tails as one file; lines that say so."""
+    devices.start(multihost=False)
+    lines = []
+    if out:
+        lines += sentences(*package(workdir, Path(out), **options))
+    if tail_file:
+        packed = tails.pack(workdir, Path(tail_file))
+        size = Path(tail_file).stat().st_size
+        lines.append(
+            f"{tail_file}: {size:,} bytes, for {', '.join(packed['platforms'])}"
+        )
+        lines.append(f"models {', '.join(packed['models'])}")
+    return lines

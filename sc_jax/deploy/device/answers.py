@@ -1,0 +1,93 @@
+"""A device's answers to many images: as JSON lines, and in a few words. NumPy only."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sc_jax.data import sources
+from sc_jax.data.dataset import Dataset
+from sc_jax.data.trees import open_tree
+from sc_jax.deploy.device.device import Answer
+
+
+def images_of(name: str, side: int, limit: int) -> Dataset:
+    """Some images of a data set's test part, or of any folder or zip of images.
+
+    Class folders give labels; without them the images are of one class, "unknown".
+    The order is shuffled by a fixed seed, so that `limit` images are of all classes.
+    """
+    split = "test"
+    if name.partition(":")[0] not in (*sources.SOURCES, sources.ONLY):
+        if open_tree(name).tops():
+            name, split = f"folder:{name}", "train+validation"
+        else:
+            name = f"plain:{name}"
+    found = sources.load(name, split, image_size=side)
+    order = np.random.default_rng(0).permutation(len(found))[:limit]
+    if not found.files:  # a set that has no files names its examples by number
+        found = replace(found, files=tuple(map(str, range(len(found)))))
+    return found.take(order)
+
+
+def rows(
+    answers: Sequence[Answer], examples: Dataset, labels: Sequence[str], top: int = 1
+) -> Iterator[dict[str, Any]]:
+    """One dict an answer, in the order of `examples`: file, class, probability, times.
+
+    top: how many classes, likeliest first, each with its probability.
+    """
+    for i, answer in enumerate(answers):
+        likely = np.argsort(-answer.probabilities, kind="stable")[:top]
+        classes = [
+            {"class": labels[k], "probability": float(answer.probabilities[k])}
+            for k in likely
+        ]
+        yield {
+            "image": examples.files[i],
+            **(classes[0] if classes else {"class": None, "probability": None}),
+            **({"top": classes} if top > 1 else {}),
+            "exit": answer.exit,
+            "sent_bytes": answer.sent_bytes,
+            "seconds": answer.seconds,
+            "note": answer.note,
+        }
+
+
+def write(file: Path, *answers_and_labels) -> None:
+    """`rows` as JSON lines."""
+    lines = (json.dumps(row) + "\n" for row in rows(*answers_and_labels))
+    file.write_text("".join(lines), "utf-8")
+
+
+def summary(
+    answers: Sequence[Answer], examples: Dataset, labels: Sequence[str]
+) -> list[str]:
+    """Lines for a person: where answers came from, accuracy, bytes, milliseconds."""
+    answered = [a.prediction is not None for a in answers]
+    exits = Counter(a.exit for a in answers)
+    where = ", ".join(f"{name} {count}" for name, count in exits.most_common())
+    lines = [f"answered {sum(answered)} of {len(answers)} ({where})"]
+    if any(answered) and set(examples.classes) <= set(labels):
+        truth = [examples.classes[k] for k in examples.labels]
+        right = [
+            a.prediction is not None and labels[a.prediction] == t
+            for a, t in zip(answers, truth)
+        ]
+        lines.append(f"top-1 {100 * np.mean(right):.2f} % of {len(right)} images")
+    notes = Counter(a.note for a in answers if a.note)
+    lines += [f"{count} x {note}" for note, count in notes.most_common(3)]
+    sent = np.mean([a.sent_bytes for a in answers])
+    lines.append(f"sent {sent:.1f} bytes an image, framed")
+    for step in ("head", "code", "edge"):
+        spent = [1e3 * a.seconds[step] for a in answers if step in a.seconds]
+        if spent:
+            p95 = np.percentile(spent, 95)
+            lines.append(f"{step}: median {np.median(spent):.3f} ms, p95 {p95:.3f} ms")
+    return lines
