@@ -18,6 +18,7 @@ def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Vari
         raise unknown("donor part", min(absent), donor.params)
     params = {k: donor.params[k] if k in names else v for k, v in variables[0].items()}
     state = {k: donor.state[k] if k in names else v for k, v in variables[1].items()}
+    # Checked here, where it is one line, not in the first step of training.
     shapes = jax.tree.map(jnp.shape, (variables, Variables(params, state)))
     if shapes[0] != shapes[1]:
         raise UsageError("donor parts have other shapes than the net's own")

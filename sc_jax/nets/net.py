@@ -154,6 +154,7 @@ def _between(net: Net, start: int, stop: int, splits: tuple[SplitPoint, ...]) ->
 def head(net: Net, cut: str) -> Net:
     """What the device runs: the stages up to `cut`, without the cut's compressor."""
     stop = _index(net, cut)
+    # The cut's own compressor is the codec's work by then, which runs on integers.
     kept = tuple(s for s in net.splits if _index(net, s.after) < stop)
     return _between(net, 0, stop, kept)
 

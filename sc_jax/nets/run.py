@@ -136,12 +136,14 @@ def run(
             continue
         exit_, split = net.exit_at(name), net.split_at(name)
         if exit_ is not None:
+            # Before the split: an exit reads what the device has, not what travels.
             seen, x = GRADIENTS[gradients](x, ahead)
             answer = call(exit_.name, exit_.module, _float(seen), previous)
             logits, extras, previous = _answer(answer)
             out.predictions[exit_.name], out.extras[exit_.name] = logits, extras
             ahead -= 1
         if split is not None:
+            # Pixels stay uint8: a codec of the input must see what a camera gives.
             z = x if name == INPUT else _float(x)
             x, out.bits[split.name] = call(split.name, split.compressor, z)
             x = _apart(x, wall) if exact else x
@@ -162,6 +164,7 @@ def _answer(answer: Any) -> tuple[jax.Array, dict[str, Any], Any]:
 
 def _apply(module, params, state, *inputs, rng=None, with_state=False):
     rngs = {} if rng is None else {"noise": rng, "dropout": jax.random.fold_in(rng, 1)}
+    # Not mutable unless trained: what is frozen cannot drift by mistake.
     mutable = list(state) if rng is not None else False
     result = module.apply(
         {"params": params, **state},

@@ -1,4 +1,4 @@
-"""Exit heads: shapes, what they read of the exit before, where gradients stop."""
+"""Exit classifiers: shapes, what they read of the exit before, where gradients stop."""
 
 import jax
 import jax.numpy as jnp

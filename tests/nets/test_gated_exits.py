@@ -1,4 +1,4 @@
-"""Exit heads that tell more than logits: ensembles, confidences, gates, filters."""
+"""Exits of more outputs than logits: ensembles, confidences, gates, filters."""
 
 import jax
 import jax.numpy as jnp
