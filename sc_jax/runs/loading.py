@@ -102,7 +102,8 @@ def answer(
     taken = np.full(len(images), len(names) - 1)
     if policy or budget is not None:
         taken = _taken(loaded, policy, budget, scored, sure)
-    chosen = jax.tree.map(lambda *rows: _choose(taken, rows), *answers.values())
+    in_order = [answers[name] for name in names]  # a pytree sorts its keys
+    chosen = jax.tree.map(lambda *rows: _choose(taken, rows), *in_order)
     outputs = arrays_of(task, chosen)
     outputs["exit"] = np.array(names)[taken]
     sizes = _sizes(loaded, latents, taken)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -219,11 +220,29 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 
 
+@contextmanager
+def served():
+    """The address of an edge server of runs/first, on a port of its own."""
+    pytest.importorskip("tritonclient.grpc", reason="the client is not installed")
+    from sc_jax.deploy.server import edge, tails
+
+    models = tails.load(Path("runs/first"), "first")
+    server = edge.serve(models, edge.Settings(sizes=(1,), wait_s=0.0))
+    try:
+        yield server.address
+    finally:
+        server.drain(5)
+
+
 @pytest.mark.parametrize("page", CODE, ids=lambda page: page.stem)
 def test_code_runs_from_top_to_bottom(page, notebook, capsys):
     images = sources.load("fashion_mnist_12k", "test").images[:4]
     names = {"__name__": "notebook", "images": images}
-    for code in blocks(page):
+    with ExitStack() as opened:
+        code = "\n".join(blocks(page))
+        if "localhost:50051" in code:  # asks a server for the answer to a `frame`
+            names["frame"] = sc_jax.load("runs/first").encode(images[0])
+            code = code.replace("localhost:50051", opened.enter_context(served()))
         exec(compile(code, str(page), "exec"), names)
     assert capsys.readouterr().err.count("Traceback") == 0
 
