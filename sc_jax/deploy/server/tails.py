@@ -60,7 +60,9 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
     if not recipe.net.splits:
         raise UsageError(f"{workdir} holds {recipe.name}, which has no split to serve")
     restored = run_folder.restore(recipe, workdir)
-    models = {name: tails(recipe.net, *restored, recipe.task)}
+    facts = run_folder.facts_of(workdir)  # absent in folders of older versions
+    labels = facts.classes if facts else ()
+    models = {name: tails(recipe.net, *restored, recipe.task, labels)}
     first, *others = models[name]
     for bundled, codec in bundle.registered(workdir).items():
         models[bundled] = (replace(first, codec=codec), *others)
@@ -70,11 +72,10 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
 def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
     """Writes the run under `workdir` as one portable file; returns its manifest."""
     models = load(workdir, name or workdir.resolve().name)
-    facts = run_folder.facts_of(workdir)  # absent in folders of older versions
-    if facts is None:
-        facts = data_facts(run_folder.recipe_of(workdir))
-    labelled = {
-        model: [replace(each, labels=facts.classes) for each in found]
-        for model, found in models.items()
-    }
-    return portable.write(out, labelled)
+    if not next(iter(models.values()))[0].labels:  # then its data set has to be here
+        labels = data_facts(run_folder.recipe_of(workdir)).classes
+        models = {
+            model: tuple(replace(each, labels=labels) for each in found)
+            for model, found in models.items()
+        }
+    return portable.write(out, models)
