@@ -25,8 +25,10 @@ def untrained(workdir: Path, name: str = "entropic_student") -> Path:
     run_folder.claim(workdir, source, recipe, None)
     checkpoints = Checkpoints(workdir / "checkpoints")
     tables = {split: codec.to_arrays() for split, codec in codecs.items()}
-    checkpoints.save(1, variables, {"phase": len(recipe.phases)}, tables)
+    last = sum(phase.steps for phase in recipe.phases)
+    checkpoints.save(last, variables, {"phase": len(recipe.phases)})
     checkpoints.wait()
+    checkpoints.save_tables(last, tables)
     checkpoints.close()
     return workdir
 
