@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sc_jax import recipes, spec
+from sc_jax.compressors import COMPRESSORS
 from sc_jax.data.sources import SOURCES
 from sc_jax.errors import unknown
 from sc_jax.exits.scores import SCORES
@@ -23,6 +24,7 @@ LISTS: dict[str, Mapping[str, Any]] = {
     "policies": SOLVERS,
     "scores": SCORES,
     "backbones": BACKBONES,
+    "compressors": COMPRESSORS,
     "data": SOURCES,
     "links": LINKS,
     "planners": PLANNERS,

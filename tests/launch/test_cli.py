@@ -24,6 +24,7 @@ def launch(*arguments):
 @pytest.mark.parametrize("binary", BINARIES)
 def test_a_binary_is_flags_with_help_and_one_call(binary):
     text = (Path(cli.__file__).parent / f"{binary}.py").read_text()
+    assert text.count("\n") <= 62
     calls = [c for c in ast.walk(ast.parse(text)) if isinstance(c, ast.Call)]
     defined = [c for c in calls if ast.unparse(c.func).startswith("flags.DEFINE")]
     assert defined
