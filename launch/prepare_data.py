@@ -8,15 +8,15 @@ Needs TensorFlow (`pip install 'sc_jax[prepare]'`) and, for public sets, a netwo
 
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
+from launch import cli
 from sc_jax.data import tfds_source
 from sc_jax.errors import UsageError
 
-DATA = flags.DEFINE_string("data", None, "tfds:NAME[:config]", required=True)
+DATA = flags.DEFINE_string("data", None, "tfds:NAME[:config]")
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, f"where to keep it; by default {tfds_source.DEFAULT_DATA_DIR}"
 )
@@ -40,15 +40,12 @@ def prepare(data: str, data_dir: str | None, builder: str | None) -> Path:
     return tfds_source.prepare(argument, data_dir)
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    try:
-        folder = prepare(DATA.value, DATA_DIR.value, BUILDER.value)
-    except UsageError as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        sys.exit(2)
-    logging.info("prepared %s in %s", DATA.value, folder)
+def main(_):
+    if DATA.value is None:
+        raise UsageError("give --data, a tfds:NAME[:config]")
+    folder = prepare(DATA.value, DATA_DIR.value, BUILDER.value)
+    print(f"prepared {DATA.value} in {folder}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.start(main)

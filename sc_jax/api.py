@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from sc_jax import spec
 from sc_jax.codec.codecs import Codec
 from sc_jax.deploy import bundle
-from sc_jax.deploy.device.runtime import EXIT, Runner, in_turn, latent_of
+from sc_jax.deploy.device.runtime import EXIT, FINAL, Runner, in_turn, latent_of
 from sc_jax.deploy.server import portable
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import plots
@@ -67,7 +68,8 @@ class Model:
 
         A run: logits, prediction, probabilities, exit, payload_bytes, framed_bytes, and
         exit_logits f32[E, N, K] where exits answer early; policy, budget: as of
-        launch.evaluate. A bundle: what the device computes: logits of its exits, bytes.
+        launch.evaluate. A bundle: what the device computes: logits of its exits, bytes
+        (0 where the whole net is there, whose answer is `final`).
         A tail: the same reply as its server gives, of decoded latents [N, ...].
         """
         asked = {"policy": policy or None, "budget": budget}
@@ -136,11 +138,8 @@ def _bundle(path: Path) -> Model:
     shape = tuple(facts["input"])
     segments = [Runner(model) for model in read.segments.values()]
 
-    def outputs(images):
-        images, _ = loading.checked(images, shape, "uint8")
-        return in_turn(segments, images)
-
     codec: Any = read.codec  # of those that a head may compute
+    split = read.manifest["split"]
 
     def payload(found, row: int) -> bytes:
         return codec.pack(**{k: v[row] for k, v in latent_of(found).items()})
@@ -148,23 +147,36 @@ def _bundle(path: Path) -> Model:
     def answer(images, **more) -> Answers:
         if more:
             raise UsageError("a bundle leaves by its own policy: sc_jax.deploy.Device")
-        found = outputs(images)
-        exits = {name: v for name, v in found.items() if name.startswith(EXIT)}
-        sizes = [payload(found, i) for i in range(len(np.atleast_1d(images)))]
-        framed = [loading.framed_bytes(read.codec, split, data) for data in sizes]
-        counted = {"payload_bytes": sizes, "framed_bytes": framed}
-        return exits | {k: np.array(list(map(len, v))) for k, v in counted.items()}
+        images, single = loading.checked(images, shape, "uint8")
+        found = in_turn(segments, images)
+        outputs = {k: v for k, v in found.items() if k.startswith(EXIT) or k == FINAL}
+        sent = [payload(found, i) for i in range(len(images))] if codec else []
+        framed = [loading.framed_bytes(codec, split, data) for data in sent]
+        for name, data in (("payload_bytes", sent), ("framed_bytes", framed)):
+            sizes = [len(each) for each in data] or [0] * len(images)
+            outputs[name] = np.array(sizes, np.int64)
+        return {k: v[0] for k, v in outputs.items()} if single else outputs
 
-    split = read.manifest["split"]
+    def encode(image) -> bytes:
+        _sends(codec, path)
+        found = in_turn(segments, loading.one(image, shape, "uint8"))
+        return loading.framed_bytes(codec, split, payload(found, 0))
+
+    def decode(data: bytes) -> Answers:
+        _sends(codec, path)
+        return {"latent": loading.unframed(codec, data)}
+
     named = {"classes": read.labels, "shape": shape, "dtype": "uint8"}
     return Model(
         "bundle", path, {**facts, **named, "model": read.manifest["model"]},
-        {f"split@{facts['cut']}": read.codec}, {}, [], None, None, None, answer,
-        lambda image: loading.framed_bytes(
-            read.codec, split, payload(outputs(image), 0)
-        ),
-        lambda data: {"latent": loading.unframed(read.codec, data)},
+        {f"split@{facts['cut']}": codec} if codec else {}, {}, [], None, None, None,
+        answer, encode, decode,
     )  # fmt: skip
+
+
+def _sends(codec: Codec | None, path: Path) -> None:
+    if codec is None:
+        raise UsageError(f"{path} holds the whole net: it sends nothing")
 
 
 def _tail(path: Path) -> Model:
@@ -227,6 +239,7 @@ def train(
     codecs beside the run. options: of train.loop.fit, as log_every.
     """
     devices.start(False)
+    _show_progress()
     source, folder = _source(recipe, knobs, overrides), Path(workdir)
     more: dict[str, Any] = dict(options or {})
     if init is not None:
@@ -247,6 +260,15 @@ def train(
             )  # fmt: skip
     models = {name: load(folder / name) for name in runs}
     return models if sweep else models[""]
+
+
+def _show_progress() -> None:
+    """Lines of training on stderr, unless whoever imports sc_jax has set up logging."""
+    logger = logging.getLogger("sc_jax")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
 
 
 def evaluate(

@@ -136,6 +136,14 @@ def checked(images: Any, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray
     return images, single
 
 
+def one(image: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """[1, *shape]; UsageError for several: bytes are those of one image."""
+    images, _ = checked(image, shape, dtype)
+    if len(images) > 1:
+        raise UsageError(f"encode takes one image, not {len(images)}")
+    return images
+
+
 def batches(images: np.ndarray):
     """Parts of a few sizes, powers of two: each size is compiled once."""
     for start in range(0, len(images), LARGEST_BATCH):
@@ -197,8 +205,8 @@ def framed_bytes(codec: Codec, split: int, payload: bytes) -> bytes:
 def encode(loaded: LoadedRun, image: Any) -> bytes:
     """One input -> the frame of its latent at the net's split."""
     (split,) = _one_split(loaded)
-    images, _ = checked(image, loaded.facts.shape, loaded.facts.dtype)
-    latent = _batch(loaded, images[:1])[1][split.name][0]
+    images = one(image, loaded.facts.shape, loaded.facts.dtype)
+    latent = _batch(loaded, images)[1][split.name][0]
     codec = loaded.codecs[split.name]
     return framed_bytes(codec, 0, codec.encode(latent))
 

@@ -86,7 +86,7 @@ class Checkpoints:
         file = self.folder / str(step) / TABLES
         if file.exists():
             flat = self._read_file(file)
-        elif (self.folder / str(step) / "tables").exists():  # runs before version 0.2
+        elif (self.folder / str(step) / "tables").exists():  # older runs
             args = ocp.args.Composite(tables=ocp.args.StandardRestore())
             flat = self._read(step, args)["tables"]
         else:

@@ -143,3 +143,12 @@ def test_prepare_is_for_tfds_only():
     done = prepare("--data=folder:x")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_prepare_answers_as_the_other_binaries():
+    page = prepare("--help")
+    assert page.returncode == 0 and "Flags (and defaults)" in page.stdout
+    for flags, words in (((), "give --data"), (("--dta=x",), "--help lists")):
+        done = prepare(*flags)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: ") and words in done.stderr

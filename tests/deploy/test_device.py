@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
+import sc_jax
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.device import NOWHERE, Device, ServerLost
 from sc_jax.deploy.export import segments
@@ -31,7 +32,7 @@ def installed(student, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("device") / "bundle"
     bundle.write(
         out, {"head": head.model}, codec, model="tiny-0", split=3,
-        labels=("a",) * 10, facts={"input": [28, 28, 1]},
+        labels=("a",) * 10, facts={"input": [28, 28, 1], "cut": cut},
     )  # fmt: skip
     return out
 
@@ -83,6 +84,17 @@ def test_a_deadline_that_the_head_used_up_sends_nothing(installed, images):
     device = Device(bundle.read(installed), never, deadline_s=0.0)
     found = device.infer(images[0])
     assert found.prediction is None and "deadline" in found.note
+
+
+def test_a_notebook_asks_for_one_image_or_several(installed, images):
+    model = sc_jax.load(installed)
+    single, several = model(images[0]), model(images[:3])
+    assert several["framed_bytes"].shape == (3,) and single["framed_bytes"].shape == ()
+    data = model.encode(images[0])
+    assert len(data) == single["framed_bytes"] == several["framed_bytes"][0]
+    assert model.encode(images[:1]) == data
+    with pytest.raises(UsageError, match="one image, not 3"):
+        model.encode(images[:3])
 
 
 @pytest.mark.parametrize(

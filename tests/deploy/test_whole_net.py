@@ -7,6 +7,7 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 import jax
 
+import sc_jax
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device import answers
@@ -69,6 +70,22 @@ def test_it_answers_as_jax_does_and_sends_nothing(whole, install, images):
 def test_its_policy_leaves_at_an_exit(install, images):
     answer = Device(install(0.0)).infer(images[0])
     assert answer.exit == "exit@stem" and answer.outputs["logits"].shape == (10,)
+
+
+def test_a_notebook_asks_it_for_logits_and_no_bytes(install, images, tmp_path):
+    device = Device(install(2.0))
+    model = sc_jax.load(tmp_path / "at2.0")
+    assert model.codecs == {}
+    single, several = model(images[0]), model(images[:3])
+    assert set(several) == {"exit@stem", FINAL, "payload_bytes", "framed_bytes"}
+    logits = device.infer(images[0]).outputs["logits"]
+    np.testing.assert_allclose(several[FINAL][0], logits, atol=1e-4)
+    np.testing.assert_array_equal(single[FINAL], logits)
+    assert several["framed_bytes"].tolist() == [0, 0, 0] and not single["payload_bytes"]
+    for wrong in (lambda: model.encode(images[0]), lambda: model.decode(b"bytes")):
+        with pytest.raises(UsageError, match="sends nothing") as caught:
+            wrong()
+        assert "\n" not in str(caught.value)
 
 
 def test_lines_name_file_class_and_probability(install, images):

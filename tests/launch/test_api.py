@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import logging
 import re
 import shlex
 import subprocess
@@ -144,6 +145,7 @@ def test_mistakes_are_one_line(folder, images, tmp_path):
     for wrong, message in [
         (lambda: model(images[:, :20]), r"takes uint8\[N, 28, 28, 1\]"),
         (lambda: model(images.astype(np.float32)), "images are float32"),
+        (lambda: model.encode(images), "one image, not 5"),
         (lambda: model.decode(b"bytes"), "not bytes that this model encoded"),
         (lambda: model(images, policy="threshold"), "no early exits"),
         (lambda: sc_jax.load(tmp_path / "none"), "there is no"),
@@ -214,6 +216,18 @@ def test_a_longer_run_goes_on_and_another_starts_from_it(folder, tmp_path):
     source = Source("classifier", knobs | {"epochs": 0.03, "learning_rate": 1e-4})
     with pytest.raises(UsageError, match="holds another recipe"):
         training.train(source.build(), tmp_path / "a", source)
+
+
+def test_a_notebook_sees_that_training_goes_on(tmp_path, monkeypatch, capsys):
+    logger = logging.getLogger("sc_jax")
+    monkeypatch.setattr(logging.root, "handlers", [])
+    for name, value in {"handlers": [], "level": 0, "propagate": True}.items():
+        monkeypatch.setattr(logger, name, value)
+    knobs = {"epochs": 0.01, "batch_size": 16}
+    sc_jax.train("classifier", tmp_path / "a", report=False, **knobs)
+    assert "classify: step " in capsys.readouterr().err
+    assert len(logger.handlers) == 1
+    monkeypatch.setattr(logger, "handlers", [])  # its stream ends with this test
 
 
 def blocks(page: Path) -> list[str]:
