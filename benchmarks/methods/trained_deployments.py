@@ -123,7 +123,7 @@ def bundle_of(label: str, workdir: Path, dtype: str, store: Path) -> Bundle:
         anything: Any = {"max_drop_points": 100.0, "max_more_bytes": float("inf")}
         return package(workdir, path, dtype=dtype, **anything)[0]
     found = bundle.read(path)
-    if found.manifest["model"] not in bundle.registered(workdir):
+    if found.manifest["model"] not in tails.load(workdir, label):
         raise cli.UsageError(f"{path} was made from another run than {workdir}")
     return found
 

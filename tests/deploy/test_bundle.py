@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sc_jax.deploy import bundle
+from sc_jax.deploy.export import package
 from sc_jax.errors import UsageError
 from sc_jax.exits.policies import Threshold
 
@@ -49,6 +50,15 @@ def test_nothing_is_overwritten(written, student):
             model="mine-1", split=0, labels=(), facts={},
         )  # fmt: skip
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_tables_are_registered_only_behind_a_whole_bundle(written, student, tmp_path):
+    manifest = {"model": "mine-1", "split": 0, "labels": (), "facts": FACTS}
+    with pytest.raises(UsageError, match="exists"):
+        package.store(tmp_path, written[0], {}, student[3], **manifest)
+    assert bundle.registered(tmp_path) == {}
+    package.store(tmp_path, tmp_path / "c", {}, student[3], **manifest)
+    assert bundle.registered(tmp_path) == {"mine-1": student[3]}
 
 
 @pytest.mark.parametrize("name", ["head.tflite", "codec.npz"])

@@ -15,6 +15,7 @@ from edge_tools import RAW, rejects, still, wait_until  # noqa: E402
 from tritonclient.grpc import service_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
+from sc_jax.deploy.server import describe  # noqa: E402
 from sc_jax.deploy.wire import proto_text, protocol  # noqa: E402
 from sc_jax.deploy.wire.client import Client  # noqa: E402
 from sc_jax.deploy.wire.protocol import SERVICE, TensorError  # noqa: E402
@@ -116,6 +117,26 @@ def test_the_mistakes_of_tritons_client_are_one_line_and_counted(tritonclient, s
         assert rejects(server, reason) == before + 1
     with pytest.raises(InferenceServerException, match="did you mean"):
         tritonclient.get_model_metadata("frist")
+
+
+def test_unknown_outputs_are_refused_before_anything_is_computed(start):
+    tail = still(opened=True)
+    tail.outputs = lambda: {"prediction": 0, "logits": 0}
+    server = start({"still": (tail,)})
+    with triton.InferenceServerClient(server.address) as client:
+        outputs = [triton.InferRequestedOutput("boxes")]
+        with pytest.raises(InferenceServerException, match="boxes"):
+            client.infer("still", [tensor(RAW)], outputs=outputs)
+    assert not tail.begun.acquire(blocking=False)
+
+
+def test_a_draining_server_is_not_ready():
+    for ended in (False, True):
+        methods = describe.answers({"a": ()}, {"a": ()}, lambda ended=ended: ended)
+        assert methods["ServerReady"](b"", None).ready is not ended
+        request = protocol.message("ModelReadyRequest")(name="a").SerializeToString()
+        assert methods["ModelReady"](request, None).ready is not ended
+        assert methods["ServerLive"](b"", None).live
 
 
 def test_bytes_that_are_no_message_are_refused_and_counted(start):

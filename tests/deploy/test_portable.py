@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from sc_jax.deploy.server import models, portable, tails
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import cut_at
 from sc_jax.nets.run import Variables
+from sc_jax.runs import run_folder
 
 TRAINING = ("flax", "optax", "orbax", "grain", "tensorflow_datasets", "sc_jax.nets")
 TRAINING += (
@@ -40,8 +42,22 @@ def run(tmp_path_factory):
     flat = from_pmf([np.full(5, 0.19)] * channels, np.full(channels, -2),
                     np.full(channels, 0.05))  # fmt: skip
     refitted = codecs.FactorizedCodec(own.codec.shape, flat, own.codec.medians)
-    bundle.register(workdir, "student-int8", refitted)
+    recipe, _, digest = identity(workdir)
+    bundle.register(workdir, tails.model_id(recipe.name, digest, refitted), refitted)
     return workdir
+
+
+def identity(workdir):
+    recipe = run_folder.recipe_of(workdir)
+    variables, _ = run_folder.restore(recipe, workdir)
+    return recipe, variables, tails.weights_digest(recipe, workdir, variables)
+
+
+@pytest.fixture(scope="module")
+def bundled(run):
+    """The id of its bundle."""
+    (name,) = bundle.registered(run)
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +80,10 @@ def logits(tail, z):
     return reply["logits"]
 
 
-def test_all_models_answer_as_the_runs_own(run, packed):
+def test_all_models_answer_as_the_runs_own(run, packed, bundled):
     wanted, found = models.load(run), models.load(packed)
-    assert list(found) == list(wanted) == ["first", "student-int8"]
-    assert found["first"][0].jitted is found["student-int8"][0].jitted
+    assert list(found) == list(wanted) == ["first", bundled]
+    assert found["first"][0].jitted is found[bundled][0].jitted
     for name, (tail,) in found.items():
         (own,) = wanted[name]
         assert tail.codec == own.codec
@@ -77,13 +93,28 @@ def test_all_models_answer_as_the_runs_own(run, packed):
             np.testing.assert_allclose(
                 logits(tail, z), logits(own, z), rtol=1e-5, atol=1e-6
             )
-    assert found["first"][0].codec != found["student-int8"][0].codec
+    assert found["first"][0].codec != found[bundled][0].codec
 
 
-def test_a_name_replaces_the_runs_own_id_alone(run, packed):
-    assert list(models.load_all([f"mine={packed}"])) == ["mine", "student-int8"]
-    assert list(models.load_all([str(packed)])) == ["first", "student-int8"]
-    with pytest.raises(UsageError, match="'student-int8' is taken"):
+def test_a_bundle_of_other_weights_is_not_served(run, bundled, tmp_path, caplog):
+    workdir = tmp_path / "again"
+    shutil.copytree(run, workdir)
+    recipe, variables, digest = identity(workdir)
+    codec = bundle.registered(workdir)[bundled]
+    assert tails.model_id(recipe.name, digest, codec) == bundled
+    other = jax.tree.map(lambda leaf: leaf + 1, variables)
+    stale = tails.weights_digest(recipe, workdir, other)
+    bundle.register(workdir, tails.model_id(recipe.name, stale, codec), codec)
+    assert len(bundle.registered(workdir)) == 2
+    assert list(tails.load(workdir, "again")) == ["again", bundled]
+    (line,) = caplog.messages
+    assert "is not served" in line and str(workdir) in line and "\n" not in line
+
+
+def test_a_name_replaces_the_runs_own_id_alone(run, packed, bundled):
+    assert list(models.load_all([f"mine={packed}"])) == ["mine", bundled]
+    assert list(models.load_all([str(packed)])) == ["first", bundled]
+    with pytest.raises(UsageError, match=f"'{bundled}' is taken"):
         models.load_all([f"a={packed}", f"b={run}"])
 
 
@@ -224,12 +255,12 @@ def test_damage_of_the_file_is_one_line_and_exit_code_2(packed, tmp_path):
     assert done.stderr.startswith("error: ") and "whole tail" in done.stderr
 
 
-def test_the_binary_writes_it(run, packed, tmp_path):
+def test_the_binary_writes_it(run, packed, bundled, tmp_path):
     file = tmp_path / "again.tail"
     command = [sys.executable, "-m", "launch.export", f"--workdir={run}"]
     done = subprocess.run([*command, f"--tail={file}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "models first, student-int8" in done.stdout
+    assert f"models first, {bundled}" in done.stdout
     assert list(models.load(file)) == list(models.load(packed))
     again = subprocess.run([*command, f"--tail={file}"], capture_output=True, text=True)
     assert again.returncode == 2 and "exists" in again.stderr

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -130,15 +131,27 @@ def package(
             for name in ("jax", "litert-converter", "ai-edge-litert")
         },
     }
-    name = model_id(recipe.name, workdir, refitted)
-    if refitted is not None:
-        bundle.register(workdir, name, refitted)
-    models = {name: each.model for name, each in made.items()}
-    written = bundle.write(
-        out, models, refitted, model=name, split=0, labels=test.classes,
-        facts=facts, **leaving._asdict(),
+    digest = tails.weights_digest(recipe, workdir, variables)
+    written = store(
+        workdir, out, {name: each.model for name, each in made.items()}, refitted,
+        model=tails.model_id(recipe.name, digest, refitted), split=0,
+        labels=test.classes, facts=facts, **leaving._asdict(),
     )  # fmt: skip
     return written, proof
+
+
+def store(
+    workdir: Path,
+    out: Path,
+    segments: Mapping[str, bytes],
+    codec: codecs.Codec | None,
+    **manifest: Any,
+) -> Bundle:
+    """`bundle.write`, and then the tables where the server of the run finds them."""
+    written = bundle.write(out, segments, codec, **manifest)
+    if codec is not None:
+        bundle.register(workdir, written.manifest["model"], codec)
+    return written
 
 
 def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
@@ -226,13 +239,6 @@ def sentences(made: Bundle, proof: Proof) -> list[str]:
     before = f"before refitting {proof.payload_bytes_before_refit:.2f}"
     jax_bytes = f"JAX {proof.payload_bytes_jax:.2f}; {before}"
     return [*lines, f"{end}, {proof.payload_bytes:.2f} bytes ({jax_bytes})"]
-
-
-def model_id(name: str, workdir: Path, codec: codecs.Codec | None) -> str:
-    """What device and server must agree on: recipe, data, weights' run and tables."""
-    known = (workdir / "recipe.json").read_bytes()
-    known += bundle.table_bytes(codec) if codec else b""
-    return f"{name}-{hashlib.sha256(known).hexdigest()[:12]}"
 
 
 def export(

@@ -13,11 +13,14 @@ from sc_jax.deploy.wire import protocol
 
 
 def answers(
-    models: Mapping[str, Sequence[Tail]], compiled: Mapping[str, object]
+    models: Mapping[str, Sequence[Tail]],
+    compiled: Mapping[str, object],
+    draining: Callable[[], bool],
 ) -> dict[str, Callable[[bytes, Any], Any]]:
     """Method -> (message, gRPC's context) -> its response; may raise Refused.
 
-    compiled: holds the ids of `models` that can be asked by now.
+    compiled: holds the ids of `models` that can be asked by now. draining: whether the
+    server takes no more requests.
     """
 
     def server_live(request):
@@ -25,10 +28,10 @@ def answers(
 
     def server_ready(request):
         # Models are compiled in turn; a batcher appears when its model is through.
-        return {"ready": len(compiled) == len(models)}
+        return {"ready": len(compiled) == len(models) and not draining()}
 
     def model_ready(request):
-        return {"ready": request.name in compiled}
+        return {"ready": request.name in compiled and not draining()}
 
     def server_metadata(request):
         return {"name": "sc_jax", "version": version("sc_jax")}

@@ -80,6 +80,7 @@ def serve(
     metrics, in_flight = prometheus.metrics(settings.sizes), InFlight(settings.queue)
     metrics.in_flight.set_function(in_flight.count)
     batchers: dict[str, tuple[Batcher, ...]] = {}
+    ended = threading.Event()
 
     def model_infer(message, context):
         return infer(
@@ -89,7 +90,10 @@ def serve(
     states = health.HealthServicer()
     _set_health(states, health_pb2.HealthCheckResponse.NOT_SERVING)
     server, address = _listen(settings, metrics)
-    methods = {"ModelInfer": model_infer, **describe.answers(models, batchers)}
+    methods = {
+        "ModelInfer": model_infer,
+        **describe.answers(models, batchers, ended.is_set),
+    }
     calls = {name: guarded(each, metrics, _status) for name, each in methods.items()}
     _register(server, calls, states)
     metrics_port, end_metrics = None, lambda: None
@@ -99,6 +103,7 @@ def serve(
         )
 
     def drain(grace_s: float = 10.0) -> None:
+        ended.set()
         states.enter_graceful_shutdown()  # who watches health hears of it first
         server.stop(grace_s)
         # gRPC's own event waits for open streams too, such as a client's Watch, for all

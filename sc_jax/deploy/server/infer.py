@@ -153,6 +153,11 @@ def infer(
         raise Refused("budget", error) from None
     if name not in batchers:
         raise Refused("starting", "the server still compiles its models")
+    if request.outputs:  # unknown ones are refused before anything is computed
+        try:
+            protocol.outputs_of(request, tails[0].outputs())
+        except protocol.TensorError as error:
+            raise Refused("message", error) from None
     received, latency = metrics.of_model(name)
     received.inc(len(data))
     with in_flight:  # decoding counts too: it takes memory and time
@@ -170,10 +175,7 @@ def infer(
             raise Refused("late", error) from None
         except CancelledError:
             raise Refused("gone", "the client left") from None
-    try:
-        response = protocol.infer_response(request, Reply(*answer))
-    except protocol.TensorError as error:
-        raise Refused("message", error) from None
+    response = protocol.infer_response(request, Reply(*answer))
     latency.observe(time.perf_counter() - since)
     return response
 

@@ -6,6 +6,7 @@ and the integer tables of every model id; docs/deployment.md has the layout.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -55,6 +56,10 @@ class Tail:
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Zeros of the shapes and types of `reply` for a batch of one."""
+        return dict(self._zeros)
+
+    @functools.cached_property
+    def _zeros(self) -> dict[str, np.ndarray]:
         z = jax.ShapeDtypeStruct((1, *self.codec.shape), self.dtype)
         specs = jax.eval_shape(self.jitted, self.variables, z)
         return {

@@ -5,12 +5,15 @@ The only part of serving that loads flax and recipes.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
@@ -22,6 +25,9 @@ from sc_jax.nets.run import Variables, run
 from sc_jax.runs import run_folder
 from sc_jax.runs.source import data_facts
 from sc_jax.tasks import Task, classification
+from sc_jax.train.recipe import Recipe
+
+LOGGER = logging.getLogger(__name__)
 
 
 def tails(
@@ -54,19 +60,43 @@ def tails(
 def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
     """Model id -> tails of a finished run; UsageError where there is none to serve.
 
-    `name` is the run's own id; its bundles have theirs, and their own tables.
+    `name` is the run's own id; its bundles have theirs, and their own tables. Bundles
+    of weights that the run has no more are left out, with a line each.
     """
     recipe = run_folder.recipe_of(workdir)
     if not recipe.net.splits:
         raise UsageError(f"{workdir} holds {recipe.name}, which has no split to serve")
-    restored = run_folder.restore(recipe, workdir)
+    variables, own = run_folder.restore(recipe, workdir)
     facts = run_folder.facts_of(workdir)  # absent in folders of older versions
     labels = facts.classes if facts else ()
-    models = {name: tails(recipe.net, *restored, recipe.task, labels)}
+    models = {name: tails(recipe.net, variables, own, recipe.task, labels)}
     first, *others = models[name]
+    digest = weights_digest(recipe, workdir, variables)
     for bundled, codec in bundle.registered(workdir).items():
-        models[bundled] = (replace(first, codec=codec), *others)
+        if bundled == model_id(recipe.name, digest, codec):
+            models[bundled] = (replace(first, codec=codec), *others)
+        else:
+            LOGGER.warning(
+                "%s is not served: it was exported from other weights than %s has",
+                bundled, workdir,
+            )  # fmt: skip
     return models
+
+
+def weights_digest(recipe: Recipe, workdir: Path, variables: Variables) -> bytes:
+    """Of a finished run: its recipe and data, its last step, every array."""
+    found = hashlib.sha256((workdir / run_folder.FILE).read_bytes())
+    found.update(b"%d" % run_folder.finished_step(recipe, workdir))
+    for leaf in jax.tree.leaves(variables):
+        array = np.asarray(leaf)
+        found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return found.digest()
+
+
+def model_id(name: str, digest: bytes, codec: codecs.Codec | None) -> str:
+    """What device and server must agree on: a run's `weights_digest` and tables."""
+    known = digest + (bundle.table_bytes(codec) if codec else b"")
+    return f"{name}-{hashlib.sha256(known).hexdigest()[:12]}"
 
 
 def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ descriptor is built here, so client, server, reflection and docs/edge.proto shar
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -226,14 +226,19 @@ def parameter(value: Any) -> Any:
     return getattr(value, kind) if kind else None
 
 
+def outputs_of(request: Any, known: Collection[str]) -> list[str]:
+    """Names of the outputs that a ModelInferRequest asks for; TensorError."""
+    names = [output.name for output in request.outputs]
+    if missing := [name[:40] for name in names if name not in known]:
+        raise TensorError(f"no outputs {missing}, the model has {list(known)}")
+    return names
+
+
 def infer_response(request: Any, reply: Reply) -> Any:
     """The ModelInferResponse with the outputs asked for, all if none; TensorError."""
     arrays = reply.outputs
     if request.outputs:
-        names = [output.name for output in request.outputs]
-        if missing := [name[:40] for name in names if name not in arrays]:
-            raise TensorError(f"no outputs {missing}, the model has {list(arrays)}")
-        arrays = {name: arrays[name] for name in names}
+        arrays = {name: arrays[name] for name in outputs_of(request, arrays)}
     kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
     response = InferResponse()
     response.CopyFrom(_response_of(request.model_name, kinds))
