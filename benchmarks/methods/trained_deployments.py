@@ -110,7 +110,7 @@ def heads(
         sent = proof["payload_bytes"] + len(framed(codec, b""))
         once = chain(images, steps)
         deployments.append(
-            Deployment(label, "head + coder", dtype, once, proof["top1"], sent)
+            Deployment(label, "head + coder", dtype, once, proof["quality"], sent)
         )
     return deployments
 

@@ -41,7 +41,7 @@ def _bundle(manifest: dict) -> list[str]:
         facts["dtype"],
         f"{size / 1e3:.0f}",
         f"{share:.2f} %",
-        f"{100 * proof['top1']:.2f} ({100 * proof['top1_jax']:.2f})",
+        f"{100 * proof['quality']:.2f} ({100 * proof['quality_jax']:.2f})",
         f"{sent:.2f} ({sent_jax:.2f})",
         f"{proof['payload_bytes_before_refit']:.2f}",
     ]

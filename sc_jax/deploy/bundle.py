@@ -22,6 +22,7 @@ from sc_jax.codec import codecs
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies
 from sc_jax.exits.policies import Policy, Threshold
+from sc_jax.tasks import classification
 
 FORMAT = 2  # 1 had thresholds of the largest probability in place of a policy
 MANIFEST = "manifest.json"
@@ -63,6 +64,7 @@ def write(
     exits: Sequence[str] = (),
     cost: Sequence[float] = (),
     labels: tuple[str, ...],
+    task: str = classification.name,
     facts: Mapping[str, Any],
 ) -> Bundle:
     """Writes folder `out` and `out`.zip; UsageError where either already exists.
@@ -87,6 +89,7 @@ def write(
         "cost": list(cost),
         "policy": None if policy is None else json.loads(policies.to_json(policy)),
         "labels": list(labels),
+        "task": task,
         "parts": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in parts.items()
@@ -140,6 +143,9 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
                 f"{path} has bundle format {manifest['format']}, this reader knows "
                 f"1 to {FORMAT}"
             )
+        manifest = {
+            "task": classification.name
+        } | manifest  # the one task of older bundles
         if manifest["format"] == 1:
             manifest |= _of_thresholds(manifest["thresholds"])
         if not all(name.isidentifier() for name in manifest["segments"]):

@@ -93,12 +93,13 @@ def test_thresholds_of_the_first_format_are_read_as_a_policy(written):
     folder, _ = written
     for thresholds, policy in (([0.9, 2.0], Threshold((0.9, 2.0))), ([], None)):
         manifest = json.loads((folder / bundle.MANIFEST).read_text())
-        for name in ("exits", "cost", "policy"):
+        for name in ("exits", "cost", "policy", "task"):
             manifest.pop(name, None)
         old = manifest | {"format": 1, "thresholds": thresholds}
         (folder / bundle.MANIFEST).write_text(json.dumps(old))
         again = bundle.read(folder)
         assert again.policy == policy
+        assert again.manifest["task"] == "classification"
         assert len(again.manifest["exits"]) == len(thresholds) + 1
 
 

@@ -19,7 +19,7 @@ from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, tail
 from sc_jax.nets.run import run
-from sc_jax.tasks import classification
+from sc_jax.tasks import classification, multilabel
 
 COUNT = 24
 
@@ -64,6 +64,16 @@ def test_answers_are_those_of_the_whole_net(student, installed, edge, images):
     for answer in answers:
         assert answer.exit == "edge" and answer.sent_bytes > frame.HEAD.size
         assert set(answer.seconds) == {"head", "code", "edge"}
+
+
+def test_labels_of_a_server_are_an_answer_without_a_class(installed, images):
+    logits = np.array([2.0, -1.0, 0.5], np.float32)
+    reply = Reply(multilabel.reply(logits))
+    device = Device(bundle.read(installed), lambda *_: reply, deadline_s=60)
+    found = device.infer(images[0])
+    assert (found.prediction, found.exit, found.refused) == (None, "edge", False)
+    assert found.outputs["labels"].tolist() == [True, False, True]
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-logits)))
 
 
 def test_a_lost_server_or_a_late_one_is_said_and_not_raised(installed, images):

@@ -1,5 +1,6 @@
 """What a bundle says of exits: a spec solved on validation, numbers, or nothing."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.policies import Threshold
 from sc_jax.exits.solve.policy_spec import policy_from_text
 from sc_jax.nets.net import Net, SplitPoint, Stage
+from sc_jax.tasks import classification, multilabel
 from sc_jax.traces.trace import Trace
 
 NAMES, COST = ("exit@a", "exit@b", "final"), (1.0, 3.0, 9.0)
@@ -36,7 +38,7 @@ def recipe(monkeypatch):
     stages = tuple(Stage(name, None) for name in "abc")
     exits = tuple(SimpleNamespace(after=n, name=f"exit@{n}") for n in "ab")
     net = Net(stages, exits, (SplitPoint("a", Raw()),))
-    return SimpleNamespace(net=net, task=None), trace
+    return SimpleNamespace(net=net, task=classification), trace
 
 
 def test_a_spec_is_solved_on_the_recorded_validation_split(recipe):
@@ -65,3 +67,11 @@ def test_thresholds_are_of_the_heads_exits_and_no_later_one_leaves(recipe):
 def test_what_a_device_cannot_do_is_one_line(recipe, given, line):
     with pytest.raises(UsageError, match=line):
         exit_policy.carried(recipe[0], None, **given)
+
+
+def test_a_task_whose_scores_no_device_knows_is_refused_before_converting(recipe):
+    made = SimpleNamespace(net=recipe[0].net, task=replace(multilabel, name="ranking"))
+    for given in ({"spec": "threshold"}, {"thresholds": (0.5,)}):
+        with pytest.raises(UsageError, match="not of 'ranking'"):
+            exit_policy.carried(made, None, **given)
+    assert exit_policy.carried(made, None).policy is None

@@ -1,5 +1,7 @@
 """A net without a split on a device: all of it, which answers and never sends."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,38 +14,42 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device import answers
 from sc_jax.deploy.device.device import Device
-from sc_jax.deploy.export.chain import chain
+from sc_jax.deploy.export import package
+from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.errors import UsageError
+from sc_jax.evaluate import rate
 from sc_jax.exits.policies import Threshold
 from sc_jax.nets.backbones.cnn import cnn
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net
 from sc_jax.nets.run import init, run
+from sc_jax.tasks import multilabel
 
 LABELS = tuple("abcdefghij")
 
 
 @pytest.fixture(scope="module")
 def whole(student, images):
-    """(net, variables, segments) of a small net with one exit on its stem."""
+    """(net, variables, segments, all of them) of a small net, one exit on its stem."""
     normalise = student[0].net.stages[0]
     stages = (normalise, *cnn(classes=10, width=4))
     net = Net(stages, (Exit("stem", PooledLinear(10)),))
     variables = init(net, jax.random.key(0), images[:1])
     made = chain(net, variables, None, images[:16])
-    return net, variables, {name: each.model for name, each in made.items()}
+    segments = {name: each.model for name, each in made.items()}
+    return net, variables, segments, runner(made)
 
 
 @pytest.fixture
 def install(whole, tmp_path):
     """threshold of the exit -> the bundle, read back from its zip."""
 
-    def make(threshold):
+    def make(threshold, task="classification"):
         out = tmp_path / f"at{threshold}"
         bundle.write(
             out, whole[2], None, model="m", split=0, labels=LABELS,
             policy=Threshold((threshold,)), exits=("exit@stem", "final"),
-            cost=(1.0, 2.0), facts={"input": [28, 28, 1]},
+            cost=(1.0, 2.0), task=task, facts={"input": [28, 28, 1]},
         )  # fmt: skip
         return bundle.read(out.with_name(out.name + ".zip"))
 
@@ -54,7 +60,7 @@ def test_it_answers_as_jax_does_and_sends_nothing(whole, install, images):
     installed = install(2.0)
     assert installed.codec is None and installed.manifest["codec"] is None
     device = Device(installed)
-    net, variables, _ = whole
+    net, variables, *_ = whole
     expected = run(net, variables, images[:8])[0].predictions
     for image, logits in zip(images[:8], np.asarray(expected[FINAL])):
         answer = device.infer(image)
@@ -70,6 +76,40 @@ def test_it_answers_as_jax_does_and_sends_nothing(whole, install, images):
 def test_its_policy_leaves_at_an_exit(install, images):
     answer = Device(install(0.0)).infer(images[0])
     assert answer.exit == "exit@stem" and answer.outputs["logits"].shape == (10,)
+
+
+def test_labels_are_proved_and_answered_as_their_task_says(whole, install, images):
+    net, variables, _, run_all = whole
+    truth = np.random.default_rng(0).random((96, 10)) < 0.3
+    test = Dataset("few", "test", LABELS, images, truth)
+    recipe = SimpleNamespace(net=net, task=multilabel)
+    proof = package.prove(recipe, variables, None, None, run_all, test)
+    assert proof.metric == "mAP" and proof.examples == 96
+    assert proof.quality == pytest.approx(proof.quality_jax, abs=1e-2)
+    exact = rate.measure(net, variables, {}, test, task=multilabel).figure
+    assert proof.quality_jax == exact
+    answer = Device(install(2.0, "multilabel")).infer(images[0])
+    assert answer.prediction is None and answer.answered and not answer.refused
+    logits = answer.outputs["logits"]
+    np.testing.assert_array_equal(answer.outputs["labels"], logits > 0)
+    np.testing.assert_array_equal(answer.probabilities > 0.5, logits > 0)
+    lines = answers.summary([answer], test.take(np.arange(1)), LABELS)
+    assert lines[0].startswith("answered 1 of 1") and "top-1" not in str(lines)
+
+
+def test_a_score_of_labels_reads_the_least_sure(install, images):
+    unsure = Device(install(0.0, "multilabel")).infer(images[0])
+    least = np.abs(unsure.outputs["logits"]).min()
+    score = 1 / (1 + np.exp(-least.astype(np.float64)))
+    for threshold, exit in ((score - 1e-6, "exit@stem"), (score + 1e-6, FINAL)):
+        device = Device(install(threshold, "multilabel"))
+        assert device.infer(images[0]).exit == exit
+
+
+def test_a_policy_of_an_unknown_task_is_one_line(install, images):
+    with pytest.raises(UsageError, match="task 'ranking', a device knows") as caught:
+        Device(install(0.5, "ranking"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_notebook_asks_it_for_logits_and_no_bytes(install, images, tmp_path):

@@ -70,11 +70,12 @@ def summary(
     answers: Sequence[Answer], examples: Dataset, labels: Sequence[str]
 ) -> list[str]:
     """Lines for a person: where answers came from, accuracy, bytes, milliseconds."""
-    answered = [a.prediction is not None for a in answers]
+    answered = [a.answered for a in answers]
+    predicted = any(a.prediction is not None for a in answers)
     exits = Counter(a.exit for a in answers)
     where = ", ".join(f"{name} {count}" for name, count in exits.most_common())
     lines = [f"answered {sum(answered)} of {len(answers)} ({where})"]
-    if any(answered) and set(examples.classes) <= set(labels):
+    if predicted and set(examples.classes) <= set(labels):
         truth = [examples.classes[k] for k in examples.labels]
         right = [
             a.prediction is not None and labels[a.prediction] == t

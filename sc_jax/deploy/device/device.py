@@ -20,17 +20,18 @@ from sc_jax.deploy.device.runtime import (
 from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
+from sc_jax.tasks import TASKS
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
 
 
 @dataclass(frozen=True)
 class Answer:
-    """prediction: class, or None where no exit answered before the server was lost.
+    """prediction: class, or None where the task predicts none or no exit answered.
 
-    exit: "edge", or the local exit that answered. sent_bytes: the frame's. seconds:
-    by step (head, code, edge). note: why the edge did not answer, one line. outputs:
-    the task's reply, arrays by name; a class's are `prediction` and `logits`.
+    exit: "edge", the local exit that answered, or NOWHERE. sent_bytes: the frame's.
+    seconds: by step (head, code, edge). note: why the edge did not answer, one line.
+    outputs: the task's reply, arrays by name; a class's are `prediction` and `logits`.
     """
 
     prediction: int | None
@@ -44,12 +45,23 @@ class Answer:
     def refused(self) -> bool:
         """Whether a server got the frame and will not answer: no link's fault."""
         late = "DEADLINE_EXCEEDED" in self.note  # may be the link's fault, this once
-        return self.sent_bytes > 0 and self.prediction is None and not late
+        return self.sent_bytes > 0 and not self.answered and not late
+
+    @property
+    def answered(self) -> bool:
+        return self.exit != NOWHERE
 
     @property
     def probabilities(self) -> np.ndarray:
-        """f64[K], the softmax of the logits; [0] where there are none."""
-        logits = np.asarray(self.outputs.get("logits", ()), np.float64)
+        """f64[K], the softmax of a class's logits, or the sigmoid of each label's.
+
+        [0] where there are none.
+        """
+        outputs = self.outputs
+        if "labels" in outputs:
+            return 1 / (1 + np.exp(-np.asarray(outputs["logits"], np.float64)))
+        known = outputs["logits"] if "prediction" in outputs else ()
+        logits = np.asarray(known, np.float64)
         exps = np.exp(logits - logits.max(initial=-np.inf))
         return exps / exps.sum()
 
@@ -80,9 +92,13 @@ class Device:
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
         self._leaving = Leaving(bundle, self._segments)
+        task = TASKS.get(bundle.manifest["task"])
+        self._reply = (
+            (lambda logits: {"logits": logits}) if task is None else task.reply
+        )
 
     def infer(self, image: np.ndarray) -> Answer:
-        """The class of one image; never an exception from the network.
+        """The task's answer to one image; never an exception from the network.
 
         The first local exit at which the bundle's policy leaves answers; where the
         server cannot, the last exit that the deadline left time for does.
@@ -98,7 +114,7 @@ class Device:
             for name in segment.exits:
                 logits = outputs.pop(name)
                 confidence = outputs.pop(confidence_of(name), None)
-                best = _local(name, logits[0], seconds)
+                best = self._local(name, logits, seconds)
                 leave, memory = self._leaving.step(name, logits, confidence, memory)
                 if leave:
                     return best
@@ -106,7 +122,7 @@ class Device:
                 note = "the deadline passed in the head"
                 return replace(best, seconds=seconds, note=note)
         if self._codec is None:
-            return _local(FINAL, outputs[FINAL][0], seconds)
+            return self._local(FINAL, outputs[FINAL], seconds)
         data, seconds["code"] = self._code(outputs)
         return self._sent(data, replace(best, seconds=seconds))
 
@@ -125,8 +141,12 @@ class Device:
             seconds["edge"] = time.perf_counter() - begun
             return replace(best, note=str(error))
         seconds["edge"] = time.perf_counter() - begun
-        outputs = dict(reply.outputs)
-        return Answer(reply.prediction, "edge", len(data), seconds, outputs=outputs)
+        return _answer(dict(reply.outputs), "edge", len(data), seconds)
+
+    def _local(self, exit: str, logits: np.ndarray, seconds: dict) -> Answer:
+        """The answer of a local exit with logits f32[1, K]."""
+        outputs = {name: value[0] for name, value in self._reply(logits).items()}
+        return _answer(outputs, exit, 0, seconds)
 
     def encode(self, image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         """uint8 [H, W, C] -> (frame, seconds of head and code), no exit taken."""
@@ -156,11 +176,9 @@ class Device:
         return data, time.perf_counter() - begun
 
 
-def _local(exit: str, logits: np.ndarray, seconds: dict[str, float]) -> Answer:
-    """The answer of a local exit with logits f32[K]."""
-    prediction = logits.argmax()
-    outputs = {"prediction": prediction, "logits": logits}
-    return Answer(int(prediction), exit, 0, seconds, outputs=outputs)
+def _answer(outputs: dict, exit: str, sent_bytes: int, seconds: dict) -> Answer:
+    prediction = int(outputs["prediction"]) if "prediction" in outputs else None
+    return Answer(prediction, exit, sent_bytes, seconds, outputs=outputs)
 
 
 def connect(

@@ -11,6 +11,7 @@ from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.runtime import Runner, confidence_of
 from sc_jax.errors import UsageError
 from sc_jax.exits.scores.score import ExitAnswer
+from sc_jax.tasks import TASKS
 
 
 class Leaving:
@@ -26,6 +27,12 @@ class Leaving:
         self._policy, self._at = bundle.policy, {n: e for e, n in enumerate(names)}
         if self._policy is None:
             return
+        if bundle.manifest["task"] not in TASKS:
+            raise UsageError(
+                f"the bundle leaves by scores of a task {bundle.manifest['task']!r}, "
+                f"a device knows {', '.join(TASKS)}"
+            )
+        self._scored = TASKS[bundle.manifest["task"]].logits
         total = len(bundle.manifest["exits"])
         cost = tuple(bundle.manifest["cost"]) or None
         if len(names) >= total:
@@ -55,7 +62,8 @@ class Leaving:
         e = self._at[name]
         # In float64, as over a trace: the same logits then give the same score.
         wide = None if confidence is None else confidence.astype(np.float64)
-        answer = ExitAnswer(e, logits.astype(np.float64), wide, self._next_cost[e])
+        scored = self._scored(logits.astype(np.float64))
+        answer = ExitAnswer(e, scored, wide, self._next_cost[e])
         verdict, memory = self._policy.step(answer, memory, np)
         return bool(verdict[0]), memory
 

@@ -14,6 +14,7 @@ from sc_jax.exits.policies import Policy, Threshold
 from sc_jax.exits.solve.policy_spec import policy_from_text
 from sc_jax.nets.net import head
 from sc_jax.runs import exit_runs, run_folder
+from sc_jax.tasks import TASKS
 from sc_jax.traces import record
 from sc_jax.train.recipe import Recipe
 
@@ -44,6 +45,11 @@ def carried(
         raise UsageError("give --policy or --thresholds, not both")
     example = run_folder.example_of(recipe)
     costs = tuple(record.outline(net, example, recipe.task)[0].tolist())
+    if local and (spec or thresholds) and recipe.task.name not in TASKS:
+        raise UsageError(
+            f"a device leaves by scores of the tasks {', '.join(TASKS)}, not of "
+            f"{recipe.task.name!r}: export without --policy and --thresholds"
+        )
     if thresholds is not None:
         _check(thresholds, local)
         later = (NEVER,) * (len(net.exit_names) - 1 - len(local))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from sc_jax.evaluate import rate
 from sc_jax.nets.net import FINAL, head, tail
 from sc_jax.nets.run import run
 from sc_jax.runs import run_folder
+from sc_jax.tasks import Task
 from sc_jax.train import devices
 
 BATCH = 64
@@ -36,17 +38,18 @@ class Proof:
 
     split: str
     examples: int
-    top1: float
-    top1_jax: float
+    metric: str  # the task's figure, of which the next two are
+    quality: float
+    quality_jax: float
     payload_bytes: float
     payload_bytes_jax: float
     payload_bytes_before_refit: float
-    exits: dict[str, tuple[float, float]] = field(default_factory=dict)  # top-1, JAX's
+    exits: dict[str, tuple[float, float]] = field(default_factory=dict)  # own, JAX's
 
     @property
     def drop_points(self) -> float:
         """The greatest that the answer from the edge or a local exit loses."""
-        pairs = [(self.top1, self.top1_jax), *self.exits.values()]
+        pairs = [(self.quality, self.quality_jax), *self.exits.values()]
         return max(100 * (exact - own) for own, exact in pairs)
 
     @property
@@ -135,7 +138,7 @@ def package(
     written = store(
         workdir, out, {name: each.model for name, each in made.items()}, refitted,
         model=tails.model_id(recipe.name, digest, refitted), split=0,
-        labels=test.classes, facts=facts, **leaving._asdict(),
+        labels=test.classes, task=recipe.task.name, facts=facts, **leaving._asdict(),
     )  # fmt: skip
     return written, proof
 
@@ -155,45 +158,54 @@ def store(
 
 
 def prove(recipe, variables, codec, refitted, run_all, test: Dataset) -> Proof:
-    """Bytes and accuracy of the exported head through tables, decoder and tail.
+    """Bytes and quality of the exported head through tables, decoder and tail.
 
-    No exit is taken: each local exit's accuracy is that over all images. Without a
+    No exit is taken: each local exit's quality is that over all images. Without a
     codec the head is the whole net: no bytes, and no tail.
     """
-    net = recipe.net
+    net, task = recipe.net, recipe.task
     split = net.splits[0] if net.splits else None
     before = head(net, split.after) if split else net
     exits = [e.name for e in before.exits if e.after != net.names[-1]]
     device = jax.jit(lambda images: run(before, variables, images)[0].predictions)
     sent = _Sent(net, variables, codec, refitted)
-    correct, sizes, first, done = 0, 0, 0, 0
-    local = np.zeros((len(exits), 2), int)
+    sizes, first, done = 0, 0, 0
+    metrics = defaultdict(list)  # by exit and where it was computed, of each batch
     for images, labels, count in pipeline.evaluation_batches(test, BATCH):
-        outputs, labels = run_all(np.asarray(images)), labels[:count]
+        outputs, answers = run_all(np.asarray(images)), {}
         exact = device(images) if exits else {}
-        for row, name in enumerate(exits):
-            for column, logits in enumerate((outputs.pop(name), exact[name])):
-                answers = np.asarray(logits).argmax(-1)[:count]
-                local[row, column] += int((answers == labels).sum())
+        for name in exits:
+            answers[name, "head"], answers[name, "jax"] = outputs.pop(name), exact[name]
         if split is None:
-            answers = outputs[FINAL].argmax(-1)
+            answers[FINAL, "head"] = outputs[FINAL]
         else:
-            answers, new, old = sent(latent_of(outputs), count)
+            answers[FINAL, "head"], new, old = sent(latent_of(outputs), count)
             sizes, first = sizes + new, first + old
-        correct += int((np.asarray(answers)[:count] == labels).sum())
+        batch = {task.input: images[:count], task.target: labels[:count]}
+        for key, answer in answers.items():
+            answer = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], answer)  # noqa: B023
+            metrics[key].append(task.metrics(answer, batch))
         done += count
+    figures = {key: _figure(task, found) for key, found in metrics.items()}
     codecs_ = {split.name: codec} if split else {}
-    evaluated = rate.measure(net, variables, codecs_, test)
+    evaluated = rate.measure(net, variables, codecs_, test, task=task)
     return Proof(
         test.split,
         done,
-        correct / done,
+        task.figure,
+        figures[FINAL, "head"],
         evaluated.figure,
         sizes / done,
         float(evaluated.payload_bytes.mean()) if split else 0.0,
         first / done,
-        {name: (a / done, b / done) for name, (a, b) in zip(exits, local.tolist())},
+        {name: (figures[name, "head"], figures[name, "jax"]) for name in exits},
     )
+
+
+def _figure(task: Task, metrics: list) -> float:
+    """The task's figure from its metrics of batches."""
+    whole = {name: np.concatenate([m[name] for m in metrics]) for name in metrics[0]}
+    return float(task.summary(whole)[task.figure])
 
 
 class _Sent:
@@ -204,11 +216,11 @@ class _Sent:
         if net.splits:
             after = tail(net, net.splits[0].after)
             self._server = jax.jit(
-                lambda z: run(after, variables, z)[0].predictions[FINAL].argmax(-1)
+                lambda z: run(after, variables, z)[0].predictions[FINAL]
             )
 
-    def __call__(self, outputs, count: int) -> tuple[jax.Array, int, int]:
-        """(classes i[B], bytes of the first `count`, and with the old tables)."""
+    def __call__(self, outputs, count: int) -> tuple[Any, int, int]:
+        """(answer [B, ...], bytes of the first `count`, and with the old tables)."""
         rows = [{k: v[i] for k, v in outputs.items()} for i in range(BATCH)]
         payloads = [self._refitted.pack(**row) for row in rows]
         answers = self._server(np.stack([self._refitted.decode(p) for p in payloads]))
@@ -230,10 +242,10 @@ def sentences(made: Bundle, proof: Proof) -> list[str]:
         )
     for name, (own, exact) in proof.exits.items():
         lines.append(
-            f"{name}: top-1 {100 * own:.2f} % (JAX {100 * exact:.2f}) over all"
+            f"{name}: {proof.metric} {100 * own:.2f} % (JAX {100 * exact:.2f}) over all"
         )
-    exact = f"(JAX {100 * proof.top1_jax:.2f})"
-    end = f"{proof.split}: top-1 {100 * proof.top1:.2f} % {exact}"
+    exact = f"(JAX {100 * proof.quality_jax:.2f})"
+    end = f"{proof.split}: {proof.metric} {100 * proof.quality:.2f} % {exact}"
     if made.codec is None:
         return [*lines, f"{end}; the whole net is on the device: nothing is sent"]
     before = f"before refitting {proof.payload_bytes_before_refit:.2f}"
