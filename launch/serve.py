@@ -5,11 +5,9 @@
   python -m launch.serve --workdir=small=runs/a,large=runs/b --host=0.0.0.0 \\
       --tls_cert=edge.pem --tls_key=edge.key --token_file=token --metrics_port=9464
 
-Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. A
-tail file (launch.export --tail) needs no training code on this machine. Requests
-that come together share one batch; all batch sizes are compiled before the standard
-health service says SERVING. SIGTERM: health says NOT_SERVING, the requests at
-hand are answered, exit code 0. Needs: pip install 'sc_jax[serve]'.
+Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. Tail files
+(launch.export --tail) need no training code here. Requests that come together share a
+batch. Health: SERVING once all sizes are compiled; SIGTERM drains, then exit code 0.
 """
 
 import signal
@@ -48,8 +46,8 @@ def main(_):
     limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
     settings = edge.Settings(*where, sizes, *limits, token, tls)
     devices.start(multihost=False)
-    served = models.load_all(WORKDIR.value)
-    server, stop = edge.serve(served, settings), threading.Event()
+    served, stop = models.load_all(WORKDIR.value), threading.Event()
+    server = edge.serve(served, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     names, batches = ", ".join(served), ", ".join(map(str, sizes))

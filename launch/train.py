@@ -6,7 +6,7 @@
   python -m launch.train --list=recipes:entropic_student
 
 The first needs nothing but this package; the second trains a curve under one teacher;
-the third shows what else a recipe can be told. The same command resumes a run that was
+the third shows the knobs of a recipe. The same command resumes a run that was
 stopped. A net with exits gets a report of what they save (docs/exits.md), a method of
 one's own is a file: --recipe=FOLDER/mine.py:knob=value (docs/adding_a_part.md).
 """

@@ -1,4 +1,4 @@
-"""What a notebook says: train, load, ask, compare. docs/python.md is a tour."""
+"""What a notebook says: train, load, predict, compare. docs/python.md is a tour."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Model:
         (0 where the whole net is there, whose answer is `final`).
         A tail: the same reply as its server gives, of decoded latents [N, ...].
         """
-        asked = {"policy": policy or None, "budget": budget}
-        return self._answer(images, **{k: v for k, v in asked.items() if v is not None})
+        more = {"policy": policy or None, "budget": budget}
+        return self._answer(images, **{k: v for k, v in more.items() if v is not None})
 
     def encode(self, image: Any) -> bytes:
         """One input as the bytes that a device sends: a wire frame."""
@@ -244,18 +244,18 @@ def train(
     more: dict[str, Any] = dict(options or {})
     if init is not None:
         more["init"] = Path(init)
-    taught = None if teacher is None else Path(teacher)
+    teacher_dir = None if teacher is None else Path(teacher)
     runs = points(source, sweep)
     if report:
         command = f"sc_jax.train({recipe!r}, ...)"
         run_sweep(
-            source, folder, sweep=sweep, teacher_dir=taught, baselines=baselines,
+            source, folder, sweep=sweep, teacher_dir=teacher_dir, baselines=baselines,
             command=command, **more,
         )  # fmt: skip
     else:
         for name, point in runs.items():
             training.train(
-                point.build(), folder / name, point, reuse=taught,
+                point.build(), folder / name, point, reuse=teacher_dir,
                 teacher_dir=folder / "teacher", **more,
             )  # fmt: skip
     models = {name: load(folder / name) for name in runs}

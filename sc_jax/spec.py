@@ -263,11 +263,6 @@ def _values(kind: Any, knob: Knob) -> str:
 # Listing
 
 
-def first_line(entry: Any) -> str:
-    """The first line of what an entry says of itself."""
-    return (inspect.getdoc(entry) or "").partition("\n")[0].strip()
-
-
 def table(lines: Mapping[str, str]) -> str:
     """One line a name: the name, then its line."""
     width = max(map(len, lines), default=0)

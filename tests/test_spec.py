@@ -122,5 +122,4 @@ def test_lists_tell_every_knob_with_default_range_and_help():
     assert len(lines) == len(KNOWN)
     assert lines[0].split(None, 1)[0] == "beta=0.1"
     assert lines[0].endswith("weight of a bit (a number, 0 or more)")
-    assert spec.first_line(method) == "A method for these tests."
     assert spec.table({"a": "one", "bc": "two"}) == "  a   one\n  bc  two"

@@ -94,8 +94,8 @@ class AffineCodec:
         """The bytes of symbols int32[shape] with their zero point and scale."""
         places = np.arange(self.bits, dtype=np.int32)
         packed = np.packbits((symbols.reshape(-1, 1) >> places) & 1, bitorder="little")
-        head = np.array(scale, "<f4").tobytes() + np.array(zero, "<i4").tobytes()
-        return head + packed.tobytes()
+        header = np.array(scale, "<f4").tobytes() + np.array(zero, "<i4").tobytes()
+        return header + packed.tobytes()
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         symbols, zero, scale = self.quantise(z)

@@ -109,7 +109,7 @@ def _in_memory(parts: list[Part], chosen: Part) -> np.ndarray | None:
     count = max(len(part.files) for part in parts)
     if count * width * height * 3 > MEMORY_LIMIT_BYTES:
         return None
-    for part in parts:  # a glance, before the key below asks for every file's time
+    for part in parts:  # a glance, before the key below reads every file's time
         few = np.linspace(0, len(part.files) - 1, _PROBED).astype(int)
         if any(part.header(i)[0] != (width, height) for i in np.unique(few).tolist()):
             return None

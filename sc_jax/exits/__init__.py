@@ -13,20 +13,29 @@ __getattr__, __dir__, __all__ = facade(
             "Policy",
             "Threshold",
             "TopFraction",
+            "Voting",
             "from_json",
             "to_json",
         ],
         "scores": [
+            "MAX_PROBABILITY",
             "SCORES",
             "ExitAnswer",
             "Score",
             "Scoring",
+            "features",
+        ],
+        "solve.calibration": [
+            "temperatures",
         ],
         "solve.policy_spec": [
             "policy_from_text",
         ],
         "solve.solvers": [
             "SOLVERS",
+        ],
+        "solve.thresholds": [
+            "Solved",
         ],
     },
 )

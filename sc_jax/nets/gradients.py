@@ -10,18 +10,18 @@ import jax
 def _equilibrium(x, ahead: int):
     """Gradient equilibrium: every trunk parameter gets the mean of the later exits'.
 
-    Li et al. 2019: scaled by 1 / ahead for this head, by (ahead - 1) / ahead for the
+    Li et al. 2019: scaled by 1 / ahead for this exit, by (ahead - 1) / ahead for the
     rest, whose gradient is the mean of its own ahead - 1 exits.
     """
     return _scaled(x, 1 / ahead), _scaled(x, (ahead - 1) / ahead)
 
 
 def _detached(x, ahead: int):
-    """Heads before the last learn from the trunk and leave it as it is."""
+    """Exits before the last learn from the trunk and leave it as it is."""
     return (jax.lax.stop_gradient(x) if ahead > 1 else x), x
 
 
-# (feature, answers still ahead, this one included) -> (for this head, for the rest).
+# (feature, answers still ahead, this one included) -> (for this exit, for the rest).
 GRADIENTS = {
     "sum": lambda x, ahead: (x, x),
     "equilibrium": _equilibrium,

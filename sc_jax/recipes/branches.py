@@ -118,7 +118,7 @@ def optimiser(base: Recipe):
 def evenly(base: Recipe, count: int) -> tuple[str, ...]:
     """`count` stages at equal shares of the classifier's MACs (SPINN).
 
-    Of those whose feature is an image: a head of convolutions fits there.
+    Of those whose feature is an image: an exit of convolutions fits there.
     """
     net, image = base.net, example(base)
     shapes = _shapes(net, image)
@@ -130,7 +130,7 @@ def evenly(base: Recipe, count: int) -> tuple[str, ...]:
 
 
 def shares_of(net: Net, base: Recipe) -> tuple[float, ...]:
-    """Each exit's cost as a share of the last one's, heads on the way included."""
+    """Each exit's cost as a share of the last one's, exits on the way included."""
     image = example(base)
     costs = record.exit_costs(net, _shapes(net, image), image)
     return tuple(float(c / costs[-1]) for c in costs)

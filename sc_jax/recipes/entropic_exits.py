@@ -53,8 +53,8 @@ def entropic_exits(
     exits = tuple(Exit(place, ConvClassifier(classes, (width,))) for place in places)
     net = replace(student.net, exits=exits)
     hints, distil = student.phases
-    taught = [(name, KnowledgeDistillation(0.5, 1.0, name)) for name in net.exit_names]
-    terms = tuple(Term(loss, name=name) for name, loss in taught)
+    losses = [(name, KnowledgeDistillation(0.5, 1.0, name)) for name in net.exit_names]
+    terms = tuple(Term(loss, name=name) for name, loss in losses)
     trainable = (*distil.trainable, *branches.exit_parts(net))
     stage2 = replace(distil, terms=terms, trainable=trainable)
     return branches.finish(

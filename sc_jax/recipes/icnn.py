@@ -39,8 +39,8 @@ def icnn(
     """One phase: the sum of all stages' cross-entropies; keep=None: all classes."""
     base = classifier(backbone=backbone, **shared)
 
-    def pruned(head: nn.Module) -> nn.Module:
-        return head if keep is None else Pruned(head, keep)
+    def pruned(classifier: nn.Module) -> nn.Module:
+        return classifier if keep is None else Pruned(classifier, keep)
 
     last = None if keep is None else pruned(Identity())
     net = branches.branch(base, lambda k, i: pruned(PooledLinear(k)), last=last)

@@ -45,12 +45,12 @@ def imta(
     teacher_epochs: Epochs = 4.0,
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
-    """A teacher under gradient equilibrium, then one phase of linked heads."""
+    """A teacher under gradient equilibrium, then a phase of linked exit classifiers."""
     base = msdnet(backbone=backbone, epochs=teacher_epochs, **shared)
     met = replace(base.phases[0], gradients="equilibrium")
     teacher = replace(base, phases=(met,))
     if not all(isinstance(e.module, MSDNetClassifier) for e in base.net.exits):
-        raise UsageError(f"imta links heads of MSDNet, which {backbone} has not")
+        raise UsageError(f"imta links exit classifiers of MSDNet, not of {backbone}")
     linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
     net = replace(base.net, exits=tuple(linked))
     early = [
@@ -58,9 +58,9 @@ def imta(
         for name in net.exit_names[:-1]
     ]
     terms = (*early, Term(CrossEntropy(), name=FINAL))
-    heads = branches.phase(
+    phase = branches.phase(
         "heads", base, epochs, terms, trainable=branches.exit_parts(net)
     )
     setting = f"{backbone}, gamma={gamma}"
-    made = branches.finish(base, "imta", "IMTA", net, (heads,), setting=setting)
+    made = branches.finish(base, "imta", "IMTA", net, (phase,), setting=setting)
     return replace(made, teacher=teacher)

@@ -40,7 +40,7 @@ def jei_dnn(
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
-    """Two phases over frozen stages: heads alone, then heads and gates."""
+    """Two phases over frozen stages: exit classifiers alone, then gates too."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
     costs = branches.shares_of(net, teacher)

@@ -45,12 +45,12 @@ def phuong(
     last = replace(net.exits[-1], module=Softening(net.exits[-1].module, sharpness))
     net = replace(net, exits=(*net.exits[:-1], last))
     scale = 2 * 5 / len(net.exit_names)
-    taught = tuple(
+    distilled = tuple(
         Term(ExitDistillation(name, tau=None), scale * share, f"{name}_taught")
         for name in net.exit_names[:-1]
     )
     hard = branches.joint(net, lambda i, n: scale * (1 - share))
-    joint = branches.phase("joint", base, epochs, hard + taught)
+    joint = branches.phase("joint", base, epochs, hard + distilled)
     setting = f"{backbone}, C={share}"
     return branches.finish(
         base, "phuong", "Phuong & Lampert", net, (joint,), setting=setting

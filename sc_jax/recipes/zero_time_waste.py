@@ -38,7 +38,7 @@ def zero_time_waste(
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
-    """One phase over frozen stages: heads on their own logits, ensembles on theirs."""
+    """One phase over frozen stages: exits on their own logits, ensembles on theirs."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     if teacher.net.exits:
         raise UsageError(f"{teacher.backbone} has no classifier of its own to join")
@@ -49,12 +49,12 @@ def zero_time_waste(
     )
     own = [Term(OwnCrossEntropy(e.name), name=f"{e.name}_own") for e in net.exits[:-1]]
     joined = [Term(CrossEntropy(e.name), name=e.name) for e in net.exits]
-    heads = branches.phase(
+    phase = branches.phase(
         "heads",
         teacher,
         epochs,
         own + joined,
         trainable=branches.exit_parts(net, teacher),
     )
-    made = branches.finish(teacher, "zero_time_waste", "Zero Time Waste", net, (heads,))
+    made = branches.finish(teacher, "zero_time_waste", "Zero Time Waste", net, (phase,))
     return replace(made, teacher=teacher, setting=f"{len(net.exits) - 1} heads")

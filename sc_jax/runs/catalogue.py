@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
+from inspect import cleandoc
 from typing import Any
 
 from sc_jax import recipes, spec
@@ -13,6 +14,7 @@ from sc_jax.compressors import COMPRESSORS
 from sc_jax.data.sources import SOURCES
 from sc_jax.errors import unknown
 from sc_jax.exits.scores import SCORES
+from sc_jax.exits.solve import policy_spec
 from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.backbones.registry import BACKBONES
 from sc_jax.plan import LINKS, PLANNERS
@@ -33,7 +35,7 @@ LISTS: dict[str, Mapping[str, Any]] = {
 # Of the kinds that take knobs, NAME:knob=value: the knobs of one name.
 KNOBS: dict[str, Callable[[str], dict[str, Parameter]]] = {
     "recipes": recipes.knobs_of,
-    "policies": lambda name: spec.knobs_of(SOLVERS[name], skip=1),  # after the trace
+    "policies": policy_spec.knobs_of,
 }
 
 
@@ -52,7 +54,7 @@ def show(text: str) -> str:
         entry = entries[name]
     else:
         raise unknown(kind, name, entries)
-    words = [about(kind, entry).strip()]
+    words = [cleandoc(about(kind, entry))]
     if kind in KNOBS:
         words += ["", f"Knobs, {name}:knob=value,...", spec.detail(KNOBS[kind](name))]
     return "\n".join(words)
@@ -66,7 +68,8 @@ def line(kind: str, entry: Any) -> str:
 def about(kind: str, entry: Any) -> str:
     """What an entry says of itself: a recipe by its file, others by their docstring.
 
-    Data without a docstring speaks by its note, the function that it holds, or fields.
+    Data without a docstring speaks by its note, the function that it holds (a score by
+    its step), or fields.
     """
     if kind == "recipes":
         return sys.modules[entry.__module__].__doc__ or ""

@@ -68,14 +68,14 @@ def name_of(recipe: Recipe, workdir: Path) -> str:
 
 def measure(recipe: Recipe, workdir: Path, dataset: Dataset) -> Recorded:
     """All exits of the finished run over a data set, through its saved codec tables."""
-    variables, frozen = run_folder.restore(recipe, workdir)
+    variables, codecs = run_folder.restore(recipe, workdir)
     return record.record(
         recipe.net,
         variables,
         dataset,
         net_name=name_of(recipe, workdir),
         task=recipe.task,
-        frozen=frozen,
+        codecs=codecs,
     )
 
 

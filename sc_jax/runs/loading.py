@@ -245,12 +245,12 @@ def costs(loaded: LoadedRun) -> dict[str, list]:
     net, example = loaded.recipe.net, loaded.facts.example
     shapes = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
     places = {e.name: e.after for e in net.exits}
-    held, asked = [], []
+    held, exits = [], []
     for name in net.exit_names:
         stop = places.get(name, net.names[-1])
-        asked += [n for n, place in places.items() if place == stop]
+        exits += [n for n, place in places.items() if place == stop]
         stages = net.names[: net.names.index(stop) + 1]
-        parts = {n: loaded.variables.params.get(n, {}) for n in (*stages, *asked)}
+        parts = {n: loaded.variables.params.get(n, {}) for n in (*stages, *exits)}
         held.append(cost.parameters(parts))
     macs = record.exit_costs(net, shapes, example).tolist()
     return {"exit": list(net.exit_names), "macs": macs, "parameters": held}

@@ -112,7 +112,7 @@ class DataFacts:
 
     @property
     def known(self) -> common.Facts:
-        """What recipes ask of their data."""
+        """What recipes read of their data."""
         shape: Any = self.shape
         counts = len(self.classes), self.examples
         return common.Facts(*counts, self.mean, self.std, shape)

@@ -57,7 +57,7 @@ def run(
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
-        variables, taught = training.train(
+        variables, teacher_variables = training.train(
             recipe, folder, each, teacher_dir=teacher_dir, reuse=reuse, **options
         )
         if exit_runs.leaves_early(recipe.net):
@@ -66,7 +66,7 @@ def run(
                 continue
         whole = recipe.teacher or recipe
         if baselines and not rows and not whole.net.splits:
-            own = variables if taught is None else taught
+            own = variables if teacher_variables is None else teacher_variables
             owner = teacher_dir if recipe.teacher else folder
             rows = baseline_rows.rows(whole, own, test, owner)
         if recipe.teacher is not None or recipe.net.splits or not rows:

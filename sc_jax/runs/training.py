@@ -27,22 +27,23 @@ def train(
     """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's).
 
     teacher_dir: where the teacher is trained, `workdir`/teacher unless given. reuse: a
-    finished run to be taught by instead, however it was trained: only its answers
+    finished run that is the teacher instead, however it was trained: only its answers
     count. init: a finished run whose parts this one starts with, where they fit. A
     finished run whose last phase is now longer goes on. options: of train.loop.fit.
     """
     check(recipe)
     start = None if init is None else weights(init)
-    taught, folder = None, reuse or teacher_dir or workdir / "teacher"
+    teacher_variables, folder = None, reuse or teacher_dir or workdir / "teacher"
     if recipe.teacher is not None and reuse is not None:
-        taught = _reused(recipe.teacher, reuse)
+        teacher_variables = _reused(recipe.teacher, reuse)
     run_folder.claim(workdir, source, recipe, folder if recipe.teacher else None)
     if recipe.teacher is not None and reuse is None:
         own = None if source is None else source.teacher()
         more: dict[str, Any] = options | {"title": "teacher"}
-        taught, _ = train(recipe.teacher, folder, own, **more)
+        teacher_variables, _ = train(recipe.teacher, folder, own, **more)
     options.setdefault("title", recipe.name)
-    return loop.fit(recipe, workdir, taught, start=start, **options), taught
+    variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
+    return variables, teacher_variables
 
 
 def check(recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ A label is in the answer where its probability, the sigmoid of its logit, is abo
 Reports show mean average precision, which ranks a whole set by each label and so is no
 mean over examples: VOC's area under precision and recall, every point of it, over the
 labels that occur (Everingham et al. 2010, https://doi.org/10.1007/s11263-009-0275-4).
+Trained by losses.task.BinaryCrossEntropy.
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ OPTIONAL = ("payload_bytes", "executed")
 
 
 class Recorded(NamedTuple):
-    """A trace and what it does not hold of heads and bytes.
+    """A trace and what it does not hold of exit classifiers and bytes.
 
     `payload_bytes` are the codec's own bytes, of what an example sends once it passes
     the split; None where nothing is ever sent. The first `on_device` exits stand before
-    the split. `head_cost` is the part of trace.cost that early exits' heads take.
+    the split. `head_cost` is the part of trace.cost that exit classifiers take.
     `executed` is the share of gated blocks that run, where the last feature to tell
     `executed` is of such (nets.backbones.skipnet): trace.cost counts them all.
     """
@@ -50,7 +50,7 @@ class Costs(NamedTuple):
     """MACs of one example, f64[E], by the exit that answers."""
 
     total: np.ndarray  # never falls
-    heads: np.ndarray  # of that, what exit classifiers before the last take
+    classifiers: np.ndarray  # of that, what exit classifiers before the last take
 
 
 def record(
@@ -61,21 +61,21 @@ def record(
     net_name: str,
     task: Task = classification,
     split: str | None = None,
-    frozen: Mapping[str, Codec] | None = None,
+    codecs: Mapping[str, Codec] | None = None,
     batch_size: int = 200,
 ) -> Recorded:
     """Runs `net` in evaluation mode over `dataset`; holds f32[E, N, K] in memory.
 
     The run is exact (`nets.run.run`): the last exit answers as `rate.measure` finds
-    it, from hard-quantised latents where the net is split. `frozen`: the codec of the
+    it, from hard-quantised latents where the net is split. `codecs`: the codec of the
     split; without it no bytes are recorded. `split` is the data set's own unless given.
     """
     if len(net.splits) > 1:
         raise UsageError(f"record takes one split, the net has {len(net.splits)}")
     if not len(dataset):
         raise UsageError(f"{dataset.name} has no examples to record ({dataset.split})")
-    cut = net.splits[0] if net.splits and frozen is not None else None
-    codec = None if cut is None or frozen is None else frozen[cut.name]
+    cut = net.splits[0] if net.splits and codecs is not None else None
+    codec = None if cut is None or codecs is None else codecs[cut.name]
     answers = jax.jit(partial(_answers, net, task, cut.after if cut else INPUT))
     columns: list[tuple] = []
     batches = pipeline.evaluation_batches(dataset, batch_size)
@@ -103,7 +103,7 @@ def record(
         made = replace(made, confidence=np.concatenate(sure, 1))
     payload = None if codec is None else np.concatenate(sent)
     executed = np.concatenate(ran) if ran[0].size else None
-    return Recorded(made, costs.heads, payload, _on_device(net), executed)
+    return Recorded(made, costs.classifiers, payload, _on_device(net), executed)
 
 
 def outline(
@@ -131,7 +131,7 @@ def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:
 
 
 def exit_costs_of(net: Net, variables: Any, example: Any) -> Costs:
-    """`exit_costs`, and the heads' part of it."""
+    """`exit_costs`, and the exit classifiers' part of it."""
 
     def parts(variables, x):
         out, _ = run(net, variables, x, exact=False)
@@ -144,16 +144,16 @@ def exit_costs_of(net: Net, variables: Any, example: Any) -> Costs:
     count = cost.macs_of(parts, variables, example)
     at = {e.name: e.after for e in net.exits}
     counted: list[str] = []
-    total, heads = [], [0]
+    total, classifiers = [], [0.0]
     for name in net.exit_names[:-1]:
         counted.append(f"after {at[name]}")
         before = count(*counted)
         counted.append(name)
         total.append(count(*counted))
-        heads.append(heads[-1] + total[-1] - before)
+        classifiers.append(classifiers[-1] + total[-1] - before)
     total.append(count(*counted, FINAL))
-    heads = [*heads[1:], heads[-1]]
-    return Costs(np.array(total, np.float64), np.array(heads, np.float64))
+    classifiers = [*classifiers[1:], classifiers[-1]]
+    return Costs(np.array(total, np.float64), np.array(classifiers, np.float64))
 
 
 def sent_bytes(recorded: Recorded, taken: np.ndarray) -> np.ndarray | None:
@@ -188,7 +188,7 @@ def load(path: str | Path, net: str | None = None) -> Recorded:
     made = trace.load(path, net)
     with np.load(path, allow_pickle=False) as file:
         if not {"head_cost", "on_device"} <= set(file.files):
-            raise UsageError(f"{str(path)!r} is a trace without what its heads cost")
+            raise UsageError(f"{str(path)!r} has no cost of exit classifiers")
         payload, executed = (
             file[name] if name in file.files else None for name in OPTIONAL
         )

@@ -13,7 +13,7 @@ from sc_jax.errors import UsageError
 
 
 def start(multihost: bool) -> None:
-    """Turns on the persistent compilation cache; joins the other processes if asked.
+    """Turns on the persistent compilation cache; multihost: joins the others.
 
     JAX_COMPILATION_CACHE_DIR moves the cache (default ~/.cache/sc_jax/xla); empty
     turns it off. JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are

@@ -25,23 +25,25 @@ from sc_jax.train.serialisation import continues, difference
 from sc_jax.train.step import TrainState, begin, divide, make_step
 
 
-def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variables:
+def first_variables(
+    recipe: Recipe, teacher_variables: Variables | None, example
+) -> Variables:
     """Fresh variables, with the teacher's own for every part both nets name.
 
-    An exit's head that is wider than the teacher's, of the same kind, goes on from it;
-    one of another kind stays fresh.
+    An exit classifier wider than the teacher's, of the same kind, goes on from it; one
+    of another kind stays fresh.
     """
     variables = init(recipe.net, jax.random.key(recipe.seed), example)
-    if recipe.teacher is None or taught is None:
+    if recipe.teacher is None or teacher_variables is None:
         return variables
     theirs = {e.name: e.module for e in recipe.teacher.net.exits}
     other = {e.name for e in recipe.net.exits if theirs.get(e.name) != e.module}
-    shared = frozenset(variables.params) & frozenset(taught.params)
-    variables = graft(variables, taught, shared - other)
+    shared = frozenset(variables.params) & frozenset(teacher_variables.params)
+    variables = graft(variables, teacher_variables, shared - other)
     for exit_ in recipe.net.exits:
         name, before = exit_.name, theirs.get(exit_.name)
         if name in other and type(before) is type(exit_.module):
-            for mine, donor in zip(variables, taught):
+            for mine, donor in zip(variables, teacher_variables):
                 mine[name] = widened(mine[name], donor[name])
     return variables
 
@@ -49,7 +51,7 @@ def first_variables(recipe: Recipe, taught: Variables | None, example) -> Variab
 def fit(
     recipe: Recipe,
     workdir: Path,
-    taught: Variables | None = None,
+    teacher_variables: Variables | None = None,
     *,
     title: str = "train",
     log_every: int = 50,
@@ -59,11 +61,10 @@ def fit(
 ) -> Variables:
     """Trains `recipe` to its end, from the newest checkpoint under `workdir` if any.
 
-    `taught` are the teacher's variables. Returns the final variables with priors
-    settled; codec tables stand beside them in the last checkpoint. A finished run whose
-    last phase is now longer goes on from its end. `start`: variables of parts to begin
-    with, by name (a warm start). Raises Diverged with the last good step, Stopped after
-    SIGTERM.
+    Returns the final variables with priors settled; codec tables stand beside them in
+    the last checkpoint. A finished run whose last phase is now longer goes on from its
+    end. `start`: variables of parts to begin with, by name (a warm start). Raises
+    Diverged with the last good step, Stopped after SIGTERM.
     """
     data = recipe.data
     dataset = sources.load(
@@ -76,7 +77,9 @@ def fit(
         )
     example = dataset.example()
     mesh = devices.mesh()
-    variables = devices.replicate(first_variables(recipe, taught, example), mesh)
+    variables = devices.replicate(
+        first_variables(recipe, teacher_variables, example), mesh
+    )
     with ExitStack() as opened:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
         opened.callback(checkpoints.close)
@@ -108,10 +111,11 @@ def fit(
         lead = jax.process_index() == 0
         log = Log(workdir / "metrics.jsonl", title, recipe.steps, saved or 0, lead)
         opened.callback(log.close)
-        taught = None if taught is None else devices.replicate(taught, mesh)
+        if teacher_variables is not None:
+            teacher_variables = devices.replicate(teacher_variables, mesh)
         augment = pipeline.device_kind(dataset, data.augment)
         run = Run(
-            recipe, taught, stream, augment, mesh, checkpoints, log,
+            recipe, teacher_variables, stream, augment, mesh, checkpoints, log,
             opened.enter_context(StopSignal()), log_every, save_every,
         )  # fmt: skip
         variables = _phases(run, variables, saved, meta, example)
@@ -227,7 +231,7 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
         batch = devices.shard(next(shared.stream), shared.mesh)
         key = jax.random.fold_in(root, step)
         current, values = advance(
-            current, cold, shared.taught, batch, step - begun, key
+            current, cold, shared.teacher_variables, batch, step - begun, key
         )
         since.append(values)
         step += 1

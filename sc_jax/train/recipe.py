@@ -53,7 +53,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole method: what is trained, on what, how, and taught by whom.
+    """A whole method: what is trained, on what, how, and by which teacher.
 
     `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
     member its net was made from, `pretrained` a public checkpoint that its stages start

@@ -39,7 +39,7 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._old)
 
     def anywhere(self) -> bool:
-        """Whether any process was asked to stop (all must agree to save together)."""
+        """Whether any process got SIGTERM (all must agree to save together)."""
         if jax.process_count() == 1:
             return self.seen
         return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
@@ -50,7 +50,7 @@ class Run:
     """What all phases of one run share."""
 
     recipe: Recipe
-    taught: Variables | None
+    teacher_variables: Variables | None
     stream: Any
     augment: str
     mesh: jax.sharding.Mesh

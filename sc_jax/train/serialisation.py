@@ -1,4 +1,4 @@
-"""Recipes as text: changed by path=value, told as JSON, compared, digested."""
+"""Recipes as text: changed by path=value, written as JSON, compared, digested."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from typing import Any
 import flax.linen as nn
 
 from sc_jax.errors import UsageError, unknown
-from sc_jax.spec import literal
+from sc_jax.spec import assignment
 from sc_jax.tasks import Task
 from sc_jax.train.recipe import Recipe
 
 
-def override(recipe: Recipe, assignment: str) -> Recipe:
+def override(recipe: Recipe, text: str) -> Recipe:
     """A copy with `path=value` applied, as in "data.batch_size=64", "phases.0.steps=9".
 
     The value is a Python literal (or a bare word) of the field's present type.
     """
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise UsageError(f"--set takes path=value, got {assignment!r}")
-    return _replace(recipe, path.split("."), literal(text), path)
+    keys, value = assignment(text, "--set")
+    return _replace(recipe, keys, value, ".".join(keys))
 
 
-def _replace(node: Any, keys: list[str], value: Any, path: str) -> Any:
+def _replace(node: Any, keys: tuple[str, ...], value: Any, path: str) -> Any:
     if not keys:
         if isinstance(node, float) and type(value) is int:
             value = float(value)

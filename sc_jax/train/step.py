@@ -41,7 +41,7 @@ def begin(recipe: Recipe, phase: Phase, variables: Variables) -> TrainState:
 
 def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, rest):
     """`gradient`, that of what looks ahead replaced: through one step of the others."""
-    cold, state, taught, batch, step, key = rest
+    cold, state, teacher_variables, batch, step, key = rest
     first = {k: v[: v.shape[0] // 2] for k, v in batch.items()}
     second = {k: v[v.shape[0] // 2 :] for k, v in batch.items()}
 
@@ -53,14 +53,16 @@ def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, res
             lambda path, a, b: b if looks(path) else jax.lax.stop_gradient(a), hot, own
         )
         slope, _ = jax.grad(loss_of, has_aux=True)(
-            both, cold, state, taught, first, step, key
+            both, cold, state, teacher_variables, first, step, key
         )
         moved = jax.tree_util.tree_map_with_path(
             lambda path, a, g: a if looks(path) else a - ahead.step_size * g,
             both,
             slope,
         )
-        return loss_of(moved, cold, state, taught, second, step, key, ahead.terms)[0]
+        return loss_of(
+            moved, cold, state, teacher_variables, second, step, key, ahead.terms
+        )[0]
 
     own = jax.grad(after)(hot)
     return jax.tree_util.tree_map_with_path(
@@ -69,12 +71,13 @@ def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, res
 
 
 def make_step(recipe: Recipe, phase: Phase) -> Callable:
-    """jitted (train_state, cold, taught, batch, step, key) -> (train_state, metrics).
+    """jitted step; returns (train_state, metrics).
 
-    `cold` are the frozen parameters, `taught` the teacher's variables (or None), `step`
-    counts within the phase. The batch is the task's input and target (uint8 images and
-    int labels); augmentation runs on the device. Metrics are scalars: loss, each term,
-    gradient norm, and the task's.
+    Takes (train_state, cold, teacher_variables, batch, step, key): `cold` are the
+    frozen parameters, teacher_variables None without a teacher, `step` counts within
+    the phase. The batch is the task's input and target (uint8 images and int labels);
+    augmentation runs on the device. Metrics are scalars: loss, each term, gradient
+    norm, and the task's.
     """
     transform = phase.optimiser.build(phase.steps)
     training = match(recipe.net, phase.trainable)
@@ -84,10 +87,12 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         for term in phase.terms
     )
 
-    def loss_of(hot, cold, state, taught, batch, step, key, terms=phase.terms):
+    def loss_of(
+        hot, cold, state, teacher_variables, batch, step, key, terms=phase.terms
+    ):
         inputs, teacher = batch[recipe.task.input], None
         if recipe.teacher is not None:
-            teacher, _ = run(recipe.teacher.net, taught, inputs, dtype=dtype)
+            teacher, _ = run(recipe.teacher.net, teacher_variables, inputs, dtype=dtype)
             teacher = jax.lax.stop_gradient(teacher)
         variables = Variables({**cold, **hot}, state)
         out, state = run(
@@ -108,7 +113,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
             values |= {name: value.mean() for name, value in found.items()}
         return loss, (state, values)
 
-    def step_once(train_state, cold, taught, batch, step, key):
+    def step_once(train_state, cold, teacher_variables, batch, step, key):
         noise, crops = jax.random.split(key)
         name = recipe.task.input
         inputs = augment_on_device(batch[name], crops, recipe.data.augment)
@@ -118,10 +123,10 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         hot, state, moments = train_state
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (state, values)), gradient = gradient_of(
-            hot, cold, state, taught, batch, step, noise
+            hot, cold, state, teacher_variables, batch, step, noise
         )
         if phase.look_ahead is not None:
-            rest = (cold, state, taught, batch, step, noise)
+            rest = (cold, state, teacher_variables, batch, step, noise)
             gradient = look_ahead(phase.look_ahead, loss_of, hot, gradient, rest)
         update, moments = transform.update(gradient, moments, hot)
         hot: Any = optax.apply_updates(hot, update)

@@ -1,4 +1,4 @@
-"""What must be true of a recipe, asked of shapes before the first step."""
+"""What must be true of a recipe, checked on shapes before the first step."""
 
 from __future__ import annotations
 
@@ -102,13 +102,15 @@ def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
     key, net, teacher = jax.random.key(0), recipe.net, recipe.teacher
     images = jnp.repeat(image, BATCH, 0)
     variables = init(net, key, image)
-    taught = init(teacher.net, key, image) if teacher else None
+    teacher_variables = init(teacher.net, key, image) if teacher else None
     contexts: dict[int, Context] = {}
     for window in {0, *(phase.window for phase in recipe.phases)}:
         part = images[:, :window, :window] if window else images
         names = recipe.task.input, recipe.task.target
         batch = dict(zip(names, (part, jnp.repeat(target, BATCH, 0))))
-        answer = run(teacher.net, taught, part)[0] if teacher and taught else None
+        answer = None
+        if teacher and teacher_variables:
+            answer = run(teacher.net, teacher_variables, part)[0]
         contexts[window] = Context(run(net, variables, part)[0], answer, batch)
     for phase in recipe.phases:
         _check_ahead(phase, net, variables.params)

@@ -54,12 +54,12 @@ def trained():
     recipe = recipes.build("entropic_student", recipes.tiny("entropic_student"))
     example = run_folder.example_of(recipe)
     variables = init(recipe.net, jax.random.key(3), example)
-    frozen = codecs_of(recipe.net, variables, example)
+    codecs = codecs_of(recipe.net, variables, example)
     test = run_folder.dataset_of(recipe, "test").take(np.arange(40), "test")
-    sent = frames(recipe.net, variables, frozen, test.images)
-    own = tails.tails(recipe.net, variables, frozen)
+    sent = frames(recipe.net, variables, codecs, test.images)
+    own = tails.tails(recipe.net, variables, codecs)
     return SimpleNamespace(
-        net=recipe.net, variables=variables, frozen=frozen, test=test, sent=sent,
+        net=recipe.net, variables=variables, codecs=codecs, test=test, sent=sent,
         tails=own,
     )  # fmt: skip
 

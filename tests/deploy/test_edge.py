@@ -55,7 +55,7 @@ def test_answers_are_those_of_the_tail_and_of_measure(trained, client):
     predictions = np.array([reply.prediction for reply in replies])
     np.testing.assert_array_equal(predictions, expected.argmax(-1))
     measured = rate.measure(
-        trained.net, trained.variables, trained.frozen, trained.test, batch_size=40
+        trained.net, trained.variables, trained.codecs, trained.test, batch_size=40
     )
     assert not measured.disagreements
     right = predictions == trained.test.labels

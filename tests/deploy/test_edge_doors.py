@@ -180,9 +180,9 @@ def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path
     assert done.stderr.startswith("error: ") and "recipe.json" in done.stderr
     workdir = untrained(tmp_path / "a=b")
     recipe = run_folder.recipe_of(workdir)
-    variables, frozen = run_folder.restore(recipe, workdir)
+    variables, codecs = run_folder.restore(recipe, workdir)
     images = run_folder.dataset_of(recipe, "test").images[:1]
-    (data,) = frames(recipe.net, variables, frozen, images)
+    (data,) = frames(recipe.net, variables, codecs, images)
     with subprocess.Popen(
         [*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -197,7 +197,7 @@ def test_the_binary_serves_a_folder_drains_on_sigterm_and_says_mistakes(tmp_path
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    own = tails.tails(recipe.net, variables, frozen)[0]
+    own = tails.tails(recipe.net, variables, codecs)[0]
     z = own.codec.decode(frame.unpack(data).payload)
     assert reply.prediction == own.reply(z[None])["prediction"][0]
     for texts in ([], [f"x={workdir}", f"x={workdir}"], [f"={workdir}"]):

@@ -22,7 +22,7 @@ EXAMPLES, BATCH = 13, 8
 # MACs of the cnn at 8x8x1, width 4: convolutions 5x5, 3x3, 3x3, two linear layers.
 STEM, LAYER1, LAYER2 = 64 * 25 * 4, 16 * 9 * 4 * 8, 4 * 9 * 8 * 16
 LAYER3, FC = 16 * 16, 16 * tiny.CLASSES
-EARLY, LATE = 8 * tiny.CLASSES, 16 * tiny.CLASSES  # heads on layer1 and layer2
+EARLY, LATE = 8 * tiny.CLASSES, 16 * tiny.CLASSES  # classifiers on layer1 and layer2
 
 
 def shapes_of(net: Net):
@@ -34,11 +34,11 @@ def made():
     """(net, variables, codecs, data set, what was recorded) of a split net."""
     net, data = tiny.split(), tiny.images(EXAMPLES)
     variables = settle(net, tiny.variables_of(net))
-    frozen = codecs_of(net, variables, np.zeros((1, *data.shape), np.uint8))
+    codecs = codecs_of(net, variables, np.zeros((1, *data.shape), np.uint8))
     recorded = record.record(
-        net, variables, data, net_name="tiny", frozen=frozen, batch_size=BATCH
+        net, variables, data, net_name="tiny", codecs=codecs, batch_size=BATCH
     )
-    return net, variables, frozen, data, recorded
+    return net, variables, codecs, data, recorded
 
 
 def test_every_exit_is_recorded_in_the_order_of_the_net(made):
@@ -52,8 +52,8 @@ def test_every_exit_is_recorded_in_the_order_of_the_net(made):
 
 
 def test_the_last_exit_is_as_right_as_the_answers_from_bytes(made):
-    net, variables, frozen, data, recorded = made
-    measured = rate.measure(net, variables, frozen, data, batch_size=BATCH)
+    net, variables, codecs, data, recorded = made
+    measured = rate.measure(net, variables, codecs, data, batch_size=BATCH)
     assert measured.disagreements == 0
     right = recorded.trace.answers[-1].argmax(-1) == data.labels
     assert np.array_equal(right, measured.metrics["accuracy"])
@@ -94,7 +94,7 @@ def test_a_head_on_the_last_stage_is_the_last_answer():
     costs = record.exit_costs_of(net, shapes_of(net), tiny.images(1).images)
     stem = STEM + 4 * tiny.CLASSES
     assert costs.total.tolist() == [stem, stem + LAYER1 + LAYER2 + LATE]
-    assert costs.heads.tolist() == [4 * tiny.CLASSES] * 2
+    assert costs.classifiers.tolist() == [4 * tiny.CLASSES] * 2
 
 
 def test_a_head_counts_where_a_later_one_reads_it_too():
@@ -149,7 +149,7 @@ def test_mistakes_are_usage_errors(made, tmp_path):
     trace.save(recorded.trace, tmp_path / "b.npz")
     with pytest.raises(UsageError, match="of net 'tiny', not of 'other'"):
         record.load(tmp_path / "a.npz", "other")
-    with pytest.raises(UsageError, match="without what its heads cost"):
+    with pytest.raises(UsageError, match="no cost of exit classifiers"):
         record.load(tmp_path / "b.npz")
     twice = cut_at(net, "layer2", net.splits[0].compressor)
     with pytest.raises(UsageError, match="one split, the net has 2"):

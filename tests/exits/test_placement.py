@@ -18,7 +18,7 @@ RECORDED = trace(300)
 RISING = dataclasses.replace(
     RECORDED, confidence=np.maximum.accumulate(RECORDED.confidence)
 )
-HEADS = np.array([2.0, 5.0, 9.0, 9.0])  # 2, 3 and 4 by the three heads
+HEADS = np.array([2.0, 5.0, 9.0, 9.0])  # 2, 3 and 4 by the three classifiers
 PLACES = ("a", "b", "c")
 
 
@@ -77,7 +77,10 @@ def test_heads_that_are_not_told_cost_nothing():
     [
         (lambda: candidates(RECORDED, (0.5, 0.5)), "one number, or 3, one for each"),
         (lambda: candidates(RECORDED, float("nan")), "one number, or 3"),
-        (lambda: candidates(RECORDED, 0.5, head_cost=HEADS[:2]), "2 costs of heads"),
+        (
+            lambda: candidates(RECORDED, 0.5, head_cost=HEADS[:2]),
+            "2 costs of exit classifiers",
+        ),
         (lambda: candidates(trace(9, split="test"), 0.5), "test split"),
         (
             lambda: candidates(trace(9, confidence=None), 0.5, Scoring("confidence")),

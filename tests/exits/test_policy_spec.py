@@ -1,11 +1,14 @@
-"""Policies in one line of text: every way that is known, and every mistake in one."""
+"""Policies in one line of text: every one that is known, and every mistake in one."""
 
 import dataclasses
+from inspect import Parameter
+from typing import Any
 
 import numpy as np
 import pytest
 from exit_traces import COST, trace
 
+from sc_jax import spec
 from sc_jax.errors import UsageError
 from sc_jax.exits.policies import (
     POLICIES,
@@ -20,7 +23,6 @@ from sc_jax.exits.policies import (
 from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.exits.solve.calibration import temperatures
 from sc_jax.exits.solve.policy_spec import (
-    KINDS,
     knobs_of,
     parse,
     policy_from_text,
@@ -35,7 +37,7 @@ WHOLE = float((RECORDED.answers[-1].argmax(-1) == RECORDED.labels).mean())
 QUICK = "width=4,steps=100"
 
 
-def asked(text: str, budget: float | None = None, of: Trace = RECORDED):
+def solved(text: str, budget: float | None = None, of: Trace = RECORDED):
     """The policy; what is said of it on the trace is true, and JSON brings it back."""
     found = policy_from_text(text, of, budget)
     again = from_json(to_json(found.policy))
@@ -60,7 +62,7 @@ def test_what_is_given_in_numbers_is_the_policy_itself():
         "anytime:deadline_macs=46.5": Anytime(46.5),
     }
     for text, policy in expect.items():
-        assert asked(text).policy == policy, text
+        assert solved(text).policy == policy, text
 
 
 def test_goals_reach_the_solvers():
@@ -81,64 +83,64 @@ def test_goals_reach_the_solvers():
         ),
     }
     for text, found in expect.items():
-        assert asked(text) == found, text
-    found = asked("filter:recall=0.95,negative=1", of=TWO)
+        assert solved(text) == found, text
+    found = solved("filter:recall=0.95,negative=1", of=TWO)
     assert found == minimum_recall(TWO, recall=0.95, negative=1)
 
 
 @pytest.mark.parametrize("name", [n for n in SOLVERS if "budget" in knobs_of(n)])
 def test_a_budget_is_a_share_or_a_cost_and_is_met(name):
     text = f"{name}:{QUICK}" if name == "eenet" else name
-    share, cost = asked(text, 0.6), asked(text, 60.0)
+    share, cost = solved(text, 0.6), solved(text, 60.0)
     assert share == cost and share.expected.mean_cost <= 60.0
     knob = f"{text}{',' if ':' in text else ':'}budget=0.6"
-    assert asked(knob) == asked(knob, 0.3) == share
+    assert solved(knob) == solved(knob, 0.3) == share
 
 
 @pytest.mark.parametrize("name", [n for n in SOLVERS if "lost" in knobs_of(n)])
 def test_without_a_goal_the_cheapest_that_loses_a_point_is_found(name):
     text = f"{name}:{QUICK}," if name == "eenet" else f"{name}:"
-    usual, more = asked(text.rstrip(",:")), asked(f"{text}lost=0.05")
+    usual, more = solved(text.rstrip(",:")), solved(f"{text}lost=0.05")
     assert usual.expected.accuracy >= WHOLE - 0.01
     assert more.expected.accuracy >= WHOLE - 0.05
     costs = more.expected.mean_cost, usual.expected.mean_cost
     assert costs[0] <= costs[1] < 100
     assert costs[0] < costs[1] or POLICIES.get(name, Threshold).candidates(4)  # few
     if name != "eenet":
-        assert asked(f"{text}lost=0.01") == usual
+        assert solved(f"{text}lost=0.01") == usual
 
 
 def test_fixed_exits_answer_all():
     for e, name in enumerate(RECORDED.exits):
         for word in {name, name.removeprefix("exit@")}:
-            found = asked(f"fixed:exit={word}").expected
+            found = solved(f"fixed:exit={word}").expected
             assert found.exit_shares[e] == 1 and found.mean_cost == COST[e]
-    assert asked("fixed").expected.cost_share == 1
+    assert solved("fixed").expected.cost_share == 1
 
 
-def test_scores_that_exits_learnt_are_asked_for_by_name():
+def test_scores_that_exits_learnt_are_found_by_name():
     for score in ("confidence", "cumulative_confidence"):
-        found = asked(f"threshold:score={score}", 0.5)
+        found = solved(f"threshold:score={score}", 0.5)
         assert found.policy.scoring == Scoring(score)
-    fitted = asked("threshold:score=failure_prediction", 0.5)
-    assert fitted == asked("failure_prediction", 0.5)
-    assert asked("failure_prediction:ridge=100", 0.5) != fitted
+    fitted = solved("threshold:score=failure_prediction", 0.5)
+    assert fitted == solved("failure_prediction", 0.5)
+    assert solved("failure_prediction:ridge=100", 0.5) != fitted
 
 
 def test_risk_is_controlled_on_what_nothing_was_fitted_on():
     whole = trace(4000)
-    found = asked("risk:epsilon=0.05,delta=0.2,loss=harm", of=whole)
+    found = solved("risk:epsilon=0.05,delta=0.2,loss=harm", of=whole)
     assert found.expected.examples == 4000 and found.expected.cost_share < 1
-    half = asked("risk:epsilon=0.05,loss=harm,score=failure_prediction", of=whole)
+    half = solved("risk:epsilon=0.05,loss=harm,score=failure_prediction", of=whole)
     assert half.expected.examples == 2000 and half.policy.scoring.weights
-    warm = asked("risk:epsilon=0.05,loss=harm,calibrated=True", of=whole)
+    warm = solved("risk:epsilon=0.05,loss=harm,calibrated=True", of=whole)
     assert warm.expected.examples == 2000 and warm.policy.scoring.temperatures
 
 
-def test_policies_in_numbers_are_judged_on_the_test_split_too():
+def test_policies_in_numbers_are_evaluated_on_the_test_split_too():
     tested = dataclasses.replace(RECORDED, split="test")
     for text in ("threshold:thresholds=0.9", "patience:patience=1", "fixed:exit=a"):
-        assert asked(text, of=tested).split == "test"
+        assert solved(text, of=tested).split == "test"
     for name in set(SOLVERS) - {"fixed", "anytime", "filter"}:
         with pytest.raises(UsageError, match="test split"):
             policy_from_text(name, tested)
@@ -146,9 +148,11 @@ def test_policies_in_numbers_are_judged_on_the_test_split_too():
         policy_from_text("filter", dataclasses.replace(TWO, split="test"))
 
 
-def test_every_knob_has_a_kind():
-    for name in SOLVERS:
-        assert set(knobs_of(name).values()) <= set(KINDS), name
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_knob_has_a_type_a_line_and_a_default_that_fits(name):
+    for knob, known in knobs_of(name).items():
+        assert known.type not in (Any, Parameter.empty) and known.knob.help, knob
+        spec.check_value(name, known, known.default)
 
 
 def test_text_is_read_as_recipes_are():
@@ -168,7 +172,7 @@ def test_text_is_read_as_recipes_are():
         ("threshold:points=3,points=4", "each knob once"),
         ("threshold:scores=margin", "did you mean 'score'.*Known: score, calibrated"),
         ("threshold:score=margins", "did you mean 'margin'"),
-        ("threshold:score=3", "score is a word, not 3"),
+        ("threshold:score=3", "score is a name, not 3"),
         ("threshold:score=eenet", "policy 'eenet'"),
         ("threshold:score=failure_prediction,calibrated=True", "no calibrated"),
         ("threshold:score=confidence,calibrated=True", "reads no logits"),
@@ -176,9 +180,9 @@ def test_text_is_read_as_recipes_are():
         ("threshold:thresholds=(0.9,0.8)", "2 given, 3 needed"),
         ("threshold:thresholds=(0.9,0.8,0.7,0.6)", "4 given, 3 needed"),
         ("threshold:thresholds=(0.9,nan,0.7)", "thresholds is numbers in brackets"),
-        ("threshold:thresholds=(0.9,1e999,0.7)", "finite numbers"),
-        ("threshold:thresholds=('a','b','c')", "finite numbers"),
-        ("threshold:thresholds=((0.9,),(0.8,),(0.7,))", "finite numbers"),
+        ("threshold:thresholds=(0.9,1e999,0.7)", "numbers in brackets or a number"),
+        ("threshold:thresholds=('a','b','c')", "numbers in brackets or a number"),
+        ("threshold:thresholds=((0.9,),(0.8,),(0.7,))", "numbers in brackets or a"),
         ("threshold:thresholds=0.9,budget=0.5", "nothing to solve: no budget"),
         ("threshold:budget=0.5,accuracy=0.8", "not budget and accuracy"),
         ("threshold:accuracy=0.8,lost=0.1", "not accuracy and lost"),
@@ -186,31 +190,35 @@ def test_text_is_read_as_recipes_are():
         ("threshold:lost=-1", r"from 0\.\d+ to 0\."),
         ("threshold:budget=0.09", "the first costs 10, the last 100"),
         ("threshold:budget=9", "the first costs 10, the last 100"),
-        ("threshold:budget=0", r"a share of .* in 0\.\.1"),
-        ("threshold:budget=-3", r"a share of .* in 0\.\.1"),
-        ("threshold:budget=nan", "budget is a number, not 'nan'"),
-        ("threshold:budget=1e999", "budget is a number, not inf"),
-        ("threshold:budget=half", "budget is a number, not 'half'"),
-        ("threshold:budget=True", "budget is a number, not True"),
-        ("threshold:points=1", "2 points or more"),
-        ("threshold:points=2.5", "points is a whole number from 0 on, not 2.5"),
-        ("threshold:family=geo", "unknown family 'geo'.* Known: geometric"),
+        ("threshold:budget=0", "budget is a number, above 0 or None, not 0"),
+        ("threshold:budget=-3", "budget is a number, above 0 or None, not -3"),
+        ("threshold:budget=nan", "budget is a number, above 0 or None, not 'nan'"),
+        ("threshold:budget=1e999", "budget is a number, above 0 or None, not inf"),
+        ("threshold:budget=half", "budget is a number, above 0 or None, not 'half'"),
+        ("threshold:budget=True", "budget is a number, above 0 or None, not True"),
+        ("threshold:points=1", "points is a whole number, 2 or more, not 1"),
+        ("threshold:points=2.5", "points is a whole number, 2 or more, not 2.5"),
+        (
+            "threshold:family=geo",
+            "unknown family of policy 'threshold' 'geo'.* Known: geometric",
+        ),
         ("threshold:shares=(0.5,0.5)", "2 shares for 4 exits"),
-        ("per_class:thresholds=0.9", "equally long"),
+        ("per_class:thresholds=0.9", "thresholds is numbers in brackets or None"),
+        ("per_class:thresholds=((0.9,),(0.9,0.8))", "equally long"),
         ("per_class:thresholds=((0.9,0.8),(0.9,0.8),(0.9,0.8))", "of 2 .*net has 5"),
         (f"per_class:thresholds={((0.9,) * 7,) * 3}", "of 7 classes, the net has 5"),
         ("threshold:score=entropy,thresholds=0.5", "to 0, higher is surer.*nobody"),
         ("threshold:thresholds=(1.5,2.0,1.5)", "nobody would leave early"),
         ("per_class:thresholds=((0.9,),)", "1 given, 3 needed"),
-        ("per_class:quantile=1.5", "share in 0..1"),
+        ("per_class:quantile=1.5", "quantile is a number, 0 to 1 or None, not 1.5"),
         ("per_class:quantile=0.9,budget=0.5", "no budget"),
         ("per_class:budget=0.5,lost=0.1", "one goal of budget, lost"),
         ("top_fraction:shares=(0.5,0.6,0,0)", "sum to 1"),
-        ("top_fraction:shares=1", "1 given, 4 needed"),
+        ("top_fraction:shares=1", "shares is numbers in brackets, 0 to 1 or None"),
         ("top_fraction:budget=0.05", "the first costs 10"),
-        ("patience:patience=0", "from 1 on"),
+        ("patience:patience=0", "patience is a whole number, 1 or more or None, not 0"),
         ("patience:patience=3", "of 3 exits before the last, 2 can repeat"),
-        ("patience:patience=-1", "patience is a whole number from 0 on"),
+        ("patience:patience=-1", "patience is a whole number, 1 or more or None"),
         ("patience:patience=2,budget=0.5", "no budget"),
         ("patience:lost=-1", r"no setting reaches accuracy 1\.\d+ on split"),
         ("patience:budget=0.2", "no setting meets a mean cost of 20 .* take"),
@@ -218,20 +226,21 @@ def test_text_is_read_as_recipes_are():
         ("anytime", "deadline_macs or a budget"),
         ("anytime:deadline_macs=50,budget=0.5", "one of them"),
         ("anytime:budget=0.05", "the first takes 10, the last 100"),
-        ("anytime:deadline_macs=-1", "0 or more"),
+        ("anytime:deadline_macs=-1", "deadline_macs is a number, 0 or more or None"),
         ("fixed:exit=d", "unknown exit 'd'.* Known: a, b, c, final"),
         ("filter", "2 exits"),
         ("filter:budget=0.5", "takes no budget; these do: threshold, per_class"),
-        ("filter:recall=2", "2 exits"),
-        ("risk:epsilon=0", "epsilon of 'error_gap' is in"),
-        ("risk:delta=1", "delta is in"),
-        ("risk:method=ltt", "unknown method 'ltt'"),
+        ("filter:recall=2", "recall is a number, 0 to 1, not 2"),
+        ("risk:epsilon=0", "epsilon is a number, above 0, not 0"),
+        ("risk:epsilon=2", "epsilon of 'error_gap' is in"),
+        ("risk:delta=1", "delta is a number, above 0, below 1, not 1"),
+        ("risk:method=ltt", "unknown method of policy 'risk' 'ltt'"),
         ("risk:budget=0.5", "takes no budget"),
         ("risk:score=eenet", "policy 'eenet'"),
         ("eenet:budget=0.05", "the first costs 10"),
         ("eenet:budget=0.5,lost=0.1", "no lost"),
-        ("eenet:steps=0", "1 or more"),
-        ("failure_prediction:ridge=0", "ridge is above 0"),
+        ("eenet:steps=0", "steps is a whole number, 1 or more, not 0"),
+        ("failure_prediction:ridge=0", "ridge is a number, above 0, not 0"),
         ("failure_prediction:score=margin", "knob of policy 'failure_prediction'"),
     ],
 )
@@ -239,6 +248,12 @@ def test_every_mistake_is_one_line(text, line):
     with pytest.raises(UsageError, match=line) as raised:
         policy_from_text(text, RECORDED)
     assert "\n" not in str(raised.value)
+
+
+def test_none_leaves_a_knob_to_the_solver():
+    for text in ("threshold:budget=None", "patience:patience=None,budget=None"):
+        assert solved(text) == solved(text.partition(":")[0])
+    assert solved("threshold:thresholds=None", 0.5) == solved("threshold", 0.5)
 
 
 @pytest.mark.parametrize("exits", [1, 2])
@@ -265,7 +280,7 @@ def test_a_budget_of_the_caller_is_checked_like_a_knob():
             policy_from_text("threshold", RECORDED, budget)
     with pytest.raises(UsageError, match="takes no budget"):
         policy_from_text("risk", RECORDED, 0.5)
-    assert np.isfinite(asked("threshold", 1.0).policy.thresholds).all()
+    assert np.isfinite(solved("threshold", 1.0).policy.thresholds).all()
 
 
 @pytest.mark.parametrize("name", ["threshold", "top_fraction"])

@@ -17,7 +17,6 @@ from sc_jax.exits.solve.risk import (
     fixed_sequence,
     hoeffding_bentkus,
     learn_then_test,
-    upper_bound,
     upper_confidence,
 )
 from sc_jax.exits.solve.risk_losses import LOSSES
@@ -148,18 +147,6 @@ def test_betting_by_hand():
         square_sum += (x - mean_sum / (t + 1)) ** 2
         before = square_sum / (t + 1)
     assert betting(losses, epsilon, delta) == pytest.approx(1 / best)
-
-
-def test_the_upper_bound_holds_and_tightens():
-    rng = np.random.default_rng(4)
-    bounds = {}
-    for n in (50, 400):
-        draws = (rng.uniform(size=(200, n)) < 0.2).astype(float)
-        bounds[n] = np.array([upper_bound(row, DELTA) for row in draws])
-        spread = 3 * math.sqrt(DELTA * (1 - DELTA) / 200)
-        assert (bounds[n] < 0.2).mean() <= DELTA + spread
-    assert bounds[400].mean() < bounds[50].mean() < 1
-    assert upper_bound(np.ones(50), DELTA) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

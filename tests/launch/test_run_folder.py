@@ -38,15 +38,15 @@ def images(run):
 
 def test_saved_tables_are_those_the_weights_give(run, images):
     workdir, _, recipe = run
-    variables, frozen = run_folder.restore(recipe, workdir)
+    variables, codecs = run_folder.restore(recipe, workdir)
     example = np.zeros((1, *images.shape), np.uint8)
-    assert frozen == codecs_of(recipe.net, variables, example)
+    assert codecs == codecs_of(recipe.net, variables, example)
 
 
 def test_answers_from_bytes_are_those_of_the_hard_quantised_run(run, images):
     workdir, _, recipe = run
-    variables, frozen = run_folder.restore(recipe, workdir)
-    measured = rate.measure(recipe.net, variables, frozen, images, batch_size=32)
+    variables, codecs = run_folder.restore(recipe, workdir)
+    measured = rate.measure(recipe.net, variables, codecs, images, batch_size=32)
     assert measured.disagreements == 0
     assert len(measured.metrics["accuracy"]) == EXAMPLES
     estimate = measured.estimated_bits / 8

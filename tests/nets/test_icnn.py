@@ -1,4 +1,4 @@
-"""The wavelet transform is orthonormal and exact; each step reads one sub-band."""
+"""The wavelet transform is orthonormal; each step reads one sub-band."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from drawn import drawn
 
 from sc_jax.errors import UsageError
-from sc_jax.nets.backbones.icnn import SubbandStep, Wavelet, haar, icnn, inverse_haar
+from sc_jax.nets.backbones.icnn import SubbandStep, Wavelet, haar, icnn
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import init, run
 
@@ -24,15 +24,13 @@ def energy(tree) -> float:
 
 
 @pytest.mark.parametrize("sides", SIDES)
-def test_the_transform_keeps_energy_and_comes_back_exactly(sides):
+def test_the_transform_keeps_energy(sides):
     x = images(*sides)
     bands = jax.jit(haar)(x)
     half = tuple(-(-n // 2) for n in sides)
     assert {band.shape for band in bands} == {(3, *half, 2)}
     # Quarters of whole numbers below 2^10 are exact in float32.
     assert energy(bands) == energy([x])
-    back = jax.jit(inverse_haar, static_argnums=(1, 2))(bands, *sides)
-    np.testing.assert_array_equal(back, x)
 
 
 def test_each_band_tells_its_own_direction():

@@ -176,7 +176,7 @@ def test_entropic_exits_freezes_encoder_and_prior_behind_the_first_phase():
     ("name", "knobs", "message"),
     [
         ("neural_filter", {"negative": 10}, "no class 10 of 10"),
-        ("imta", {"backbone": "cnn"}, "links heads of MSDNet"),
+        ("imta", {"backbone": "cnn"}, "links exit classifiers of MSDNet"),
         ("zero_time_waste", {"backbone": "msdnet_tiny"}, "no classifier of its own"),
         ("entropic_exits", {"stage1_epochs": 0.0}, "both stages"),
         ("spinn", {"exits": 9}, "9 exits"),

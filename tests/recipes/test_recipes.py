@@ -170,17 +170,17 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
     records = [json.loads(line) for line in records]
     assert {r["phase"] for r in records} == {p.name for p in recipe.phases}
     assert all(np.isfinite(r["loss"]) for r in records)
-    frozen = codecs_of(recipe.net, variables, EXAMPLE)
+    codecs = codecs_of(recipe.net, variables, EXAMPLE)
     test = sources.load("fashion_mnist_12k", "test").take(np.arange(20))
     if recipe.net.exits:
         made = record(
-            recipe.net, variables, test, net_name=name, frozen=frozen, batch_size=20
+            recipe.net, variables, test, net_name=name, codecs=codecs, batch_size=20
         ).trace
         assert made.predictions.shape == (len(recipe.net.exit_names), 20, 10)
         assert (np.diff(made.cost) > 0).all()
         assert np.ptp(made.predictions, axis=2).min() > 0
     if recipe.net.splits or not recipe.net.exits:
-        measured = measure(recipe.net, variables, frozen, test, batch_size=20)
+        measured = measure(recipe.net, variables, codecs, test, batch_size=20)
         assert measured.disagreements == 0
         assert len(measured.correct) == 20
     if recipe.net.splits:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.tasks import TASKS, check, classification, find, multilabel
+from sc_jax.tasks import TASKS, check, classification, multilabel
 from sc_jax.tasks.multilabel import average_precision
 
 B, K = 8, 5
@@ -86,22 +86,6 @@ def test_a_task_that_cannot_read_the_answer_is_one_line():
         with pytest.raises(UsageError, match=message) as caught:
             check(replace(classification, **change), answer, batch)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="did you mean 'multilabel'"):
-        find("multilabels")
-
-
-def test_a_task_of_ones_own_comes_from_a_file(tmp_path):
-    own = tmp_path / "mine.py"
-    own.write_text(
-        "from dataclasses import replace\n"
-        "from sc_jax.tasks import classification\n"
-        "mine = replace(classification, name='mine')\n"
-        "other = 3\n"
-    )
-    assert find(f"{own}:mine") is find(str(own))
-    assert find(f"{own}:mine").name == "mine"
-    with pytest.raises(UsageError, match="has no task other"):
-        find(f"{own}:other")
 
 
 def test_top1_is_the_share_of_right_answers_to_the_digit():

@@ -82,11 +82,11 @@ def package(
     """
     bundle.refuse_existing(out)
     recipe = run_folder.recipe_of(workdir)
-    variables, frozen = run_folder.restore(recipe, workdir)
+    variables, saved = run_folder.restore(recipe, workdir)
     if len(recipe.net.splits) > 1:
         raise ExportError(f"{recipe.name} has {len(recipe.net.splits)} splits, not one")
     split = recipe.net.splits[0] if recipe.net.splits else None
-    codec = frozen[split.name] if split else None
+    codec = saved[split.name] if split else None
     leaving = exit_policy.carried(recipe, workdir, policy, thresholds)
     seen = run_folder.dataset_of(recipe, "train")
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]

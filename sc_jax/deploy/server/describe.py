@@ -19,8 +19,8 @@ def answers(
 ) -> dict[str, Callable[[bytes, Any], Any]]:
     """Method -> (message, gRPC's context) -> its response; may raise Refused.
 
-    compiled: holds the ids of `models` that can be asked by now. draining: whether the
-    server takes no more requests.
+    compiled: holds the ids of `models` that answer by now. draining: whether the server
+    takes no more requests.
     """
 
     def server_live(request):

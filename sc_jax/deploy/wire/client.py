@@ -48,8 +48,8 @@ class Client:
     """Connections to one or several edge servers; any number of threads may share it.
 
     address: host:port, or several with commas between; each server of a list, and each
-    record of a name, is asked in turn, and UNAVAILABLE is asked again elsewhere within
-    the call's time. root_certificates: PEM that the servers' certificates (of a list:
+    record of a name, is tried in turn; after UNAVAILABLE another one, within the call's
+    time. root_certificates: PEM that the servers' certificates (of a list:
     for its first host) are checked against; None: no TLS, and a token is then readable
     on the way. timeout_s: of a whole call, retries included. Needs grpcio.
     """

@@ -35,9 +35,9 @@ def pack(codec: int, split: int, shape: tuple[int, ...], payload: bytes) -> byte
     if len(shape) > MAX_RANK:
         raise FrameError(f"frame of rank {len(shape)}, above {MAX_RANK}")
     try:
-        head = HEAD.pack(MAGIC, VERSION, codec, split, len(shape))
+        header = HEAD.pack(MAGIC, VERSION, codec, split, len(shape))
         dims = struct.pack(f"<{len(shape)}I", *shape)
-        body = head + dims + U32.pack(len(payload)) + payload
+        body = header + dims + U32.pack(len(payload)) + payload
     except struct.error as error:
         raise FrameError(f"frame field out of range: {error}") from error
     return body + U32.pack(zlib.crc32(body))

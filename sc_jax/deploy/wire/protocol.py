@@ -235,7 +235,7 @@ def outputs_of(request: Any, known: Collection[str]) -> list[str]:
 
 
 def infer_response(request: Any, reply: Reply) -> Any:
-    """The ModelInferResponse with the outputs asked for, all if none; TensorError."""
+    """The ModelInferResponse with the outputs requested, all if none; TensorError."""
     arrays = reply.outputs
     if request.outputs:
         arrays = {name: arrays[name] for name in outputs_of(request, arrays)}

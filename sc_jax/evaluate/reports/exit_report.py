@@ -138,12 +138,12 @@ ever sent. The columns named by exits say how many of the answers came from ther
 
 
 def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
-    heads = _headings(found.exits)
-    rules = ["---", "---", "---", *["---:"] * (len(heads) - 3)]
+    header = _headings(found.exits)
+    rules = ["---", "---", "---", *["---:"] * (len(header) - 3)]
     how = _HOW_TO_READ.format(
         whole=human(found.cost[-1]), without=100 * found.without_exits, none=NONE
     )
-    lines = [markdown_line(cells) for cells in (heads, rules)]
+    lines = [markdown_line(cells) for cells in (header, rules)]
     parts = [
         f"# {title}",
         how,

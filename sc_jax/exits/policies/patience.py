@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from sc_jax.errors import UsageError
 from sc_jax.exits.policies.policy import Policy
 from sc_jax.exits.scores import SCORES
+from sc_jax.spec import Knob
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Patience(Policy):
     et al. 2020, https://arxiv.org/abs/2006.04152).
     """
 
-    patience: int
+    patience: Annotated[int, Knob("exits in a row that repeat an answer", at_least=1)]
 
     def __post_init__(self):
         if not (isinstance(self.patience, int) and self.patience >= 1):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from sc_jax.errors import UsageError
 from sc_jax.exits.policies.policy import Policy
+from sc_jax.spec import Knob
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Voting(Policy):
     choice.
     """
 
-    votes: int
+    votes: Annotated[int, Knob("exits that give one answer", at_least=2)]
 
     def __post_init__(self):
         if not (isinstance(self.votes, int) and self.votes >= 2):

@@ -43,11 +43,23 @@ def standing(answer, predictions, xp):
 
 
 def _failure_prediction(answer, memory, xp):
+    """The probability that stopping is no mistake, logistic in `uncertainties`.
+
+    Weights [E][1 + FEATURES], bias first, of exits.solve.failure_prediction.fit. After
+    EEFP (https://arxiv.org/abs/2508.21495): what is predicted is whether going on would
+    mend the answer. That the model is logistic is this library's choice.
+    """
     features = uncertainties(answer, xp)
     return logistic(features, answer.weights, answer.exit, xp), memory
 
 
 def _eenet(answer, memory, xp):
+    """The score q of EENet's scheduler, which policy `eenet` fits with its shares.
+
+    Ilhan et al. (2024, https://arxiv.org/abs/2301.07099): linear in what `standing`
+    gives and in the scores of the exits before. Weights [E][1 + K + SCALARS + e], bias
+    first, of exits.solve.eenet.fit.
+    """
     predictions, scores = memory
     features, predictions = standing(answer, predictions, xp)
     columns = xp.concatenate([features, *(s[:, None] for s in scores)], -1)
@@ -55,13 +67,5 @@ def _eenet(answer, memory, xp):
     return score, (predictions, (*scores, score))
 
 
-# The probability that stopping is no mistake; weights [E][1 + FEATURES], bias first, of
-# exits.solve.failure_prediction.fit. After EEFP (https://arxiv.org/abs/2508.21495):
-# what is predicted is whether going on would mend the answer. That the model is
-# logistic is this library's choice.
 failure_prediction = Score(_failure_prediction, unit, fitted=True)
-
-# The score q of EENet's scheduler (Ilhan et al. 2024, https://arxiv.org/abs/2301.07099):
-# linear in what `standing` gives and in the scores of the exits before. weights:
-# [E][1 + K + SCALARS + e], bias first, of exits.solve.eenet.fit.
 eenet = Score(_eenet, unit, lambda: ((), ()), fitted=True)

@@ -49,7 +49,8 @@ class Score:
     step(answer, memory, xp) -> (f[B], memory for the next exit). The memory is a pytree
     whose leaves have leading axis B after the first step: where a batch shrinks, those
     who go on take their rows along. So a score reads no later exit.
-    init() -> memory before the first exit; numbers that broadcast will do.
+    init() -> memory before the first exit; numbers that broadcast will do. The first
+    line of the step's docstring is the score's line in --list=scores.
     bounds(E, K) -> (no idea at all, as sure as can be).
     fitted: reads weights, found on a trace. learned: reads what exits learnt to say of
     themselves (`confidence`), and no logits.

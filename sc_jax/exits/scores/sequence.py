@@ -6,6 +6,11 @@ from sc_jax.exits.scores.score import Score, unit
 
 
 def _patience(answer, memory, xp):
+    """How many exits in a row repeated the answer before them: 0 to E - 1.
+
+    Back to 0 where it changes. The counter of PABEE (Zhou et al. 2020,
+    https://arxiv.org/abs/2006.04152).
+    """
     before, count = memory
     predicted = answer.predicted
     count = xp.where(predicted == before, count + 1.0, 0.0)
@@ -13,24 +18,25 @@ def _patience(answer, memory, xp):
 
 
 def _cumulative(answer, doubt, xp):
+    """1 - the product of all exits' doubts 1 - p so far, p the largest; never falls.
+
+    The cumulative confidence of Pomponi et al. (2021,
+    https://doi.org/10.3390/e24010001), the softmax's in place of their extra output.
+    """
     doubt = doubt * (1 - xp.exp(answer.log_softmax(xp).max(-1)))
     return 1 - doubt, doubt
 
 
 def _ensembled(answer, total, xp):
+    """The largest probability of the mean softmax so far: 1/K to 1.
+
+    The arithmetic ensemble of Zero Time Waste (Wolczyk et al. 2021,
+    https://arxiv.org/abs/2106.05409).
+    """
     total = total + xp.exp(answer.log_softmax(xp))
     return total.max(-1) / (answer.exit + 1), total
 
 
-# How many exits in a row repeated the answer before them: 0 to E - 1, back to 0 where
-# it changes. The counter of PABEE (Zhou et al. 2020, https://arxiv.org/abs/2006.04152).
 patience = Score(_patience, lambda e, k: (0.0, e - 1.0), lambda: (-1, 0.0))
-
-# 1 - prod over j <= e of (1 - p_j), p_j the largest probability; never falls. The
-# cumulative confidence of Pomponi et al. (2021, https://doi.org/10.3390/e24010001) with
-# the softmax's in place of their extra output.
 cumulative = Score(_cumulative, unit, lambda: 1.0)
-
-# The largest probability of the mean softmax so far: 1/K to 1. The arithmetic ensemble
-# of Zero Time Waste (Wolczyk et al. 2021, https://arxiv.org/abs/2106.05409).
 ensembled = Score(_ensembled, lambda e, k: (1 / k, 1.0), lambda: 0.0)

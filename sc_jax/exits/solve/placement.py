@@ -21,18 +21,22 @@ def candidates(
     """What `plan.placement.dynamic_programme` chooses from, places as stage names.
 
     threshold: the score from which an exit is confident, one for all or [E - 1].
-    head_cost: f64[E], what of trace.cost the heads on the way take
-    (evaluate.record.Recorded); None: nothing, so that a head left out saves nothing.
+    head_cost: f64[E], what of trace.cost the exit classifiers on the way take
+    (evaluate.record.Recorded); None: nothing, so that one left out saves nothing.
     """
-    heads = np.zeros_like(trace.cost) if head_cost is None else np.asarray(head_cost)
-    if heads.shape != trace.cost.shape:
-        raise UsageError(f"{heads.size} costs of heads for {trace.cost.size} exits")
+    classifiers = (
+        np.zeros_like(trace.cost) if head_cost is None else np.asarray(head_cost)
+    )
+    if classifiers.shape != trace.cost.shape:
+        raise UsageError(
+            f"{classifiers.size} costs of exit classifiers for {trace.cost.size} exits"
+        )
     return Candidates(
         places=tuple(name.removeprefix("exit@") for name in trace.exits[:-1]),
         leaves_at=first_confident(confident(trace, threshold, scoring)),
         correct=trace.quality > 0.5,
-        trunk_cost=trace.cost - heads,
-        exit_cost=np.diff(heads[:-1], prepend=0.0),
+        trunk_cost=trace.cost - classifiers,
+        exit_cost=np.diff(classifiers[:-1], prepend=0.0),
     )
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sc_jax import spec
 from sc_jax.errors import UsageError, unknown
 from sc_jax.exits.solve.solvers import REFITTED, SOLVERS
 from sc_jax.exits.solve.thresholds import Solved
-from sc_jax.spec import parse
+from sc_jax.spec import Parameter, check, parse
 from sc_jax.traces.trace import Trace
-
-KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "float": ((int, float), "a number"),
-    "int": ((int,), "a whole number from 0 on"),
-    "str": ((str,), "a word"),
-    "bool": ((bool,), "True or False"),
-    "tuple": ((tuple, int, float), "numbers in brackets"),
-}
 
 
 def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> Solved:
@@ -45,14 +37,11 @@ def _checked(
     known = knobs_of(name)
     if budget is not None:
         knobs = {"budget": budget} | knobs
-    for knob, value in knobs.items():
-        if knob == "budget" and knob not in known:
-            able = ", ".join(n for n in SOLVERS if "budget" in knobs_of(n))
-            raise UsageError(f"policy {name!r} takes no budget; these do: {able}")
-        if knob not in known:
-            raise unknown(f"knob of policy {name!r}", knob, known or ("none",))
-        _typed(name, knob, value, known[knob])
-    if "budget" in knobs:
+    if "budget" in knobs and "budget" not in known:
+        able = ", ".join(n for n in SOLVERS if "budget" in knobs_of(n))
+        raise UsageError(f"policy {name!r} takes no budget; these do: {able}")
+    check(f"policy {name!r}", known, knobs)
+    if knobs.get("budget") is not None:
         knobs["budget"] = in_cost(knobs["budget"], trace)
     return name, knobs
 
@@ -81,10 +70,9 @@ def refitted(text: str) -> bool:
     return bool(text) and parse(text, "policy")[0] in REFITTED
 
 
-def knobs_of(name: str) -> dict[str, str]:
-    """The knobs of a policy and the kind of each, one of KINDS."""
-    parameters = list(inspect.signature(SOLVERS[name]).parameters.values())[1:]
-    return {p.name: str(p.annotation).removesuffix(" | None") for p in parameters}
+def knobs_of(name: str) -> dict[str, Parameter]:
+    """The knobs of a policy, those of its solver after the trace."""
+    return spec.knobs_of(SOLVERS[name], skip=1)
 
 
 def in_cost(budget: float, trace: Trace) -> float:
@@ -95,12 +83,3 @@ def in_cost(budget: float, trace: Trace) -> float:
             f"1, not {budget}"
         )
     return float(budget * trace.cost[-1] if budget <= 1 else budget)
-
-
-def _typed(name: str, knob: str, value: Any, kind: str) -> None:
-    types, words = KINDS[kind]
-    good = isinstance(value, types) and (kind == "bool") == isinstance(value, bool)
-    if isinstance(value, float) and not math.isfinite(value):
-        good = False
-    if not good or (kind == "int" and value < 0):
-        raise UsageError(f"policy {name!r}: {knob} is {words}, not {value!r}")

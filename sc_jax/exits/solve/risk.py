@@ -61,20 +61,6 @@ def betting(losses: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     return np.exp(-np.maximum(capital.max(-1), 0.0))
 
 
-def upper_bound(losses: np.ndarray, delta: float) -> float:
-    """The mean loss is below this with probability 1 - delta; losses f[N] in 0..1.
-
-    The betting test inverted (Waudby-Smith and Ramdas 2023); its p-value falls with
-    epsilon. 1 where nothing less can be said.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        sure = betting(losses, middle, delta) <= delta
-        low, high = (low, middle) if sure else (middle, high)
-    return high
-
-
 def fixed_sequence(p_values: np.ndarray, delta: float) -> np.ndarray:
     """i[...], the last candidate before the first p-value over delta; -1: none.
 

@@ -10,10 +10,9 @@ are the better ones, "shared" or a smaller budget may be more accurate.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -31,6 +30,19 @@ from sc_jax.exits.solve import eenet as scheduler
 from sc_jax.exits.solve import failure_prediction as mistakes
 from sc_jax.exits.solve import risk
 from sc_jax.exits.solve.calibration import temperatures
+from sc_jax.exits.solve.knobs import (
+    Accuracy,
+    Budget,
+    Calibrated,
+    Family,
+    Lost,
+    Points,
+    Recall,
+    ScoreName,
+    Seed,
+    Shares,
+)
+from sc_jax.exits.solve.risk_losses import LOSSES
 from sc_jax.exits.solve.threshold_search import geometric_shares, within
 from sc_jax.exits.solve.thresholds import (
     Solved,
@@ -39,6 +51,7 @@ from sc_jax.exits.solve.thresholds import (
     minimum_recall,
     solve,
 )
+from sc_jax.spec import Knob, knobs_of
 from sc_jax.traces.trace import Trace, for_fitting, subset
 
 USUAL = "max_probability"
@@ -48,18 +61,21 @@ LOST = 0.01  # of accuracy, where neither a budget nor a floor is given
 def threshold(
     trace: Trace,
     *,
-    score: str = USUAL,
-    calibrated: bool = False,
-    thresholds: tuple | None = None,
-    budget: float | None = None,
-    accuracy: float | None = None,
-    recall: float | None = None,
-    shares: tuple | None = None,
-    lost: float | None = None,
-    family: str = "geometric",
-    points: int = 40,
+    score: ScoreName = USUAL,
+    calibrated: Calibrated = False,
+    thresholds: Annotated[
+        tuple[float, ...] | float | None,
+        Knob("of the score, for each exit before the last, or one for all"),
+    ] = None,
+    budget: Budget = None,
+    accuracy: Accuracy = None,
+    recall: Recall = None,
+    shares: Shares = None,
+    lost: Lost = None,
+    family: Family = "geometric",
+    points: Points = 40,
 ) -> Solved:
-    """Thresholds as given (one number: for all exits), or solved for one goal."""
+    """Thresholds in numbers (one: for all exits), or solved for one goal."""
     targets: dict[str, Any] = {"budget": budget, "accuracy": accuracy, "recall": recall}
     targets |= {"shares": shares, "lost": lost}
     scoring = scoring_of(trace, score, calibrated)
@@ -85,14 +101,20 @@ def _reachable(policy: Threshold, trace: Trace) -> Threshold:
 def per_class(
     trace: Trace,
     *,
-    score: str = USUAL,
-    calibrated: bool = False,
-    thresholds: tuple | None = None,
-    quantile: float | None = None,
-    budget: float | None = None,
-    lost: float | None = None,
+    score: ScoreName = USUAL,
+    calibrated: Calibrated = False,
+    thresholds: Annotated[
+        tuple[tuple[float, ...], ...] | None,
+        Knob("for each exit before the last, one for each class"),
+    ] = None,
+    quantile: Annotated[
+        float | None,
+        Knob("of wrong answers' scores, a class's threshold", at_least=0, at_most=1),
+    ] = None,
+    budget: Budget = None,
+    lost: Lost = None,
 ) -> Solved:
-    """Thresholds by class, as given or over a quantile of each class's mistakes."""
+    """Thresholds by class, in numbers or over a quantile of each class's mistakes."""
     scoring = scoring_of(trace, score, calibrated)
     if thresholds is not None:
         targets = {"quantile": quantile, "budget": budget, "lost": lost}
@@ -109,17 +131,17 @@ def per_class(
 def top_fraction(
     trace: Trace,
     *,
-    score: str = USUAL,
-    calibrated: bool = False,
-    shares: tuple | None = None,
-    budget: float | None = None,
-    lost: float | None = None,
+    score: ScoreName = USUAL,
+    calibrated: Calibrated = False,
+    shares: Shares = None,
+    budget: Budget = None,
+    lost: Lost = None,
 ) -> Solved:
-    """The surest shares of a batch leave at each exit: as given, or geometric."""
+    """The surest shares of a batch leave at each exit: in numbers, or geometric."""
     scoring, cost = scoring_of(trace, score, calibrated), trace.cost
     if shares is not None:
         alone("shares", {"budget": budget, "lost": lost})
-        return evaluate(trace, TopFraction(each_exit(shares, 1), scoring))
+        return evaluate(trace, TopFraction(shares, scoring))
     for_fitting(trace)
     budgets = np.linspace(cost[-1], cost[0], 40) if budget is None else [budget]
     paths = [geometric_shares(cost, b).tolist() for b in budgets]
@@ -128,7 +150,12 @@ def top_fraction(
 
 
 def anytime(
-    trace: Trace, *, deadline_macs: float | None = None, budget: float | None = None
+    trace: Trace,
+    *,
+    deadline_macs: Annotated[
+        float | None, Knob("cost that no answer exceeds", at_least=0)
+    ] = None,
+    budget: Budget = None,
 ) -> Solved:
     """The deepest exit within a deadline, for every example."""
     if (deadline_macs is None) == (budget is None):
@@ -137,7 +164,11 @@ def anytime(
     return evaluate(trace, Anytime(float(deadline or 0)))
 
 
-def fixed(trace: Trace, *, exit: str = "final") -> Solved:
+def fixed(
+    trace: Trace,
+    *,
+    exit: Annotated[str, Knob("its name, or that of its stage")] = "final",
+) -> Solved:
     """One exit for every example, by its name or that of its stage."""
     names = [name.removeprefix("exit@") for name in trace.exits]
     found = exit.removeprefix("exit@")
@@ -151,10 +182,12 @@ def fixed(trace: Trace, *, exit: str = "final") -> Solved:
 def neural_filter(
     trace: Trace,
     *,
-    score: str = USUAL,
-    calibrated: bool = False,
-    recall: float = 0.9,
-    negative: int = 0,
+    score: ScoreName = USUAL,
+    calibrated: Calibrated = False,
+    recall: Annotated[
+        float, Knob("share of all other classes to pass on", at_least=0, at_most=1)
+    ] = 0.9,
+    negative: Annotated[int, Knob("class of no interest", at_least=0)] = 0,
 ) -> Solved:
     """A filter: stop what is called `negative`, pass `recall` of all else."""
     scoring = scoring_of(trace, score, calibrated)
@@ -164,13 +197,15 @@ def neural_filter(
 def failure_prediction(
     trace: Trace,
     *,
-    budget: float | None = None,
-    accuracy: float | None = None,
-    recall: float | None = None,
-    lost: float | None = None,
-    ridge: float = 1.0,
-    family: str = "geometric",
-    points: int = 40,
+    budget: Budget = None,
+    accuracy: Accuracy = None,
+    recall: Recall = None,
+    lost: Lost = None,
+    ridge: Annotated[
+        float, Knob("penalty on squared weights, in examples", above=0)
+    ] = 1.0,
+    family: Family = "geometric",
+    points: Points = 40,
 ) -> Solved:
     """Thresholds of the score that is fitted to mistakes, both on the same trace."""
     targets = {"budget": budget, "accuracy": accuracy, "recall": recall, "lost": lost}
@@ -181,16 +216,22 @@ def failure_prediction(
 def risk_controlled(
     trace: Trace,
     *,
-    epsilon: float = 0.01,
-    delta: float = 0.1,
-    loss: str = "error_gap",
-    method: str = "upper_confidence",
-    score: str = "max_probability",
-    calibrated: bool = False,
-    points: int = 40,
-    seed: int = 0,
+    epsilon: Annotated[float, Knob("mean loss that is allowed", above=0)] = 0.01,
+    delta: Annotated[
+        float, Knob("probability that the loss is larger", above=0, below=1)
+    ] = 0.1,
+    loss: Annotated[
+        str, Knob("of leaving before the last exit", choices=LOSSES)
+    ] = "error_gap",
+    method: Annotated[
+        str, Knob("of the test", choices=risk.METHODS)
+    ] = "upper_confidence",
+    score: ScoreName = USUAL,
+    calibrated: Calibrated = False,
+    points: Points = 40,
+    seed: Seed = 0,
 ) -> Solved:
-    """Surely at most epsilon worse than the last exit (exits.solve.risk).
+    """Risk-controlled: surely at most epsilon worse than the last exit.
 
     A score that is fitted takes half of the trace, which the tests then leave out.
     """
@@ -212,14 +253,16 @@ def risk_controlled(
 def eenet(
     trace: Trace,
     *,
-    budget: float | None = None,
-    lost: float | None = None,
-    pull: float = 1.0,
-    price: float = 10.0,
-    ridge: float = 10.0,
-    width: int = 16,
-    steps: int = 400,
-    seed: int = 0,
+    budget: Budget = None,
+    lost: Lost = None,
+    pull: Annotated[float, Knob("towards geometric shares", at_least=0)] = 1.0,
+    price: Annotated[float, Knob("of a cost beside the budget", at_least=0)] = 10.0,
+    ridge: Annotated[
+        float, Knob("penalty on squared weights, in examples", at_least=0)
+    ] = 10.0,
+    width: Annotated[int, Knob("of the scheduler's hidden layer", at_least=1)] = 16,
+    steps: Annotated[int, Knob("of its descent", at_least=1)] = 400,
+    seed: Seed = 0,
 ) -> Solved:
     """EENet's scheduler, fitted to the budget, or to eight for the best of them."""
     more: dict[str, Any] = {"pull": pull, "price": price, "ridge": ridge}
@@ -235,20 +278,26 @@ def eenet(
 
 def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
     """The solver of a policy that names its `candidates`; its fields are knobs too."""
-    fields = [f for f in dataclasses.fields(kind)]  # pyright: ignore
 
     def solver(trace, *, budget=None, lost=None, **settings):
+        settings = {name: v for name, v in settings.items() if v is not None}
         if settings:
             alone(", ".join(settings), {"budget": budget, "lost": lost})
             return evaluate(trace, kind(**settings))
         each = kind.candidates(len(for_fitting(trace).exits))
         return best(trace, [evaluate(trace, policy) for policy in each], budget, lost)
 
+    knobs = {
+        name: Annotated[field.type | None, field.knob]
+        for name, field in knobs_of(kind).items()
+    }
+    knobs |= {"budget": Budget, "lost": Lost}
     word = inspect.Parameter.KEYWORD_ONLY
-    knobs = [(f.name, f"{f.type} | None") for f in fields]
-    knobs += [("budget", "float | None"), ("lost", "float | None")]
     trace = inspect.Parameter("trace", inspect.Parameter.POSITIONAL_ONLY)
-    each = [inspect.Parameter(n, word, default=None, annotation=t) for n, t in knobs]
+    each = [
+        inspect.Parameter(name, word, default=None, annotation=annotation)
+        for name, annotation in knobs.items()
+    ]
     solver.__signature__ = inspect.Signature([trace, *each])  # pyright: ignore
     solver.__doc__ = kind.__doc__
     return solver
@@ -311,7 +360,7 @@ def alone(what: str, others: dict[str, Any]) -> None:
 
 
 def each_exit(values: tuple | float, exits: int) -> tuple[float, ...]:
-    """A tuple as given, or one number for each of the exits."""
+    """A tuple as it is, or one number for each of the exits."""
     return values if isinstance(values, tuple) else (float(values),) * exits
 
 

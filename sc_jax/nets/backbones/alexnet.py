@@ -16,7 +16,7 @@ from sc_jax.nets.net import Stage
 
 
 class AlexConv(nn.Module):
-    """Convolution, ReLU; then, if asked, the overlapping pool and the norm."""
+    """Convolution, ReLU; then, each optional, the overlapping pool and the norm."""
 
     features: int
     kernel: int = 3

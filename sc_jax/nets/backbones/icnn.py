@@ -30,16 +30,8 @@ def haar(x: jax.Array) -> tuple[jax.Array, ...]:
     return _mixed(*(sliced(row, 2, j, None, 2) for row in rows for j in range(2)))
 
 
-def inverse_haar(bands: tuple[jax.Array, ...], height: int, width: int) -> jax.Array:
-    """The image of [B, height, width, C] back from its four sub-bands."""
-    a, b, c, d = _mixed(*bands)
-    rows = jnp.stack([jnp.stack([a, b], 3), jnp.stack([c, d], 3)], 2)
-    batch, h, _, w, _, channels = rows.shape
-    return rows.reshape(batch, 2 * h, 2 * w, channels)[:, :height, :width]
-
-
 def _mixed(a, b, c, d):
-    """The 4x4 Hadamard matrix / 2, which is its own inverse."""
+    """The 4x4 Hadamard matrix / 2, which is orthonormal."""
     up, over = (a + b) / 2, (a - b) / 2
     down, under = (c + d) / 2, (c - d) / 2
     return up + down, over + under, up - down, over - under

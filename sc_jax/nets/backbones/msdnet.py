@@ -125,7 +125,7 @@ def msdnet(
     has `step` ("even") or i x `step` + 1 ("lin_grow"). `factors`: how many times
     `channels` and `growth` each scale has, and its bottleneck's factor. Equal shares of
     the layers lose a scale each, the finest first, and then all channels but the share
-    `reduction`. `classes` are the heads'.
+    `reduction`. `classes`: of exits.
     """
     depths = _depths(blocks, base, step, step_mode)
     scales = len(factors)

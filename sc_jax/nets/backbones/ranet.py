@@ -142,7 +142,7 @@ def ranet(
     ("lin_grow"). `scales`: each sub-network's resolution, counted from the coarsest;
     it halves its side until it is there. `factors`: how many times `channels` and
     `growth` each has, and its bottleneck's factor. `share`: of new channels from below.
-    `reduction`: of channels at transitions. `classes` are the heads'.
+    `reduction`: of channels at transitions. `classes`: of exits.
     """
     _checked(blocks, more, step, step_mode, scales, factors)
     _shared(share, [growth * factor for factor in factors[1:]])

@@ -29,7 +29,7 @@ WIDTH = 10  # of the controller, as SkipNet has it
 
 
 class Carry(NamedTuple):
-    """The feature of a gated stage; heads and later layers read the last field."""
+    """The feature of a gated stage; exits and later layers read the last field."""
 
     gates: jax.Array  # [B, G]: of the gated blocks so far, the share that runs
     cell: jax.Array  # [B, WIDTH]
@@ -93,8 +93,8 @@ class Skippable(nn.Module):
     def _remember(self, seen, cell, hidden):
         """One step of an LSTM, as one product: flax's own cell has eight kernels."""
         both = jnp.concatenate([seen, hidden], -1)
-        told = nn.Dense(4 * WIDTH, name="lstm")(both)
-        keep, write, new, show = jnp.split(told, 4, -1)
+        gates = nn.Dense(4 * WIDTH, name="lstm")(both)
+        keep, write, new, show = jnp.split(gates, 4, -1)
         cell = jax.nn.sigmoid(keep + 1) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
         return cell, jax.nn.sigmoid(show) * jnp.tanh(cell)
 
