@@ -281,7 +281,7 @@ def evaluate(
     folder = Path(folder)
     recipe = run_folder.recipe_of(folder)
     examples = run_folder.dataset_of(recipe, split, data)
-    run_folder.check_same_classes(recipe, examples)
+    run_folder.check_same_classes(recipe, examples, folder)
     rows: list[dict[str, Any]] = []
     if recipe.net.splits or not exit_runs.leaves_early(recipe.net):
         measured = rate_runs.student_row(recipe, folder, examples)

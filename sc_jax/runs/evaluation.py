@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import exit_report
-from sc_jax.runs import baselines as baseline_rows
 from sc_jax.runs import exit_runs, rate_runs, run_folder
 
 
@@ -28,17 +27,13 @@ def measure(
         raise UsageError("with --data also give --out, so that no report is lost")
     recipe = run_folder.recipe_of(workdir)
     examples = run_folder.dataset_of(recipe, split, data)
-    run_folder.check_same_classes(recipe, examples)
+    run_folder.check_same_classes(recipe, examples, workdir)
     out = out or workdir
     if exit_runs.leaves_early(recipe.net):
         exit_runs.conclude_again(recipe, workdir, out, examples, command)
         if not recipe.net.splits:
             return
-    rows = [rate_runs.student_row(recipe, workdir, examples)]
-    if baselines and recipe.teacher is not None:
-        folder = run_folder.teacher_of(workdir)
-        variables, _ = run_folder.restore(recipe.teacher, folder)
-        rows = baseline_rows.rows(recipe.teacher, variables, examples, folder) + rows
+    rows = rate_runs.rows(recipe, workdir, examples, baselines=baselines)
     rate_runs.conclude(rows, recipe, out, examples, command)
 
 

@@ -12,9 +12,28 @@ from sc_jax.data.sources import Dataset
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
+from sc_jax.runs import baselines as baseline_rows
 from sc_jax.runs import run_folder
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
+
+
+def rows(recipe: Recipe, workdir: Path, test: Dataset, *, baselines: bool) -> list[Row]:
+    """A finished run's rows: its own and, before it, of the whole net and image files.
+
+    The whole net is its teacher's, of the folder that taught it, or the run's own.
+    """
+    found, whole, folder = [], recipe.teacher or recipe, workdir
+    if baselines and not whole.net.splits:
+        if recipe.teacher is not None:
+            folder = run_folder.teacher_of(workdir)
+            known = run_folder.facts_of(workdir)
+            run_folder.check_answers(recipe.teacher, folder, known)
+        variables, _ = run_folder.restore(whole, folder)
+        found = baseline_rows.rows(whole, variables, test, folder)
+    if recipe.teacher is not None or recipe.net.splits or not found:
+        found.append(student_row(recipe, workdir, test))
+    return found
 
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:

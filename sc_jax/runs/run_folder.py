@@ -1,8 +1,8 @@
 """The folder of a run: claimed for one recipe, described by JSON, and restored.
 
 recipe.json holds the source (name, knobs, overrides), copies of its files, the facts of
-its data, the teacher's folder and the recipe itself: a folder needs neither its data
-set nor its recipe's file to be opened again.
+its data, the teacher's folder, the run it began with and the recipe itself: a folder
+needs neither its data set nor its recipe's file to be opened again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ from sc_jax.train.serialisation import continues, describe, difference
 FILE = "recipe.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class Init:
+    """The finished run whose parts another starts with; digest: of its variables."""
+
+    folder: str
+    digest: str
+
+
 def dataset_of(recipe: Recipe, split: str, name: str | None = None) -> Dataset:
     data = recipe.data
     return sources.load(
@@ -38,9 +46,13 @@ def dataset_of(recipe: Recipe, split: str, name: str | None = None) -> Dataset:
     )
 
 
-def example_of(recipe: Recipe) -> np.ndarray:
-    """Zeros [1, ...] of what the recipe's net reads."""
-    return dataset_of(recipe, "train").example()
+def example_of(recipe: Recipe, workdir: Path | None = None) -> np.ndarray:
+    """Zeros [1, ...] of what the recipe's net reads.
+
+    The data set is not opened where the folder of the run has its facts.
+    """
+    facts = None if workdir is None else facts_of(workdir)
+    return dataset_of(recipe, "train").example() if facts is None else facts.example
 
 
 def claim(
@@ -48,34 +60,89 @@ def claim(
     source: Source | None,
     recipe: Recipe,
     teacher: Path | None,
-    flag: str = "--workdir",
+    init: Init | None = None,
+    *,
+    teaches: bool = False,
 ) -> None:
-    """Writes recipe.json, or refuses a folder that holds another recipe.
+    """Writes recipe.json, or refuses a folder that holds another run (`refuse`).
 
-    The same recipe with a longer last phase takes a folder over, to go on. The
-    teacher's folder is noted relative to `workdir`, so that both can move. flag: what
-    named the folder.
+    The teacher's folder is noted relative to `workdir`, so that both can move.
     """
+    if not refuse(workdir, recipe, teacher, init, teaches=teaches):
+        return
     file = workdir / FILE
+    if init is None and file.exists():  # goes on, from what it began with
+        init = Init(**found) if (found := read_json(file).get("init")) else None
+    if jax.process_index() == 0:
+        _write(workdir, source, recipe, teacher, init)
+
+
+def refuse(
+    workdir: Path,
+    recipe: Recipe,
+    teacher: Path | None,
+    init: Init | None = None,
+    *,
+    teaches: bool = False,
+) -> bool:
+    """UsageError where `workdir` holds another run: recipe, teacher, weights it began
+    with. Else whether recipe.json is to be written.
+
+    The same recipe with a longer last phase takes a folder over, to go on; not where
+    the run teaches: what it has taught would no longer be what it answers.
+    """
+    flag, file = "--teacher" if teaches else "--workdir", workdir / FILE
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"{workdir} is a file; give {flag} a folder")
-    if file.exists():
-        saved = read_json(file)["recipe"]
-        differs = difference(saved, recipe)
-        if differs is None:
-            return
-        if not continues(saved, recipe):
-            raise UsageError(
-                f"{workdir} holds another recipe ({differs}); give {flag} another "
-                "folder, or the same recipe to resume it"
-            )
-    if jax.process_index() == 0:
-        _write(workdir, source, recipe, teacher)
+    if not file.exists():
+        return True
+    saved = read_json(file)
+    differs = difference(saved["recipe"], recipe)
+    if differs and (teaches or not continues(saved["recipe"], recipe)):
+        raise UsageError(
+            f"{workdir} holds another recipe ({differs}); give {flag} another "
+            "folder, or the same recipe to resume it"
+        )
+    _refuse_teacher(workdir, saved.get("teacher"), teacher)
+    _refuse_init(workdir, saved, init)
+    return differs is not None
 
 
-def _write(workdir: Path, source: Source | None, recipe: Recipe, teacher: Path | None):
+def _refuse_teacher(workdir: Path, saved: str | None, teacher: Path | None) -> None:
+    if saved is None or teacher is None:
+        return
+    before = workdir / saved
+    if before.exists() and before.resolve() != teacher.resolve():
+        raise UsageError(
+            f"{workdir} is taught by {os.path.normpath(before)}, not by {teacher}; "
+            "give --teacher that folder, or --workdir another"
+        )
+
+
+def _refuse_init(workdir: Path, saved: dict, init: Init | None) -> None:
+    """A run that has a checkpoint goes on from it: another --init would be ignored."""
+    begun = any((workdir / "checkpoints").glob("[0-9]*"))
+    before = Init(**found) if (found := saved.get("init")) else None
+    if init is None and before is not None and not begun:
+        raise UsageError(f"{workdir} is to start from --init={before.folder}: give it")
+    if init is not None and (before is None or before.digest != init.digest):
+        other = f"from --init={before.folder} as it was then" if before else "without"
+        raise UsageError(
+            f"{workdir} was begun {other}, not from {init.folder} as it is: leave out "
+            "--init to go on, or give another --workdir"
+        )
+
+
+def _write(
+    workdir: Path,
+    source: Source | None,
+    recipe: Recipe,
+    teacher: Path | None,
+    init: Init | None,
+):
     workdir.mkdir(parents=True, exist_ok=True)
     content = {
+        "init": None if init is None else dataclasses.asdict(init),
         "source": None if source is None else dataclasses.asdict(source),
         "files": {} if source is None else origin.copy(source, workdir),
         "data": dataclasses.asdict(origin.data_facts(recipe)),
@@ -116,10 +183,10 @@ def recipe_of(workdir: Path) -> Recipe:
     copies = {name: str((workdir / copy).resolve()) for name, copy in files.items()}
     facts = facts_of(workdir)
     with common.known(facts and facts.known):
-        recipe = source.moved(copies).build()
-    # The saved recipe names the files as they were; it must agree in all else.
-    described = json.loads(origin.replaced(json.dumps(saved["recipe"]), copies))
-    if (differs := difference(described, recipe)) is not None:
+        built = source.moved(copies).build()
+    # Files by their names of then: traces are known by a digest of the recipe.
+    recipe = origin.renamed(built, {copy: name for name, copy in copies.items()})
+    if (differs := difference(saved["recipe"], recipe)) is not None:
         raise UsageError(
             f"{workdir}/recipe.json describes another {recipe.name} than this version "
             f"of sc_jax or of the data builds ({differs})"
@@ -144,46 +211,57 @@ def teacher_of(workdir: Path) -> Path:
     return workdir / folder
 
 
-def check_answers(teacher: Recipe, folder: Path) -> str | None:
+def check_answers(
+    teacher: Recipe, folder: Path, known: DataFacts | None = None
+) -> str | None:
     """UsageError unless the run in `folder` answers as `teacher` is to: net, classes.
 
     What else its recipe differs in, None if nothing: how it was trained is its own
-    affair.
+    affair. known: facts of the student's data; read from the data set without them.
     """
     saved = read_json(folder / FILE)
     differs = difference(saved["recipe"]["net"], teacher.net, "net")
     if differs is not None:
         raise UsageError(
-            f"--teacher={folder} has another net ({differs}); give another --teacher, "
-            "or the recipe its teacher's knobs"
+            f"the teacher in {folder} has another net ({differs}); give another "
+            "--teacher, or the recipe its teacher's knobs"
         )
     facts = facts_of(folder)
     if facts is not None:
-        here = tuple(dataset_of(teacher, "train").classes)
-        for theirs, ours in zip(facts.classes, here):
-            if theirs != ours:
-                raise UsageError(
-                    f"--teacher={folder} was trained on {facts.name}, where a class is "
-                    f"{theirs!r}, not {ours!r}: the recipe's data is another"
-                )
+        own = known or dataset_of(teacher, "train")
+        other = _other_data(facts, own)
+        if other is not None:
+            raise UsageError(
+                f"the teacher in {folder} was trained on {facts.name}, whose {other} "
+                f"of {own.name}: the recipe's data is another"
+            )
     return difference(saved["recipe"], teacher)
 
 
-def check_same_classes(recipe: Recipe, examples: Dataset) -> None:
-    """UsageError unless `examples` has the classes the recipe was trained on."""
-    own = dataset_of(recipe, "train")
-    if (own.classes, own.shape[2]) != (examples.classes, examples.shape[2]):
+def check_same_classes(recipe: Recipe, examples: Dataset, workdir: Path) -> None:
+    """UsageError unless `examples` has the classes and shape of the run's own data."""
+    own = facts_of(workdir) or dataset_of(recipe, "train")
+    if (other := _other_data(own, examples)) is not None:
         raise UsageError(
-            f"{examples.name} has {len(examples.classes)} classes of "
-            f"{examples.shape[2]} colours, the run was trained on {own.name} with "
-            f"{len(own.classes)} of {own.shape[2]}"
+            f"the run was trained on {own.name}, whose {other} of {examples.name}"
         )
+
+
+def _other_data(own: DataFacts | Dataset, other: DataFacts | Dataset) -> str | None:
+    """In what two data sets differ, "class 'a' is not the 'b'"; None: in nothing."""
+    for ours, theirs in zip(own.classes, other.classes):
+        if ours != theirs:
+            return f"class {ours!r} is not the {theirs!r}"
+    if (ours := len(own.classes)) != (theirs := len(other.classes)):
+        return f"{ours} classes are not the {theirs}"
+    if tuple(own.shape) != tuple(other.shape):
+        return f"shape {list(own.shape)} is not the {list(other.shape)}"
+    return None
 
 
 def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
     """The finished variables and codecs under `workdir`: tables as they were saved."""
-    facts = facts_of(workdir) if (workdir / FILE).exists() else None
-    example = example_of(recipe) if facts is None else facts.example
+    example = example_of(recipe, workdir if (workdir / FILE).exists() else None)
     key = jax.random.key(recipe.seed)
     shapes = jax.eval_shape(lambda x: init(recipe.net, key, x), example)
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

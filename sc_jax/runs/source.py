@@ -13,8 +13,9 @@ import numpy as np
 from sc_jax import plugins, recipes
 from sc_jax.data import sources
 from sc_jax.recipes import common
+from sc_jax.tasks import Task
 from sc_jax.train.recipe import Recipe
-from sc_jax.train.serialisation import override
+from sc_jax.train.serialisation import field_names, override
 
 PARTS = "parts"  # in a run's folder: copies of the files that built it
 
@@ -56,16 +57,30 @@ class Source:
         """The same with the files' names replaced."""
 
         def new(text: Any) -> Any:
-            return replaced(text, files) if isinstance(text, str) else text
+            if not isinstance(text, str):
+                return text
+            path, colon, name = text.partition(":")
+            return files.get(path, path) + colon + name
 
         knobs = {name: new(value) for name, value in self.knobs.items()}
         return replace(self, recipe=new(self.recipe), knobs=knobs)
 
 
-def replaced(text: str, files: Mapping[str, str]) -> str:
-    for old, new in files.items():
-        text = text.replace(old, new)
-    return text
+def renamed(node: Any, files: Mapping[str, str]) -> Any:
+    """A recipe or a part of one with files' names replaced in all of its texts."""
+    if isinstance(node, str):
+        for old, new in files.items():
+            node = node.replace(old, new)
+        return node
+    if isinstance(node, tuple):
+        items = [renamed(item, files) for item in node]
+        return tuple(items) if any(a is not b for a, b in zip(items, node)) else node
+    changed = {}
+    for name in () if isinstance(node, Task) else field_names(node):
+        value = getattr(node, name)
+        if (new := renamed(value, files)) is not value:
+            changed[name] = new
+    return replace(node, **changed) if changed else node
 
 
 def copy(source: Source, folder: Path) -> dict[str, str]:

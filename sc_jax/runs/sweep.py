@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from sc_jax.errors import UsageError
-from sc_jax.runs import baselines as baseline_rows
 from sc_jax.runs import exit_runs, preflight, rate_runs, run_folder, training
 from sc_jax.runs.run_folder import Source
 from sc_jax.spec import literal, words
@@ -50,6 +49,12 @@ def run(
     runs = [(name, s, s.build()) for name, s in points(source, sweep).items()]
     for _, _, recipe in runs:
         preflight.check(recipe)
+    for name, _, recipe in runs[1:]:
+        if recipe.teacher != runs[0][2].teacher:
+            raise UsageError(
+                f"--sweep: {name} has another teacher than {runs[0][0]}, and a sweep "
+                "has one; train them in a --workdir each"
+            )
     finished = teacher_dir is not None and run_folder.is_finished(teacher_dir)
     reuse = teacher_dir if finished else None
     teacher_dir = teacher_dir or workdir / "teacher"
@@ -57,19 +62,14 @@ def run(
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
-        variables, teacher_variables = training.train(
+        training.train(
             recipe, folder, each, teacher_dir=teacher_dir, reuse=reuse, **options
         )
         if exit_runs.leaves_early(recipe.net):
             exit_runs.conclude(recipe, folder, command)
             if not recipe.net.splits:
                 continue
-        whole = recipe.teacher or recipe
-        if baselines and not rows and not whole.net.splits:
-            own = variables if teacher_variables is None else teacher_variables
-            owner = teacher_dir if recipe.teacher else folder
-            rows = baseline_rows.rows(whole, own, test, owner)
-        if recipe.teacher is not None or recipe.net.splits or not rows:
-            rows.append(rate_runs.student_row(recipe, folder, test))
+        beside = baselines and not rows
+        rows += rate_runs.rows(recipe, folder, test, baselines=beside)
     if rows:
         rate_runs.conclude(rows, first, workdir, test, command)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from sc_jax.nets.run import Variables
 from sc_jax.runs import run_folder
@@ -22,6 +26,7 @@ def train(
     teacher_dir: Path | None = None,
     reuse: Path | None = None,
     init: Path | None = None,
+    teaches: bool = False,
     **options,
 ) -> tuple[Variables, Variables | None]:
     """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's).
@@ -29,18 +34,24 @@ def train(
     teacher_dir: where the teacher is trained, `workdir`/teacher unless given. reuse: a
     finished run that is the teacher instead, however it was trained: only its answers
     count. init: a finished run whose parts this one starts with, where they fit. A
-    finished run whose last phase is now longer goes on. options: of train.loop.fit.
+    finished run whose last phase is now longer goes on, unless it `teaches` others.
+    options: of train.loop.fit.
     """
     check(recipe)
     start = None if init is None else weights(init)
+    begins = None if init is None or start is None else _init(init, start)
     teacher_variables, folder = None, reuse or teacher_dir or workdir / "teacher"
     if recipe.teacher is not None and reuse is not None:
         teacher_variables = _reused(recipe.teacher, reuse)
-    run_folder.claim(workdir, source, recipe, folder if recipe.teacher else None)
+    elif recipe.teacher is not None:
+        inner = folder / "teacher" if recipe.teacher.teacher else None
+        run_folder.refuse(folder, recipe.teacher, inner, teaches=True)
+    above = folder if recipe.teacher else None
+    run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
     if recipe.teacher is not None and reuse is None:
         own = None if source is None else source.teacher()
         more: dict[str, Any] = options | {"title": "teacher"}
-        teacher_variables, _ = train(recipe.teacher, folder, own, **more)
+        teacher_variables, _ = train(recipe.teacher, folder, own, teaches=True, **more)
     options.setdefault("title", recipe.name)
     variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
     return variables, teacher_variables
@@ -58,6 +69,15 @@ def _reused(teacher: Recipe, folder: Path) -> Variables:
     if other is not None:
         LOGGER.info("the teacher in %s is as it was trained: %s", folder, other)
     return run_folder.restore(teacher, folder)[0]
+
+
+def _init(folder: Path, start: Variables) -> run_folder.Init:
+    """Which run another starts from, and a digest of its weights."""
+    seen = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+        seen.update(f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}".encode())
+        seen.update(np.ascontiguousarray(leaf).tobytes())
+    return run_folder.Init(str(folder), seen.hexdigest()[:12])
 
 
 def weights(folder: Path) -> Variables:

@@ -88,7 +88,7 @@ def record(
         rows = logits[:, :count], quality[:, :count], sure[:, :count]
         columns.append((*rows, labels[:count], sent, ran[:count]))
     logits, quality, sure, labels, sent, ran = zip(*columns)
-    costs = exit_costs_of(net, variables, np.zeros((1, *dataset.shape), np.uint8))
+    costs = exit_costs_of(net, variables, dataset.example())
     made = Trace(
         answers=np.concatenate(logits, 1),
         labels=np.concatenate(labels),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sc_jax.nets.backbones.skipnet import Skippable, executed_share
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Exit, Net, Stage, cut_at
-from sc_jax.nets.run import run
+from sc_jax.nets.run import init, run
 from sc_jax.traces import record, trace
 from sc_jax.traces.record import exit_costs, sent_bytes
 
@@ -141,6 +142,24 @@ def test_gates_tell_how_much_of_a_net_runs(tmp_path):
     again = record.load(tmp_path / "t.npz")
     np.testing.assert_array_equal(again.executed, found.executed)
     assert again.payload_bytes is None
+
+
+class OfSignals(nn.Module):
+    """Reads float32 [B, 4], and nothing else."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        assert x.dtype == np.float32
+        return nn.Dense(3)(x)
+
+
+def test_costs_are_of_the_inputs_that_the_data_holds():
+    draw = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    data = dataclasses.replace(tiny.images(5), images=draw)
+    net = Net((Stage("fc", OfSignals()),))
+    variables = init(net, jax.random.key(0), data.example())
+    found = record.record(net, variables, data, net_name="signals", batch_size=5)
+    assert found.trace.cost.tolist() == [12]
 
 
 def test_mistakes_are_usage_errors(made, tmp_path):

@@ -13,7 +13,15 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
 from sc_jax.recipes import common
-from sc_jax.runs import baselines, rate_runs, run_folder, training
+from sc_jax.runs import (
+    baselines,
+    evaluation,
+    exit_runs,
+    rate_runs,
+    run_folder,
+    sweep,
+    training,
+)
 from sc_jax.runs.source import Source
 
 EXAMPLES = 60
@@ -179,6 +187,124 @@ def test_only_the_answers_of_a_reused_teacher_count(run, tmp_path):
     other = run_folder.check_answers(slower.build().teacher, teacher)
     assert "data.augment is 'flip' there, 'none' here" in other
     wider = dataclasses.replace(source, knobs=source.knobs | {"backbone": "resnet20"})
-    with pytest.raises(UsageError, match=r"--teacher=.* has another net \(net\."):
+    with pytest.raises(UsageError, match=r"the teacher in .* has another net \(net\."):
         training.train(wider.build(), tmp_path / "new", wider, reuse=teacher)
     assert not (tmp_path / "new").exists()
+
+
+OWN = """
+from sc_jax.nets.backbones.cnn import cnn
+from sc_jax.recipes.classifier import classifier
+
+
+def net(*, classes: int):
+    return cnn(classes=classes, width=4)
+
+
+def mine(*, backbone: str = "cnn", **shared):
+    return classifier(epochs=0.01, batch_size=16, backbone=backbone, **shared)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """(workdir, recipe) of mine.py, whose backbone stands in mine.py too; claimed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    source = Source("mine.py:mine", {"backbone": "mine.py:net"})
+    recipe = source.build()
+    run_folder.claim(tmp_path / "run", source, recipe, None)
+    return tmp_path / "run", recipe
+
+
+def test_a_file_that_is_recipe_and_backbone_is_found_again(own):
+    assert run_folder.recipe_of(own[0]).net.names == own[1].net.names
+
+
+def test_a_trace_is_known_by_the_files_as_the_run_named_them(own, monkeypatch):
+    monkeypatch.setattr(run_folder, "finished_step", lambda recipe, workdir: 5)
+    workdir, recipe = own
+    again = run_folder.recipe_of(workdir)
+    assert exit_runs.name_of(again, workdir) == exit_runs.name_of(recipe, workdir)
+    assert again.backbone == "mine.py:net"
+
+
+def test_a_sweep_has_one_teacher(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.preflight, "check", lambda recipe: None)
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
+    source = Source("knowledge_distillation", recipes.tiny("knowledge_distillation"))
+    del source.knobs["teacher_epochs"]
+    with pytest.raises(UsageError, match="has another teacher"):
+        sweep.run(source, tmp_path, sweep="teacher_epochs:1.0,2.0")
+
+
+@pytest.fixture
+def begun(run, tmp_path):
+    """A copy of what `run` keeps of its recipe, and a folder as if it had a step."""
+    for name in (".", "teacher"):
+        (tmp_path / name / "checkpoints" / "2").mkdir(parents=True)
+        shutil.copy(run[0] / name / run_folder.FILE, tmp_path / name)
+    return tmp_path
+
+
+def test_a_run_that_teaches_never_goes_on(run, begun):
+    teacher = run[2].teacher
+    last = teacher.phases[-1]
+    phases = (*teacher.phases[:-1], dataclasses.replace(last, steps=last.steps + 1))
+    longer = dataclasses.replace(teacher, phases=phases)
+    assert run_folder.refuse(begun / "teacher", longer, None)
+    with pytest.raises(UsageError, match=r"steps is .*give --teacher another"):
+        run_folder.refuse(begun / "teacher", longer, None, teaches=True)
+
+
+def test_a_begun_run_keeps_its_teacher(run, begun):
+    recipe = run[2]
+    assert not run_folder.refuse(begun, recipe, begun / "teacher")
+    with pytest.raises(UsageError, match=r"is taught by .*give --teacher"):
+        run_folder.refuse(begun, recipe, run[0] / "teacher")
+    shutil.rmtree(begun / "teacher")  # moved elsewhere: it may be named again
+    assert not run_folder.refuse(begun, recipe, run[0] / "teacher")
+
+
+def test_a_begun_run_keeps_what_it_started_from(run, begun, tmp_path):
+    recipe = run[2].teacher
+    init, other = (run_folder.Init("a", digest) for digest in ("1", "2"))
+    with pytest.raises(UsageError, match="was begun without, not from a"):
+        run_folder.refuse(begun / "teacher", recipe, None, init)
+    new = tmp_path / "new"
+    run_folder.claim(new, None, recipe, None, init)
+    assert run_folder.read_json(new / run_folder.FILE)["init"] == vars(init)
+    assert not run_folder.refuse(new, recipe, None, init)
+    with pytest.raises(UsageError, match="--init=a: give it"):
+        run_folder.refuse(new, recipe, None)
+    with pytest.raises(UsageError, match="leave out --init"):
+        run_folder.refuse(new, recipe, None, other)
+    (new / "checkpoints" / "2").mkdir(parents=True)
+    assert not run_folder.refuse(new, recipe, None)
+
+
+def test_evaluating_a_run_without_a_teacher_keeps_its_baselines(monkeypatch, tmp_path):
+    recipe = recipes.build("classifier", recipes.tiny("classifier"))
+    monkeypatch.setattr(run_folder, "recipe_of", lambda _: recipe)
+    monkeypatch.setattr(run_folder, "check_same_classes", lambda *_: None)
+    monkeypatch.setattr(run_folder, "restore", lambda *_: ("weights", {}))
+    monkeypatch.setattr(baselines, "rows", lambda *_: ["teacher", "local-only"])
+    written = []
+    monkeypatch.setattr(rate_runs, "conclude", lambda rows, *_: written.extend(rows))
+    evaluation.measure(tmp_path)
+    assert written == ["teacher", "local-only"]
+
+
+def test_other_data_is_known_by_the_facts_of_the_folder(run, images, monkeypatch):
+    workdir, _, recipe = run
+    small = dataclasses.replace(images, images=images.images[:, :20])
+    fewer = dataclasses.replace(images, classes=images.classes[:9])
+    monkeypatch.setattr(run_folder.sources, "load", lambda *_, **__: 1 / 0)
+    run_folder.check_same_classes(recipe, images, workdir)
+    assert run_folder.example_of(recipe, workdir).shape == (1, 28, 28, 1)
+    known = run_folder.facts_of(workdir)
+    teacher = run_folder.teacher_of(workdir)
+    assert run_folder.check_answers(recipe.teacher, teacher, known) is None
+    for other, line in ((small, r"\[28, 28, 1\] is not the \[20,"), (fewer, "10 cl")):
+        with pytest.raises(UsageError, match=line):
+            run_folder.check_same_classes(recipe, other, workdir)

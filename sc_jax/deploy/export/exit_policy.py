@@ -43,7 +43,7 @@ def carried(
     local = [e.name for e in before.exits if e.after != net.names[-1]]
     if spec and thresholds is not None:
         raise UsageError("give --policy or --thresholds, not both")
-    example = run_folder.example_of(recipe)
+    example = run_folder.example_of(recipe, workdir)
     costs = tuple(record.outline(net, example, recipe.task)[0].tolist())
     if local and (spec or thresholds) and recipe.task.name not in TASKS:
         raise UsageError(
