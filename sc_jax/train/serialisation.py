@@ -11,16 +11,18 @@ from typing import Any
 
 import flax.linen as nn
 
+from sc_jax import plugins
 from sc_jax.errors import UsageError, unknown
 from sc_jax.spec import assignment
-from sc_jax.tasks import Task
+from sc_jax.tasks import TASKS, Task
 from sc_jax.train.recipe import Recipe
 
 
 def override(recipe: Recipe, text: str) -> Recipe:
     """A copy with `path=value` applied, as in "data.batch_size=64", "phases.0.steps=9".
 
-    The value is a Python literal (or a bare word) of the field's present type.
+    The value is a Python literal (or a bare word) of the field's present type; a task
+    is its name.
     """
     keys, value = assignment(text, "--set")
     return _replace(recipe, keys, value, ".".join(keys))
@@ -30,6 +32,8 @@ def _replace(node: Any, keys: tuple[str, ...], value: Any, path: str) -> Any:
     if not keys:
         if isinstance(node, float) and type(value) is int:
             value = float(value)
+        if isinstance(node, Task) and isinstance(value, str):
+            value = plugins.find("task", value, TASKS, lambda it: isinstance(it, Task))
         if node is not None and type(value) is not type(node):
             kind = type(node).__name__
             raise UsageError(f"--set {path}: {value!r} is not a {kind} (now {node!r})")

@@ -149,7 +149,6 @@ def policies_of(logits: np.ndarray, confidence: np.ndarray) -> dict[str, Policy]
         )
     warm = scoring("entropy", temperatures=(0.5, 2.0, 3.0, 1.0))
     thresholds = between(warm(logits))
-    thresholds = between(warm(logits))
     by_class = [tuple(t + 9 * (k == 1) for k in range(K)) for t in thresholds]
     kinds = {
         "threshold": Threshold(thresholds, warm),
@@ -158,7 +157,11 @@ def policies_of(logits: np.ndarray, confidence: np.ndarray) -> dict[str, Policy]
         "anytime": Anytime(46.5),
     }
     for name, kind in POLICIES.items():
-        found[name] = kinds[name] if name in kinds else kind.candidates(EXITS)[-1]
+        each = [kinds[name]] if name in kinds else kind.candidates(EXITS)
+        # Of the candidates the one that sends examples to most exits.
+        found[name] = max(
+            each, key=lambda p: len(np.unique(p(logits, COST, confidence)))
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from members import NEW
 
 pytest.importorskip("litert_converter", reason="the extra export is not installed")
 
@@ -47,8 +48,9 @@ def test_a_whole_backbone_exports_with_the_operations_listed(
 
 @pytest.mark.parametrize(
     ("name", "side", "colours"),
-    [("alexnet", 32, 3), ("icnn", 28, 1), ("ddnn", 28, 1), ("ranet_nano", 28, 1)],
-)
+    [("alexnet", 32, 3), ("icnn", 28, 1), ("ddnn", 28, 1), ("ranet_nano", 28, 1),
+     *((name, 28, 1) for name in NEW)],
+)  # fmt: skip
 def test_a_backbone_exports_whole_with_its_exits(nets, images, name, side, colours):
     _, _, x = nets("cnn", side, colours, images)
     net = exit_net(name, 10)

@@ -1,6 +1,7 @@
 """Policies: the last exit answers, cost falls with eagerness, JSON brings them back."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,14 +46,17 @@ def cost_of(policy) -> float:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_gives_an_exit_and_returns_from_json(name):
-    policy = SAMPLES[name] if name in SAMPLES else POLICIES[name].candidates(4)[-1]
-    taken = policy(LOGITS, RECORDED.cost)
+    candidates = [SAMPLES[name]] if name in SAMPLES else POLICIES[name].candidates(4)
+    assert candidates, f"{name} has no candidates: nothing can solve or test it"
+    policy = max(candidates, key=lambda each: len(np.unique(taken_by(each))))
+    taken = taken_by(policy)
+    assert name in SAMPLES or len(np.unique(taken)) > 1
     assert taken.dtype == np.int32 and taken.shape == (257,)
     assert taken.min() >= 0 and taken.max() <= 3
     assert from_json(to_json(policy)) == policy
     assert hash(from_json(to_json(policy))) == hash(policy)
     for fitted in WEIGHTS if hasattr(policy, "scoring") else ():
-        weighted = type(policy)(*tuple(vars(policy).values())[:1], scoring(fitted))
+        weighted = replace(policy, scoring=scoring(fitted))
         assert from_json(to_json(weighted)) == weighted
 
 

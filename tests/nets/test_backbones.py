@@ -96,9 +96,10 @@ def test_a_backbone_without_a_bottleneck_says_so_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
-def test_every_family_says_where_its_exits_stand():
+def test_every_family_says_where_its_exits_stand_and_what_it_cuts():
     for known in BACKBONES.values():
-        assert {exit_.split(".")[0] for exit_ in known.exits or ()} <= set(known.groups)
+        named = (*(known.exits or ()), *(known.hints or ()), known.cut or "")
+        assert {name.split(".")[0] for name in named} - {""} <= set(known.groups)
 
 
 def test_a_backbone_of_ones_own_needs_nothing_but_its_stages(file):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from drawn import drawn
+from members import NEW
 
 from sc_jax.compressors import Raw
 from sc_jax.errors import UsageError
@@ -20,8 +21,9 @@ from sc_jax.nets.net import FINAL, Exit, Net, inject, resolve
 from sc_jax.nets.run import init, run
 from sc_jax.traces.cost import macs, parameters
 
-SPLIT = ("alexnet", "nin", "vgg11", "wrn16_2")  # that take a bottleneck
-NAMES = (*SPLIT, "icnn", "ddnn", "skipnet")
+# That take a bottleneck.
+SPLIT = ("alexnet", "nin", "vgg11", "wrn16_2", *(n for n in NEW if backbone(n).cut))
+NAMES = (*dict.fromkeys((*SPLIT, "icnn", "ddnn", "skipnet", *NEW)),)
 
 
 def image(side: int, channels: int = 3):

@@ -1,5 +1,6 @@
 """Every task: shapes, NumPy as JAX, figures that are floats, replies that travel."""
 
+import contextlib
 from dataclasses import replace
 
 import jax
@@ -7,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sc_jax import recipes
 from sc_jax.errors import UsageError
 from sc_jax.tasks import TASKS, check, classification, multilabel
 from sc_jax.tasks.multilabel import average_precision
+from sc_jax.train.serialisation import override
 
 B, K = 8, 5
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(0, 2, (B, K)).astype(np.float32)
-# By task, (answer, batch) of B examples: a new task adds one row.
+# By task, (answer, batch) of B examples. A new task takes the first that its functions
+# can read, and a row where that is none.
 SAMPLES = {
     "classification": (LOGITS, {"label": RNG.integers(0, K, B, np.int32)}),
     "multilabel": (LOGITS, {"label": RNG.random((B, K)) < 0.4}),
@@ -24,7 +28,14 @@ WIRE = {"bool", "int32", "int64", "uint8", "float32"}
 
 @pytest.fixture(params=TASKS.values(), ids=lambda task: task.name)
 def sample(request):
-    return request.param, *SAMPLES[request.param.name]
+    task = request.param
+    if task.name in SAMPLES:
+        return task, *SAMPLES[task.name]
+    for answer, batch in SAMPLES.values():
+        with contextlib.suppress(UsageError):
+            check(task, answer, batch)
+            return task, answer, batch
+    raise AssertionError(f"no sample for task {task.name!r}: a row in SAMPLES")
 
 
 def test_numpy_and_jax_give_the_same(sample):
@@ -50,6 +61,24 @@ def test_shapes_and_types(sample):
     for value in task.reply(answer).values():
         assert len(value) == B and value.dtype.name in WIRE
     jax.eval_shape(lambda *both: check(task, *both), answer, batch)  # before training
+
+
+def test_a_reply_travels(sample):
+    """Example by example over the wire, and back as it was."""
+    pytest.importorskip("google.protobuf", reason="the extra serve is not installed")
+    from sc_jax.deploy.wire import protocol
+    from sc_jax.deploy.wire.reply import Reply
+
+    task, answer, _ = sample
+    arrays = jax.device_get(jax.jit(task.reply)(answer))
+    outputs = {name: np.asarray(value[0]) for name, value in arrays.items()}
+    response = protocol.infer_response(protocol.InferRequest(), Reply(outputs))
+    again = protocol.reply_of(
+        protocol.InferResponse.FromString(response.SerializeToString())
+    )
+    assert again.outputs.keys() == outputs.keys()
+    for name, value in outputs.items():
+        np.testing.assert_array_equal(again.outputs[name], value, err_msg=name)
 
 
 def test_figures_are_floats_and_do_not_depend_on_the_order(sample):
@@ -86,6 +115,13 @@ def test_a_task_that_cannot_read_the_answer_is_one_line():
         with pytest.raises(UsageError, match=message) as caught:
             check(replace(classification, **change), answer, batch)
         assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_takes_a_task_by_its_name():
+    recipe = recipes.build("classifier", recipes.tiny("classifier"))
+    assert override(recipe, "task=multilabel").task is multilabel
+    with pytest.raises(UsageError, match="did you mean 'multilabel'"):
+        override(recipe, "task=multilabels")
 
 
 def test_top1_is_the_share_of_right_answers_to_the_digit():
