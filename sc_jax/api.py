@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ from sc_jax.codec.codecs import Codec
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import EXIT, FINAL, Runner, in_turn, latent_of
 from sc_jax.deploy.server import portable
-from sc_jax.errors import UsageError
-from sc_jax.evaluate.reports import plots
+from sc_jax.errors import UsageError, unknown
+from sc_jax.evaluate.reports import exit_plots, exit_report, plots
 from sc_jax.evaluate.reports import report as reports
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
@@ -54,7 +54,7 @@ class Model:
     recipe: Recipe | None
     _answer: Callable[..., Answers]
     _encode: Callable[[Any], bytes]
-    _decode: Callable[[bytes], Answers]
+    _decode: Callable[[bytes, str], Answers]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,9 +79,15 @@ class Model:
         """One input as the bytes that a device sends: a wire frame."""
         return self._encode(image)
 
-    def decode(self, data: bytes) -> Answers:
-        """The latent of a frame and, where the tail is here, the answer to it."""
-        return self._decode(data)
+    def decode(self, data: bytes, *, bundle: Model | str = "") -> Answers:
+        """The latent of a frame and, where the tail is here, the answer to it.
+
+        bundle: of this run, that encoded the frame, opened or by its model's name. Its
+        tables were fitted to its own head; run and tail keep them.
+        """
+        if isinstance(bundle, Model):
+            bundle = str(bundle.facts.get("model", bundle.path))
+        return self._decode(data, bundle)
 
     def metrics(self) -> dict[str, list]:
         """What training recorded, as columns: `pandas.DataFrame(model.metrics())`."""
@@ -123,13 +129,25 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _run(folder: Path) -> Model:
     loaded = loading.load(folder)
+
+    def decode(data: bytes, bundled: str) -> Answers:
+        own = _tables(bundle.registered(folder), bundled) if bundled else None
+        return loading.decode(loaded, data, own)
+
     return Model(
         "run", folder, loading.facts(loaded), loaded.codecs, loading.costs(loaded),
         loading.report(folder), loaded.recipe.net, loaded.variables, loaded.recipe,
         lambda images, **more: loading.answer(loaded, images, **more),
         lambda image: loading.encode(loaded, image),
-        lambda data: loading.decode(loaded, data),
+        decode,
     )  # fmt: skip
+
+
+def _tables(known: Mapping[str, Codec], bundled: str) -> Codec:
+    """Those of a bundle, by its model's name."""
+    if bundled not in known:
+        raise unknown("bundle of this run", bundled, known)
+    return known[bundled]
 
 
 def _bundle(path: Path) -> Model:
@@ -162,9 +180,11 @@ def _bundle(path: Path) -> Model:
         found = in_turn(segments, loading.one(image, shape, "uint8"))
         return loading.framed_bytes(codec, split, payload(found, 0))
 
-    def decode(data: bytes) -> Answers:
+    def decode(data: bytes, bundled: str) -> Answers:
         _sends(codec, path)
-        return {"latent": loading.unframed(codec, data)}
+        own = {read.manifest["model"]: codec}
+        tables = _tables(own, bundled) if bundled else codec
+        return {"latent": loading.unframed(tables, data)}
 
     named = {"classes": read.labels, "shape": shape, "dtype": "uint8"}
     return Model(
@@ -195,8 +215,9 @@ def _tail(path: Path) -> Model:
     def encode(image):
         raise UsageError("a tail has no head; it decodes what a device has encoded")
 
-    def decode(data: bytes) -> Answers:
-        latent = loading.unframed(tail.codec, data)
+    def decode(data: bytes, bundled: str) -> Answers:
+        known = {model: first.codec for model, (first, *_) in models.items()}
+        latent = loading.unframed(_tables(known, bundled or name), data)
         return {"latent": latent, **answer(latent)}
 
     named = {"classes": tail.labels, "shape": shape, "dtype": dtype, "model": name}
@@ -310,16 +331,45 @@ def compare(
 ) -> Comparison:
     """The reports of several runs as one table and, with `picture`, one PNG.
 
-    Rows that several reports hold alike (a teacher, image codecs) stand once.
+    Quality against bytes; rows that several reports hold alike (a teacher, image
+    codecs) stand once. Where a run only leaves early: accuracy against MACs, of nets
+    with exits alone.
     """
-    rows: list[reports.Row] = []
-    for folder in runs:
-        rows += [row for row in reports.read(folder) if row not in rows]
-    if not rows:
-        raise UsageError("compare takes at least one folder of a reported run")
-    names = [field.name for field in dataclasses.fields(reports.Row)]
-    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    folders = list(dict.fromkeys(map(Path, runs)))
     file = None if picture is None else Path(picture)
+    if not folders:
+        raise UsageError("compare takes at least one folder of a reported run")
+    rates, exits = (
+        [folder for folder in folders if (folder / name).is_file()]
+        for name in ("report.json", "exit_report.json")
+    )
+    early = [folder for folder in exits if folder not in rates]
+    if not early:
+        return _rates(folders, file)
+    if others := [folder for folder in rates if folder not in exits]:
+        raise UsageError(
+            f"{early[0]} sends no bytes and {others[0]} has no exits: no picture shows "
+            "both; compare each kind by itself"
+        )
+    return _exits(folders, file)
+
+
+def _rates(folders: list[Path], file: Path | None) -> Comparison:
+    rows: list[reports.Row] = []
+    for folder in folders:
+        rows += [row for row in reports.read(folder) if row not in rows]
     if file is not None:
         plots.rate_accuracy(rows, file, "comparison", split="test")
+    names = [field.name for field in dataclasses.fields(reports.Row)]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
     return Comparison(columns, reports.table(rows), file)
+
+
+def _exits(folders: list[Path], file: Path | None) -> Comparison:
+    found = [exit_report.read(folder) for folder in folders]
+    if file is not None:
+        exit_plots.compare(found, file)
+    rows = [row for run in found for row in (*run["anytime"], *run["quarters"])]
+    columns = zip(exit_report.Row._fields, zip(*rows))
+    table = exit_report.comparison(rows)
+    return Comparison({name: list(values) for name, values in columns}, table, file)

@@ -1,6 +1,25 @@
 """Who leaves where: confidence scores, policies, and solvers over traces. NumPy."""
 
+from typing import TYPE_CHECKING
+
 from sc_jax.lazy import facade
+
+if TYPE_CHECKING:
+    from sc_jax.exits.policies import POLICIES as POLICIES
+    from sc_jax.exits.policies import Anytime as Anytime
+    from sc_jax.exits.policies import Patience as Patience
+    from sc_jax.exits.policies import PerClass as PerClass
+    from sc_jax.exits.policies import Policy as Policy
+    from sc_jax.exits.policies import Threshold as Threshold
+    from sc_jax.exits.policies import TopFraction as TopFraction
+    from sc_jax.exits.policies import from_json as from_json
+    from sc_jax.exits.policies import to_json as to_json
+    from sc_jax.exits.scores import SCORES as SCORES
+    from sc_jax.exits.scores import ExitAnswer as ExitAnswer
+    from sc_jax.exits.scores import Score as Score
+    from sc_jax.exits.scores import Scoring as Scoring
+    from sc_jax.exits.solve.policy_spec import policy_from_text as policy_from_text
+    from sc_jax.exits.solve.solvers import SOLVERS as SOLVERS
 
 __getattr__, __dir__, __all__ = facade(
     __name__,

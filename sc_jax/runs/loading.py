@@ -211,10 +211,13 @@ def encode(loaded: LoadedRun, image: Any) -> bytes:
     return framed_bytes(codec, 0, codec.encode(latent))
 
 
-def decode(loaded: LoadedRun, data: bytes) -> Answers:
-    """A frame -> its latent and what the tail answers to it, without a batch axis."""
+def decode(loaded: LoadedRun, data: bytes, codec: Codec | None = None) -> Answers:
+    """A frame -> its latent and what the tail answers to it, without a batch axis.
+
+    codec: with the tables that it was encoded by, None the run's own.
+    """
     (split,) = _one_split(loaded)
-    latent = unframed(loaded.codecs[split.name], data)
+    latent = unframed(codec or loaded.codecs[split.name], data)
     final = loaded.tails[split.name](loaded.variables, latent[None])
     outputs = arrays_of(loaded.recipe.task, jax.device_get(final))
     return {"latent": latent, **{name: value[0] for name, value in outputs.items()}}
@@ -228,7 +231,10 @@ def unframed(codec: Codec, data: bytes) -> np.ndarray:
             raise UsageError(f"the frame's latent is {read.shape}, not {codec.shape}")
         return codec.decode(read.payload)
     except ValueError as error:
-        raise UsageError(f"not bytes that this model encoded: {error}") from None
+        raise UsageError(
+            f"not bytes that this model encoded: {error} (of a bundle: "
+            "decode(data, bundle=...))"
+        ) from None
 
 
 def _one_split(loaded: LoadedRun):
@@ -272,12 +278,26 @@ def metrics(folder: Path) -> dict[str, list]:
 def report(folder: Path) -> list[dict[str, Any]]:
     """The rows of report.json, or of a net that only leaves early, of its exits.
 
-    [] where nothing was reported in this folder (a sweep reports in the one above).
+    Of one of a sweep, which reports in the folder above, its own rows there. [] where
+    nothing was reported.
     """
     for name, key in (("report.json", "rows"), ("exit_report.json", "anytime")):
         if (folder / name).exists():
             return run_folder.read_json(folder / name)[key]
-    return []
+    return _swept(folder)
+
+
+def _swept(folder: Path) -> list[dict[str, Any]]:
+    folder = folder.resolve()
+    above = folder.parent / "report.json"
+    if not above.exists() or (folder.parent / run_folder.FILE).exists():
+        return []  # alone, or inside of a run that reports itself: a teacher
+    recipe = run_folder.read_json(folder / run_folder.FILE)["recipe"]
+    return [
+        row for row in run_folder.read_json(above)["rows"]
+        if row["method"] == recipe["title"]
+        and row["setting"] in (recipe["setting"], folder.name)
+    ]  # fmt: skip
 
 
 def facts(loaded: LoadedRun) -> dict[str, Any]:

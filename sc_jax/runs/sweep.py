@@ -59,6 +59,7 @@ def run(
     reuse = teacher_dir if finished else None
     teacher_dir = teacher_dir or workdir / "teacher"
     rows, first = [], runs[0][2]
+    unlike = len({recipe.setting for *_, recipe in runs}) == len(runs)
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
@@ -70,6 +71,13 @@ def run(
             if not recipe.net.splits:
                 continue
         beside = baselines and not rows
-        rows += rate_runs.rows(recipe, folder, test, baselines=beside)
+        own = rate_runs.rows(recipe, folder, test, baselines=beside)
+        if not unlike:  # as of seed: no setting names the knob, and rows look alike
+            mine = recipe.title, recipe.setting
+            own = [
+                replace(r, setting=name) if (r.method, r.setting) == mine else r
+                for r in own
+            ]
+        rows += own
     if rows:
         rate_runs.conclude(rows, first, workdir, test, command)

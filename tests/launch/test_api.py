@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -88,6 +89,11 @@ def test_every_facade_gives_all_that_it_names():
     for path in sorted((ROOT / "sc_jax").glob("*/__init__.py")):
         package = getattr(sc_jax, path.parent.name)
         assert package.__all__, package
+        tree = ast.parse(path.read_text())
+        typed = [n for n in ast.walk(tree) if isinstance(n, ast.If)]
+        if "facade" in path.read_text():  # what editors and pyright see of it
+            seen = {a.asname for n in typed[0].body for a in n.names}
+            assert seen == set(package.__all__), package
         for name in package.__all__:
             shown = getattr(package, name)
             assert name in dir(package) and shown is not None
@@ -121,7 +127,9 @@ def test_records_are_columns(folder):
     columns = model.metrics()
     lengths = {len(values) for values in columns.values()}
     assert len(lengths) == 1 and {"phase", "step", "loss"} <= set(columns)
-    assert columns["step"][-1] == model.recipe.steps
+    # Shorter than log_every: the end of each phase, all the same.
+    ends = np.cumsum([phase.steps for phase in model.recipe.phases])
+    assert columns["step"] == ends.tolist() and ends[-1] < 50
     assert model.cost["exit"] == ["final"] and model.cost["macs"][0] > 0
     assert {"Entropic Student", "teacher"} <= {row["method"] for row in model.report}
     assert model.facts["task"] == "classification" and model.facts["seed"] == 0
@@ -138,6 +146,27 @@ def test_a_teacher_opens_too_and_runs_compare(folder, images, tmp_path):
     methods = found.columns["method"]
     assert methods.count("Entropic Student") == methods.count("teacher") == 1
     assert "Entropic Student" in str(found) and found.picture.stat().st_size > 0
+
+
+def test_nets_that_only_leave_early_compare_by_cost(notebook, folder, tmp_path):
+    branchy = notebook / "runs" / "branchy"
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(branchy / "exit_report.json", again)
+    found = sc_jax.compare([branchy, again], tmp_path / "exits.png")
+    model, columns = sc_jax.load(branchy), found.columns
+    exits = len(model.cost["exit"])
+    assert columns["policy"][:exits] == model.cost["exit"]
+    assert columns["macs"][:exits] == model.cost["macs"]
+    assert columns["quality"][:exits] == [row["accuracy"] for row in model.report]
+    assert set(columns["sent_bytes"]) == {None} and set(columns["split"]) == {"test"}
+    assert {*columns["run"]} == {str(branchy), str(again)}
+    assert {*columns["method"]} == {"BranchyNet"} and "BranchyNet" in found.table
+    assert len({len(values) for values in columns.values()}) == 1
+    assert found.picture.stat().st_size > 0
+    with pytest.raises(UsageError, match=r"no bytes and .* has no exits") as line:
+        sc_jax.compare([folder, branchy])
+    assert "\n" not in str(line.value)
 
 
 def test_mistakes_are_one_line(folder, images, tmp_path):
@@ -186,6 +215,7 @@ def test_a_tail_file_decodes_what_the_run_encodes(folder, images, tmp_path):
 def test_a_bundle_encodes_what_the_run_would(folder, images, tmp_path):
     pytest.importorskip("litert_converter", reason="the extra export is not installed")
     from sc_jax.deploy.export import package
+    from sc_jax.deploy.server import tails
 
     loose = {"max_drop_points": 100.0, "max_more_bytes": 10.0}
     package.package(folder, tmp_path / "bundle", calibration=8, **loose)
@@ -194,8 +224,20 @@ def test_a_bundle_encodes_what_the_run_would(folder, images, tmp_path):
     data = device.encode(images[0])
     assert len(data) == device(images[:1])["framed_bytes"][0]
     # By its own tables: a bundle's are fitted to the head that was exported.
-    latent = model.decode(model.encode(images[0]))["latent"]
-    assert np.mean(device.decode(data)["latent"] == latent) > 0.99
+    own = model.decode(model.encode(images[0]))
+    latent = device.decode(data)["latent"]
+    assert np.mean(latent == own["latent"]) > 0.99
+    assert device(images[0])["payload_bytes"] == device(images)["payload_bytes"][0]
+    # Run and tail keep those tables, and are told whose frame it is.
+    tails.pack(folder, tmp_path / "first.tail")
+    for server in (model, sc_jax.load(tmp_path / "first.tail")):
+        for named in (device, device.facts["model"]):
+            answer = server.decode(data, bundle=named)
+            np.testing.assert_array_equal(answer["latent"], latent)
+            assert answer["prediction"] == own["prediction"]
+        with pytest.raises(UsageError, match="unknown bundle") as caught:
+            server.decode(data, bundle="other")
+        assert device.facts["model"] in str(caught.value)
 
 
 def test_a_longer_run_goes_on_and_another_starts_from_it(folder, tmp_path):

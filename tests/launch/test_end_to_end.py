@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sc_jax
 from sc_jax import recipes
 from sc_jax.evaluate.reports import report
 
@@ -60,6 +61,10 @@ def test_a_sweep_shares_one_teacher_and_ends_in_a_curve(curve):
     settings = [r.setting for r in rows if r.method == "GHND"]
     assert settings == [f"3 channels, {b} bit" for b in BITS]
     assert [r.method for r in rows].count("teacher") == 1
+    for bits, setting in zip(BITS, settings):  # of a point: its own row of them
+        (row,) = sc_jax.load(workdir / f"bits={bits}").report
+        assert (row["method"], row["setting"]) == ("GHND", setting)
+    assert sc_jax.load(workdir / "teacher").report == []
     for name in ("report.json", "report.md", "rate_accuracy.png"):
         assert (workdir / name).stat().st_size > 0
     for bits in BITS:

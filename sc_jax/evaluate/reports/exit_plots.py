@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sc_jax.evaluate.reports.plots import COLOURS
 
 if TYPE_CHECKING:
     from sc_jax.evaluate.budgets import BudgetReport, Evaluated
+    from sc_jax.evaluate.reports.exit_report import Row
 
 _HATCHES = ("", "///", "...", "xxx")  # from the ninth exit on
 
@@ -29,6 +31,38 @@ def draw(found: BudgetReport, path: str | Path, title: str) -> None:
         _histogram(right, found)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         figure.savefig(path, dpi=150, format="png")
+
+
+def compare(runs: Sequence[Mapping[str, Sequence[Row]]], path: str | Path) -> None:
+    """Accuracy against MACs: a run's budgets as a line, its exits as marks (PNG)."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    methods = [run["anytime"][0].method for run in runs]
+    with matplotlib.rc_context({"font.size": 10, "axes.unicode_minus": False}):
+        figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for i, (run, method) in enumerate(zip(runs, methods)):
+            first, colour = run["anytime"][0], COLOURS[i % len(COLOURS)]
+            alone = methods.count(method) == 1
+            axes.plot(
+                *_costs(run["budgeted"]), color=colour, linewidth=1.8,
+                label=method if alone else f"{method}, {Path(first.run).name}",
+            )  # fmt: skip
+            axes.plot(
+                *_costs(run["anytime"]), "s", color=colour, markeredgecolor="white",
+                markersize=9,
+            )  # fmt: skip
+        axes.set_ylabel(f"top-1 accuracy, % ({runs[0]['anytime'][0].split})")
+        _finish(axes, "MACs an example, mean (lines: budgets; squares: one exit)")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        figure.savefig(path, dpi=150, format="png")
+
+
+def _costs(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return [row.macs for row in rows], [100 * row.quality for row in rows]
 
 
 def _accuracy(axes, found: BudgetReport) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sc_jax.errors import UsageError
 from sc_jax.evaluate.budgets import QUARTERS, BudgetReport, Evaluated, points
 from sc_jax.evaluate.reports import exit_plots
 from sc_jax.evaluate.reports.report import (
@@ -34,6 +35,51 @@ def write(found: BudgetReport, workdir: str | Path, *, title: str, facts: dict) 
         path.write_text(page, "utf-8")
     with draft(workdir / "exits.png") as path:
         exit_plots.draw(found, path, title)
+
+
+class Row(NamedTuple):
+    """One policy of one run, as its report has it; costs and bytes are means."""
+
+    run: str  # the folder
+    method: str
+    policy: str  # an exit that answers for all, or a share of the whole cost
+    split: str
+    quality: float
+    macs: float
+    cost_share: float  # of the whole network's
+    sent_bytes: float | None  # None where nothing is ever sent
+
+    @property
+    def cells(self) -> list[str]:
+        sent = NONE if self.sent_bytes is None else f"{self.sent_bytes:,.1f}"
+        quality, share = f"{100 * self.quality:.2f}", f"{100 * self.cost_share:.1f}"
+        return [*self[:4], quality, human(self.macs), share, sent]
+
+
+def read(workdir: str | Path) -> dict[str, list[Row]]:
+    """What `write` left in a directory: the rows of anytime, budgeted and quarters."""
+    path = Path(workdir) / "exit_report.json"
+    if not path.is_file():
+        raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
+    found = json.loads(path.read_text("utf-8"))
+    method = found["title"].removesuffix(f" on {found['facts'].get('data')}")
+    curves = {name: found[name] for name in ("anytime", "budgeted")}
+    curves["quarters"] = [entry for entry in found["quarters"].values() if entry]
+    return {
+        name: [_row(str(workdir), method, entry) for entry in entries]
+        for name, entries in curves.items()
+    }
+
+
+def _row(run: str, method: str, entry: Mapping[str, Any]) -> Row:
+    names = ("name", "split", "accuracy", "mean_cost_macs", "cost_share", "sent_bytes")
+    return Row(run, method, *(entry[name] for name in names))
+
+
+def comparison(rows: Sequence[Row]) -> str:
+    """Rows of several runs as aligned plain text."""
+    titles = ["run", "method", "policy", "split", "accuracy %", "MACs", "cost %"]
+    return aligned([[*titles, "bytes"], *(row.cells for row in rows)])
 
 
 def table(points: Sequence[Evaluated], exits: Sequence[str]) -> str:
