@@ -83,7 +83,8 @@ class Model:
         """The latent of a frame and, where the tail is here, the answer to it.
 
         bundle: of this run, that encoded the frame, opened or by its model's name. Its
-        tables were fitted to its own head; run and tail keep them.
+        tables were fitted to its own head; run and tail keep them. A frame does not
+        name its tables: others than its own may decode it to a wrong latent unnoticed.
         """
         if isinstance(bundle, Model):
             bundle = str(bundle.facts.get("model", bundle.path))
