@@ -126,7 +126,7 @@ def test_points_of_a_sweep_that_no_setting_tells_apart_are_named(tmp_path, monke
     monkeypatch.setattr(training, "train", lambda *_, **__: (None, None))
     monkeypatch.setattr(rate_runs, "student_row", lambda *_: line)
     monkeypatch.setattr(rate_runs, "conclude", lambda rows, *_: written.extend(rows))
-    source = Source("classifier", recipes.tiny("classifier"))
+    source = Source("ghnd", recipes.tiny("ghnd"))
     sweep.run(source, tmp_path, sweep="seed:0,1", baselines=False)
     assert [row.setting for row in written] == ["seed=0", "seed=1"]
 
