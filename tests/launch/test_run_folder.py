@@ -121,12 +121,14 @@ def test_baselines_are_measured_once_a_teacher_and_set(run, images, kept, monkey
 
 
 def test_points_of_a_sweep_that_no_setting_tells_apart_are_named(tmp_path, monkeypatch):
-    line = report.Row("CNN", "", "reference", 0.5, 1, None, None, None, None, 0, 0)
+    line = report.Row(
+        "Classifier", "", "reference", 0.5, 1, None, None, None, None, 0, 0
+    )
     written = []
     monkeypatch.setattr(training, "train", lambda *_, **__: (None, None))
     monkeypatch.setattr(rate_runs, "student_row", lambda *_: line)
     monkeypatch.setattr(rate_runs, "conclude", lambda rows, *_: written.extend(rows))
-    source = Source("ghnd", recipes.tiny("ghnd"))
+    source = Source("classifier", recipes.tiny("classifier"))
     sweep.run(source, tmp_path, sweep="seed:0,1", baselines=False)
     assert [row.setting for row in written] == ["seed=0", "seed=1"]
 
