@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.gradients import GRADIENTS
@@ -33,6 +36,26 @@ class Outputs(NamedTuple):
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
     """Fresh variables for `net`; `example` has the input's shape with leading B."""
+    if isinstance(key, jax.core.Tracer):  # under eval_shape
+        return Variables(*jax.jit(partial(_fresh, net, key))(example))
+    words = tuple(np.asarray(jax.random.key_data(key)).tolist())
+    kept = (net, words, str(jax.random.key_impl(key)))
+    try:
+        hash(kept)
+    except TypeError:
+        return Variables(*jax.jit(partial(_fresh, net, key))(example))
+    return Variables(*_initialiser(*kept)(example))
+
+
+@lru_cache(maxsize=16)
+def _initialiser(net: Net, words: tuple[int, ...], impl: str) -> Callable:
+    """`_fresh` compiled; kept, so that the same net does not trace it again."""
+    key = jax.random.wrap_key_data(np.array(words, np.uint32), impl=impl)
+    return jax.jit(partial(_fresh, net, key))
+
+
+def _fresh(net: Net, key: jax.Array, example: Any) -> tuple[dict[str, Any], State]:
+    """(params, state) of every part, by the shapes that come to it."""
     params: dict[str, Any] = {}
     state: State = {}
 
@@ -44,27 +67,24 @@ def init(net: Net, key: jax.Array, example: Any) -> Variables:
         params[name] = fresh.pop("params", {})
         state[name] = fresh
 
-    def forward(x):
-        previous = None
-        for name in (INPUT, *net.names):
-            if name != INPUT:
-                stage = net.stages[net.names.index(name)]
-                own = stage.owner or name
-                if own not in params:  # of an owner: at the first that shares it
-                    start(own, stage.module, x)
-                x = _apply(stage.module, params[own], state[own], x)
-            exit_, split = net.exit_at(name), net.split_at(name)
-            if exit_ is not None:
-                start(exit_.name, exit_.module, x, previous)
-                own = params[exit_.name], state[exit_.name]
-                previous = _answer(_apply(exit_.module, *own, x, previous))[2]
-            if split is not None:
-                start(split.name, split.compressor, x)
-                own = params[split.name], state[split.name]
-                x, _ = _apply(split.compressor, *own, x)
-        return params, state
-
-    return Variables(*jax.jit(forward)(example))
+    x, previous = example, None
+    for name in (INPUT, *net.names):
+        if name != INPUT:
+            stage = net.stages[net.names.index(name)]
+            own = stage.owner or name
+            if own not in params:  # of an owner: at the first that shares it
+                start(own, stage.module, x)
+            x = _apply(stage.module, params[own], state[own], x)
+        exit_, split = net.exit_at(name), net.split_at(name)
+        if exit_ is not None:
+            start(exit_.name, exit_.module, x, previous)
+            own = params[exit_.name], state[exit_.name]
+            previous = _answer(_apply(exit_.module, *own, x, previous))[2]
+        if split is not None:
+            start(split.name, split.compressor, x)
+            own = params[split.name], state[split.name]
+            x, _ = _apply(split.compressor, *own, x)
+    return params, state
 
 
 def run(

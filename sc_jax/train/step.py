@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -71,6 +72,19 @@ def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, res
 
 
 def make_step(recipe: Recipe, phase: Phase) -> Callable:
+    """`compile_step`, traced once in a process for equal recipes.
+
+    So a run that is resumed, or trained again in a notebook, starts at once. A recipe
+    that holds something unhashable gets a step of its own.
+    """
+    try:
+        hash((recipe, phase))
+    except TypeError:
+        return compile_step(recipe, phase)
+    return _kept_step(recipe, phase)
+
+
+def compile_step(recipe: Recipe, phase: Phase) -> Callable:
     """jitted step; returns (train_state, metrics).
 
     Takes (train_state, cold, teacher_variables, batch, step, key): `cold` are the
@@ -134,3 +148,6 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         return TrainState(hot, state, moments), values
 
     return jax.jit(step_once, donate_argnums=0)
+
+
+_kept_step = lru_cache(maxsize=8)(compile_step)

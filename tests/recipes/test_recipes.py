@@ -176,13 +176,13 @@ def test_trains_two_steps_a_phase_and_measures(name, taught, tmp_path):
         made = record(
             recipe.net, variables, test, net_name=name, codecs=codecs, batch_size=20
         ).trace
-        assert made.predictions.shape == (len(recipe.net.exit_names), 20, 10)
+        assert made.answers.shape == (len(recipe.net.exit_names), 20, 10)
         assert (np.diff(made.cost) > 0).all()
-        assert np.ptp(made.predictions, axis=2).min() > 0
+        assert np.ptp(made.answers, axis=2).min() > 0
     if recipe.net.splits or not recipe.net.exits:
         measured = measure(recipe.net, variables, codecs, test, batch_size=20)
         assert measured.disagreements == 0
-        assert len(measured.correct) == 20
+        assert len(measured.metrics[recipe.task.quality]) == 20
     if recipe.net.splits:
         assert (measured.payload_bytes > 0).all()
         assert (measured.framed_bytes > measured.payload_bytes).all()
