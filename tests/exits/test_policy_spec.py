@@ -2,7 +2,7 @@
 
 import dataclasses
 from inspect import Parameter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from sc_jax.exits.policies import (
     Anytime,
     Patience,
     PerClass,
+    Policy,
     Threshold,
     TopFraction,
     from_json,
@@ -27,7 +28,7 @@ from sc_jax.exits.solve.policy_spec import (
     parse,
     policy_from_text,
 )
-from sc_jax.exits.solve.solvers import SOLVERS
+from sc_jax.exits.solve.solvers import SOLVERS, by_candidates
 from sc_jax.exits.solve.thresholds import class_quantiles, minimum_recall, solve
 from sc_jax.traces.trace import Trace, outcome
 
@@ -293,3 +294,36 @@ def test_the_first_exits_own_share_of_the_cost_is_a_budget_that_it_meets(name):
     made = trace(80, cost=cost)
     found = policy_from_text(name, made, float(share))
     assert found.expected.exit_shares[0] > 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged(Policy):
+    """A moving average of the largest probability over a threshold."""
+
+    threshold: Annotated[float, spec.Knob("to reach", at_least=0)]
+    decay: Annotated[float, spec.Knob("of what was before", at_least=0, below=1)] = 0.5
+
+    def init(self):
+        return 0.0
+
+    def step(self, answer, memory, xp):
+        score, _ = Scoring().step(answer, None, xp)
+        mean = (1 - self.decay) * score + self.decay * memory
+        return mean >= self.threshold, mean
+
+    @classmethod
+    def candidates(cls, exits):
+        return [cls(step / 8) for step in range(7, 0, -1)]
+
+
+def test_a_policys_defaults_alter_its_candidates_and_the_rest_fixes_it():
+    solver = by_candidates(Averaged)
+    assert solver(RECORDED, threshold=0.4).policy == Averaged(0.4)
+    assert solver(RECORDED, threshold=0.4, decay=0.1).policy == Averaged(0.4, 0.1)
+    budget = float(RECORDED.cost[-1])
+    found = solver(RECORDED, decay=0.25, budget=budget).policy
+    assert found.decay == 0.25 and found in [
+        dataclasses.replace(each, decay=0.25) for each in Averaged.candidates(4)
+    ]
+    with pytest.raises(UsageError, match="leaves nothing to solve"):
+        solver(RECORDED, threshold=0.4, budget=budget)

@@ -10,6 +10,7 @@ are the better ones, "shared" or a smaller budget may be more accurate.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -277,14 +278,25 @@ def eenet(
 
 
 def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
-    """The solver of a policy that names its `candidates`; its fields are knobs too."""
+    """The solver of a policy that names its `candidates`; its fields are knobs too.
+
+    With every field that has no default there is nothing to solve; a field that has one
+    alters the candidates.
+    """
+    fields = dataclasses.fields(kind)  # pyright: ignore
+    needed = [f.name for f in fields if f.default is dataclasses.MISSING]
 
     def solver(trace, *, budget=None, lost=None, **settings):
         settings = {name: v for name, v in settings.items() if v is not None}
-        if settings:
+        given = [name for name in needed if name in settings]
+        if given:
+            missing = [name for name in needed if name not in settings]
+            if missing:
+                raise UsageError(f"{given[0]} goes with {', '.join(missing)}")
             alone(", ".join(settings), {"budget": budget, "lost": lost})
             return evaluate(trace, kind(**settings))
         each = kind.candidates(len(for_fitting(trace).exits))
+        each = [dataclasses.replace(policy, **settings) for policy in each]  # pyright: ignore
         return best(trace, [evaluate(trace, policy) for policy in each], budget, lost)
 
     knobs = {
