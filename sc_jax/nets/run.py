@@ -36,15 +36,22 @@ class Outputs(NamedTuple):
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
     """Fresh variables for `net`; `example` has the input's shape with leading B."""
-    if isinstance(key, jax.core.Tracer):  # under eval_shape
-        return Variables(*jax.jit(partial(_fresh, net, key))(example))
-    words = tuple(np.asarray(jax.random.key_data(key)).tolist())
-    kept = (net, words, str(jax.random.key_impl(key)))
+    traced = any(
+        isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, example))
+    )
+    if not traced and _is_hashable(net):
+        words = tuple(np.asarray(jax.random.key_data(key)).tolist())
+        impl = str(jax.random.key_impl(key))
+        return Variables(*_initialiser(net, words, impl)(example))
+    return Variables(*jax.jit(partial(_fresh, net, key))(example))
+
+
+def _is_hashable(net: Net) -> bool:
     try:
-        hash(kept)
-    except TypeError:
-        return Variables(*jax.jit(partial(_fresh, net, key))(example))
-    return Variables(*_initialiser(*kept)(example))
+        hash(net)
+    except TypeError:  # a module of one's own with a list in it
+        return False
+    return True
 
 
 @lru_cache(maxsize=16)
