@@ -23,17 +23,20 @@ def rows(recipe: Recipe, workdir: Path, test: Dataset, *, baselines: bool) -> li
 
     The whole net is its teacher's, of the folder that taught it, or the run's own.
     """
-    found, whole, folder = [], recipe.teacher or recipe, workdir
-    if baselines and not whole.net.splits:
-        if recipe.teacher is not None:
-            folder = run_folder.teacher_of(workdir)
-            known = run_folder.facts_of(workdir)
-            run_folder.check_answers(recipe.teacher, folder, known)
-        variables, _ = run_folder.restore(whole, folder)
-        found = baseline_rows.rows(whole, variables, test, folder)
-    if recipe.teacher is not None or recipe.net.splits or not found:
-        found.append(student_row(recipe, workdir, test))
-    return found
+    whole, folder = recipe.teacher or recipe, workdir
+    beside = baselines and not whole.net.splits
+    own: list[Row] = []
+    # First: a folder that cannot be read shows before minutes of baselines.
+    if recipe.teacher is not None or recipe.net.splits or not beside:
+        own.append(student_row(recipe, workdir, test))
+    if not beside:
+        return own
+    if recipe.teacher is not None:
+        folder = run_folder.teacher_of(workdir)
+        known = run_folder.facts_of(workdir)
+        run_folder.check_answers(recipe.teacher, folder, known)
+    variables, _ = run_folder.restore(whole, folder)
+    return [*baseline_rows.rows(whole, variables, test, folder), *own]
 
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
