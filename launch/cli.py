@@ -1,9 +1,11 @@
 """What the binaries share: a short --help, one-line errors, exit codes, files."""
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +17,10 @@ from absl import logging as absl_logging
 
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
 from sc_jax.spec import table
+
+SKIP_DAMAGED = flags.DEFINE_bool(
+    "skip_damaged", False, "leave out images that cannot be read"
+)
 
 
 def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None:
@@ -39,12 +45,16 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
         own = logging.getLogger("sc_jax")
         own.handlers, own.propagate = [lines], False
         own.setLevel(logging.INFO)
+        # Names of files and classes need not be of the terminal's letters.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             if len(argv) > 1 and not arguments:
                 raise UsageError(
                     f"unexpected argument {argv[1]!r} (--help lists flags)"
                 )
-            main(argv)
+            with skipping():
+                main(argv)
         except UsageError as error:
             fail(str(error), 2)
         except (Diverged, ExportError) as error:
@@ -55,6 +65,15 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             fail("interrupted; the same command resumes from the last checkpoint", 130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def skipping() -> AbstractContextManager[None]:
+    """In which images that cannot be read are left out, where the flag says so."""
+    if not SKIP_DAMAGED.value:
+        return nullcontext()
+    from sc_jax.data import folders  # NumPy and Pillow: not before --help
+
+    return folders.skipping()
 
 
 def fail(line: str, code: int):

@@ -22,14 +22,13 @@ BUNDLE = flags.DEFINE_string("bundle", None, "folder or zip of launch.export")
 SERVER = flags.DEFINE_string("server", None, "host:port,... of launch.serve")
 IMAGES = flags.DEFINE_string("images", "fashion_mnist_12k", "folder, zip or source")
 LIMIT = flags.DEFINE_integer("limit", 1000, "images at most", 1)
-TOP = flags.DEFINE_integer(
-    "top", 1, "classes of each line of --out, likeliest first", 1
-)
+TOP = flags.DEFINE_integer("top", 1, "classes a line of --out, likeliest first", 1)
 DEADLINE = flags.DEFINE_float("deadline_s", 1.0, "of one answer, head included", 0)
 THREADS = flags.DEFINE_integer("threads", 1, "of the head", 1)
 TOKEN = flags.DEFINE_string("token_file", None, "file with the server's bearer token")
 ROOTS = flags.DEFINE_string("tls_roots", None, "PEM of the server's certificate: TLS")
 OUT = flags.DEFINE_string("out", None, "JSON lines file; must not exist")
+flags.declare_key_flag("skip_damaged")
 
 
 def main(_):
@@ -38,8 +37,8 @@ def main(_):
     if OUT.value and Path(OUT.value).exists():
         raise cli.UsageError(f"{OUT.value} exists; give another --out")
     installed, send = bundle.read(Path(BUNDLE.value)), None
-    side = installed.manifest["facts"]["input"][0]
-    found = answers.images_of(IMAGES.value, side, LIMIT.value)
+    shape = tuple(installed.manifest["facts"]["input"])
+    found = answers.images_of(IMAGES.value, shape, LIMIT.value)
     if SERVER.value:
         token = cli.secret(TOKEN.value) if TOKEN.value else None
         roots = cli.read(ROOTS.value) if ROOTS.value else b""

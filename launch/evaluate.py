@@ -26,6 +26,7 @@ OUT = flags.DEFINE_string("out", None, "folder of the report; without: the workd
 BASELINES = flags.DEFINE_bool("baselines", True, "measure teacher and image codecs too")
 POLICY = flags.DEFINE_string("policy", None, "how to leave at exits, NAME:knob=...")
 BUDGET = flags.DEFINE_float("budget", None, "of --policy: share or MACs", 0)
+flags.declare_key_flag("skip_damaged")
 
 
 def main(_):

@@ -30,6 +30,7 @@ THRESHOLDS = flags.DEFINE_list("thresholds", None, "largest probability, one an 
 CALIBRATION = flags.DEFINE_integer("calibration", 256, "training images", 1)
 DROP = flags.DEFINE_float("max_drop_points", 1.0, "accuracy the head may lose")
 MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
+flags.declare_key_flag("skip_damaged")
 
 
 def main(_):

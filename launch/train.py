@@ -33,6 +33,7 @@ MULTIHOST = flags.DEFINE_bool("multihost", False, "join other processes")
 LOG_EVERY = flags.DEFINE_integer("log_every", 25, "steps between records", 1)
 SAVE_EVERY = flags.DEFINE_integer("save_every", 250, "steps between checkpoints", 1)
 KEEP = flags.DEFINE_integer("keep", 2, "checkpoints to keep", 1)
+flags.declare_key_flag("skip_damaged")
 
 
 def main(_):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.data.dataset import centre_crop, resize_box
+from sc_jax.data.dataset import centre_crop, resize_box, sides
 from sc_jax.errors import unknown
 
 # Share of the area and width / height of a random resized crop: Szegedy et al. 2015,
@@ -44,9 +44,12 @@ def windows(images: jax.Array, key: jax.Array, side: int) -> jax.Array:
 
 
 def augment_on_host(
-    image: np.ndarray, size: int, kind: str, rng: np.random.Generator
+    image: np.ndarray,
+    size: int | tuple[int, int],
+    kind: str,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """uint8 [h, w, C] of any size -> uint8 [size, size, C]; NumPy and Pillow."""
+    """uint8 [h, w, C] of any size -> uint8 [*sides(size), C]; NumPy and Pillow."""
     if kind == "none":
         return centre_crop(image, size)
     if kind == "resized_crop":
@@ -55,10 +58,11 @@ def augment_on_host(
     else:
         image = centre_crop(image, size)
     if kind == "crop_flip":
-        pad = _padding(size, size)
+        high, wide = sides(size)
+        pad = _padding(high, wide)
         top, left = rng.integers(2 * pad + 1, size=2)
         image = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-        image = image[top : top + size, left : left + size]
+        image = image[top : top + high, left : left + wide]
     return image[:, ::-1] if rng.random() < 0.5 else image
 
 

@@ -1,18 +1,21 @@
 """Decoded arrays kept on disk, so that the second run starts without decoding.
 
-The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax; it can be deleted at any time.
+The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax (`sc_jax.data.places`); it can
+be deleted at any time.
 """
 
 import hashlib
 import os
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+
+from sc_jax.data import notices
+from sc_jax.data.places import cache_root
 
 A = TypeVar("A", bound=np.ndarray | None)
 
@@ -22,8 +25,10 @@ def cached(key: str, make: Callable[[], A]) -> A:
 
     A damaged file is written again. A cache that cannot be written costs a warning.
     """
-    root = os.environ.get("SC_JAX_CACHE", "~/.cache/sc_jax")
-    path = Path(root).expanduser() / f"{key}.npz"
+    root = cache_root()
+    if root is None:
+        return make()
+    path = root / f"{key}.npz"
     kept = _read(path)
     if kept is not None:
         return kept
@@ -32,16 +37,21 @@ def cached(key: str, make: Callable[[], A]) -> A:
         try:
             _write(path, array)
         except OSError as error:
-            warnings.warn(f"cannot keep decoded images: {error}", stacklevel=2)
+            notices.once(f"cannot keep decoded images: {error}")
     return array
 
 
 def key_of(label: str, files: Iterable[Path]) -> str:
     """Digest of `label` and the files' paths, sizes, times: any change, another key."""
-    digest = hashlib.sha256(label.encode())
+    digest = hashlib.sha256(label.encode("utf-8", "surrogateescape"))
     for path in files:
-        stat = path.stat()
-        digest.update(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        try:
+            stat = path.stat()
+            state = f"|{stat.st_size}|{stat.st_mtime_ns}\n"
+        except OSError:  # deleted since it was listed: reading it says so
+            state = "|gone\n"
+        # As bytes: names need not be of the locale's letters.
+        digest.update(os.fsencode(path.absolute()) + state.encode())
     return digest.hexdigest()[:32]
 
 

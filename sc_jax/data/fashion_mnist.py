@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sc_jax.data.dataset import Dataset
+from sc_jax.data.places import expanded
 from sc_jax.errors import UsageError
 
 CLASSES = (
@@ -51,7 +52,7 @@ def load_full(argument: str, part: str, data_dir: str | None) -> Dataset:
 
 def read_part(folder: str, part: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, 28, 28] and uint8 [N] of train or test, from the four idx.gz files."""
-    stem = Path(folder).expanduser() / _PREFIX[part]
+    stem = expanded(folder) / _PREFIX[part]
     images = _read_idx(Path(f"{stem}-images-idx3-ubyte.gz"), 3)
     labels = _read_idx(Path(f"{stem}-labels-idx1-ubyte.gz"), 1)
     if len(images) != len(labels):

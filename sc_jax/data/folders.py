@@ -5,20 +5,54 @@ validation/) inside gives both parts. Sets of equal-sized images up to 2 GiB are
 once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by one.
 `indexed:K:PATH` takes images whose file names begin with their class's number,
 `plain:PATH` images of no known class.
+
+A damaged image is an error, of the test part before training begins; inside `skipping`
+it is left out, and told. Whether it is damaged is found out by decoding it, once.
 """
 
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
+from sc_jax.data import notices
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
-from sc_jax.data.trees import Part, class_part, indexed_part, open_tree
+from sc_jax.data.notices import all_shown
+from sc_jax.data.one_pass import decoding_threads
+from sc_jax.data.parts import (
+    MEND,
+    Part,
+    class_part,
+    indexed_part,
+    labelled_part,
+    plain_part,
+    refuse_shared,
+)
+from sc_jax.data.places import expanded
+from sc_jax.data.trees import open_parts, open_tree
 from sc_jax.errors import UsageError
 
 _TEST_NAMES = ("test", "val", "validation")
 _PROBED = 64
+_SKIPPING: ContextVar[bool] = ContextVar("skipping", default=False)
+
+
+@contextmanager
+def skipping(damaged: bool = True) -> Iterator[None]:
+    """Sets opened inside leave out images that cannot be read, with a line about it.
+
+    They keep their place while the set is split, so that no other image changes sides.
+    """
+    token = _SKIPPING.set(damaged)
+    try:
+        yield
+    finally:
+        _SKIPPING.reset(token)
 
 
 def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -30,7 +64,7 @@ def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
             f"folder:{argument} has no test part: give folder:TRAIN,TEST, or one "
             f"folder with train and {', '.join(_TEST_NAMES[:-1])} or {_TEST_NAMES[-1]}"
         )
-    return _dataset(f"folder:{argument}", part, [*parts.values()], parts[part])
+    return _dataset(f"folder:{argument}", part, parts)
 
 
 def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -38,19 +72,19 @@ def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
     del data_dir
     if part != "test":
         raise UsageError(f"plain:{argument} has no classes to train on: use folder:")
-    tree = open_tree(argument)
-    if not tree.files:
-        raise UsageError(f"{tree.path} holds no images")
-    labels = np.zeros(len(tree.files), np.int32)
-    whole = Part(tree, ("unknown",), tree.files, labels)
-    return _dataset(f"plain:{argument}", part, [whole], whole)
+    parts = {"test": plain_part(open_tree(argument))}
+    return _dataset(f"plain:{argument}", part, parts)
 
 
-def _dataset(name: str, part: str, parts: list[Part], chosen: Part) -> Dataset:
-    images: np.ndarray | LazyImages | None = _in_memory(parts, chosen)
-    if images is None:
-        images = LazyImages(chosen.pixels, np.arange(len(chosen.files)), channels=3)
-    return Dataset(name, part, chosen.classes, images, chosen.labels, chosen.files)
+def load_pictures(path: str) -> Dataset:
+    """All images of a folder or zip, to answer for, as a test part.
+
+    The first folders are their classes; an image in none is of class "unknown". Where
+    there are train/ and test/ it is those of test/.
+    """
+    parts = open_parts(path, _TEST_NAMES)
+    tree = parts.get("test") or parts.get("train") or open_tree(path)
+    return _dataset(path, "test", {"test": labelled_part(tree)})
 
 
 def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -65,12 +99,11 @@ def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     whole = indexed_part(open_tree(path), int(count))
     # By name, so that adding a file moves only those behind it.
     last = np.arange(len(whole.files)) % 4 == 3
-    kept = np.flatnonzero(last if part == "test" else ~last)
-    if not len(kept):
+    rows = {"train": np.flatnonzero(~last), "test": np.flatnonzero(last)}
+    if not len(rows[part]):
         raise UsageError(f"{path} has no file for the {part} part of four")
-    images = LazyImages(whole.pixels, kept, channels=3)
-    name, files = f"indexed:{argument}", tuple(whole.files[i] for i in kept)
-    return Dataset(name, part, whole.classes, images, whole.labels[kept], files)
+    parts = {name: whole.take(kept) for name, kept in rows.items() if len(kept)}
+    return _dataset(f"indexed:{argument}", part, parts, lazy=True)
 
 
 def _parts(argument: str) -> dict[str, Part]:
@@ -78,18 +111,21 @@ def _parts(argument: str) -> dict[str, Part]:
     if not argument:
         raise UsageError("folder needs a path: folder:TRAIN[,TEST], folders or zips")
     train, comma, test = argument.partition(",")
-    if comma and not Path(argument).expanduser().exists():
+    if comma and not expanded(argument).exists():
         trees = {"train": open_tree(train), "test": open_tree(test)}
     else:
-        tree = open_tree(argument)
-        tops = tree.tops()
-        trees = {"train": tree.below("train") if "train" in tops else tree}
-        test = next((name for name in _TEST_NAMES if name in tops), None)
-        if "train" in tops and test is not None:
-            trees["test"] = tree.below(test)
+        trees = open_parts(argument, _TEST_NAMES) or {"train": open_tree(argument)}
+    if "test" in trees:
+        refuse_shared(trees["train"], trees["test"])
     parts = {name: class_part(tree) for name, tree in trees.items()}
     if "test" in parts:
         _check_same_classes(parts["train"], parts["test"])
+    if len(parts["train"].classes) < 2:
+        only, path = all_shown(parts["train"].classes)[0], parts["train"].tree.path
+        raise UsageError(
+            f"{path} comes out as one class, {only!r}: give each of two classes or "
+            "more a folder (PATH/CLASS/IMAGE.jpg)"
+        )
     return parts
 
 
@@ -99,43 +135,134 @@ def _check_same_classes(train: Part, test: Part) -> None:
     if odd:
         raise UsageError(
             f"{train.tree.path} and {test.tree.path} differ in classes: only one has "
-            + ", ".join(odd[:10])
+            + ", ".join(all_shown(odd[:10]))
         )
 
 
-def _in_memory(parts: list[Part], chosen: Part) -> np.ndarray | None:
+def _dataset(
+    name: str, part: str, parts: dict[str, Part], *, lazy: bool = False
+) -> Dataset:
+    """`part` as a set; `damaged` images are black where they are in memory."""
+    chosen, bad = (
+        parts[part],
+        {n: np.zeros(len(p.files), bool) for n, p in parts.items()},
+    )
+    if _SKIPPING.get():
+        bad = {which: _damaged(each, which) for which, each in parts.items()}
+        _tell_damaged(chosen, bad[part])
+    elif part == "train" and "test" in parts:
+        _refuse_damaged(parts["test"], _damaged(parts["test"], "test"))
+    readable = [Readable(p, np.flatnonzero(~bad[which])) for which, p in parts.items()]
+    own = readable[[*parts].index(part)]
+    if not len(own.rows):
+        raise UsageError(f"{chosen.tree.path} holds no image that can be read")
+    images: np.ndarray | LazyImages | None = None
+    if not lazy:
+        images = _in_memory(readable, own)
+    if images is None:
+        images = LazyImages(chosen.pixels, np.arange(len(chosen.files)), channels=3)
+    classes, files = all_shown(chosen.classes), all_shown(chosen.files)
+    damaged = bad[part] if bad[part].any() else None
+    return Dataset(name, part, classes, images, chosen.labels, files, damaged)
+
+
+@dataclass(frozen=True, eq=False)
+class Readable:
+    """A part, and the positions of its images that are not known to be damaged."""
+
+    part: Part
+    rows: np.ndarray
+
+
+def _damaged(part: Part, which: str) -> np.ndarray:
+    """bool [N]: which images cannot be decoded; found once, and kept on disk."""
+
+    def fails(i: int) -> bool:
+        try:
+            part.pixels(i)
+        except UsageError:
+            return True
+        return False
+
+    def look() -> np.ndarray:
+        found = np.zeros(len(part.files), bool)
+        with ThreadPoolExecutor(decoding_threads()) as pool:
+            bar = _progress(part, "looking at")
+            for start in range(0, len(found), 256):
+                rows = range(start, min(start + 256, len(found)))
+                found[rows] = [*pool.map(fails, rows)]
+                bar.update(len(rows))
+            bar.close()
+        return found
+
+    return cached(
+        key_of(f"damaged 1 {part.tree.path} {which}", part.tree.on_disk), look
+    )
+
+
+def _tell_damaged(part: Part, bad: np.ndarray) -> None:
+    names = [part.files[i] for i in np.flatnonzero(bad)]
+    if names:
+        notices.once(
+            f"{part.tree.path}: {len(names)} of {len(bad)} images cannot be read and "
+            f"are left out ({notices.first(names)})"
+        )
+
+
+def _refuse_damaged(part: Part, bad: np.ndarray) -> None:
+    """UsageError that says why the first of them cannot be read."""
+    rows = np.flatnonzero(bad)
+    if not len(rows):
+        return
+    try:
+        part.pixels(int(rows[0]))
+        reason = f"{part.tree.path} was mended meanwhile; {MEND}"
+    except UsageError as error:
+        reason = str(error)
+    raise UsageError(f"{reason} ({len(rows)} of {len(bad)} test images are damaged)")
+
+
+def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
     """uint8 [N, H, W, C] of `chosen`; None where the parts' sizes vary or are large."""
-    (width, height), _ = chosen.header(0)
-    count = max(len(part.files) for part in parts)
+    (width, height), _ = chosen.part.header(int(chosen.rows[0]))
+    count = max(len(each.part.files) for each in parts)
     if count * width * height * 3 > MEMORY_LIMIT_BYTES:
         return None
-    for part in parts:  # a glance, before the key below reads every file's time
-        few = np.linspace(0, len(part.files) - 1, _PROBED).astype(int)
-        if any(part.header(i)[0] != (width, height) for i in np.unique(few).tolist()):
+    for part, rows in ((each.part, each.rows) for each in parts):
+        # A glance, before the key below reads every file's time.
+        few = np.linspace(0, len(rows) - 1, min(_PROBED, len(rows))).astype(int)
+        if any(part.header(i)[0] != (width, height) for i in rows[few].tolist()):
             return None
     # Of both parts: whether all are grey, and so the channels, depends on all files.
-    files = [path for part in parts for path in part.tree.on_disk]
-    key = key_of(f"folder 1 {chosen.tree.path}", files)
-    return cached(key, lambda: _decode(parts, chosen))
+    files = [path for each in parts for path in each.part.tree.on_disk]
+    whole = all(len(each.rows) == len(each.part.files) for each in parts)
+    label = f"folder 2 {chosen.part.tree.path}" + (" readable" * (not whole))
+    return cached(key_of(label, files), lambda: _decode(parts, chosen))
 
 
-def _decode(parts: list[Part], chosen: Part) -> np.ndarray | None:
+def _decode(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
     """As `_in_memory`, after looking at every image. Grey only if all images are."""
-    size, all_grey = chosen.header(0)
-    for part in parts:
-        for i in _progress(part, "looking at"):
+    size, all_grey = chosen.part.header(int(chosen.rows[0]))
+    for part, rows in ((each.part, each.rows) for each in parts):
+        for i in _progress(part, "looking at", rows):
             this_size, grey = part.header(i)
             if this_size != size:
                 return None
             all_grey = all_grey and grey
     mode, channels = ("L", 1) if all_grey else ("RGB", 3)
-    images = np.empty((len(chosen.files), size[1], size[0], channels), np.uint8)
-    for i in _progress(chosen, "decoding"):
-        images[i] = chosen.pixels(i, mode)
+    count = len(chosen.part.files)
+    images = np.zeros((count, size[1], size[0], channels), np.uint8)
+    for i in _progress(chosen.part, "decoding", chosen.rows):
+        pixels = chosen.part.pixels(i, mode)
+        if pixels.shape != images.shape[1:]:  # turned by what stands behind its pixels
+            return None
+        images[i] = pixels
     return images
 
 
-def _progress(part: Part, verb: str) -> tqdm:
+def _progress(part: Part, verb: str, rows: np.ndarray | None = None) -> tqdm:
     """Positions of the images, with a bar on a terminal if it lasts over 2 s."""
-    description = f"{verb} {part.tree.path}"
-    return tqdm(range(len(part.files)), description, delay=2, disable=None)
+    name = f"{verb} {part.tree.path}"
+    total = len(part.files) if rows is None else len(rows)
+    given = None if rows is None else rows.tolist()
+    return tqdm(given, name, total=total, delay=2, disable=None)

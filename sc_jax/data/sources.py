@@ -15,7 +15,8 @@ never meets the test part.
 | only:A+B:NAME         | those of NAME          | as NAME      | that of NAME         |
 
 "Equal sizes": decoded once into memory where all images are of one size and take 2 GiB
-at most, else read one by one. Labels are int32 [N].
+at most, else read one by one. Labels are int32 [N]. "Always": unless `image_size` makes
+more than 2 GiB of it; then images are resized as they are read.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import numpy as np
 
 from sc_jax.data import fashion_mnist, folders, tfds_source
 from sc_jax.data.dataset import Dataset, LazyImages
+from sc_jax.data.notices import shown
 from sc_jax.errors import UsageError, unknown
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
@@ -77,9 +79,11 @@ def load(
     if split in ("train", "validation"):
         held = held_out(dataset.labels)
         dataset = dataset.take(np.flatnonzero(held == (split == "validation")), split)
+    # Only now, so that a damaged image moves no other to another split.
+    dataset = dataset.readable()
     if image_size is not None:
         dataset = dataset.resized(image_size)
-    return replace(dataset, name=name, split=split)
+    return replace(dataset, name=shown(name), split=split)
 
 
 def _only(dataset: Dataset, wanted: str) -> Dataset:

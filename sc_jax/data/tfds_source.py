@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
+from sc_jax.data.places import expanded
 from sc_jax.errors import UsageError
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
@@ -54,7 +55,7 @@ def prepared_folder(argument: str, data_dir: str | None) -> Path:
         command += f" --data_dir={data_dir}"
     if not argument:
         raise UsageError("tfds needs a set: tfds:NAME[:config], as tfds:cifar10")
-    root = Path(data_dir).expanduser().joinpath(*argument.replace(":", "/").split("/"))
+    root = expanded(data_dir).joinpath(*argument.replace(":", "/").split("/"))
     found = [path.parent for path in root.glob("*/dataset_info.json")]
     if found:
         return max(found, key=lambda path: _version(path.name))
@@ -69,7 +70,7 @@ def prepare(argument: str, data_dir: str | None) -> Path:
     """Makes the folder that `load_tfds` reads. Imports TensorFlow; uses the network."""
     import tensorflow_datasets as tfds
 
-    root = Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+    root = expanded(data_dir or DEFAULT_DATA_DIR)
     try:
         builder = tfds.builder(argument.replace(":", "/"), data_dir=root)
         builder.download_and_prepare(file_format="array_record")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from sc_jax.data.places import home_cache
 from sc_jax.errors import UsageError
 
 
@@ -19,8 +20,9 @@ def start(multihost: bool) -> None:
     turns it off. JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are
     read outside of clusters that jax knows.
     """
-    home = os.path.join(os.path.expanduser("~"), ".cache", "sc_jax", "xla")
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", home)
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if cache is None and (root := home_cache()) is not None:
+        cache = str(root / "xla")
     if cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

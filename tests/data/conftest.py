@@ -4,11 +4,45 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sc_jax.data import notices
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Decoded sets are kept with the test, not in the home folder."""
     monkeypatch.setenv("SC_JAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def told(caplog):
+    """told() -> the lines about data since the last call, as if never told before."""
+    notices.once.cache_clear()
+
+    def lines():
+        found = [r.getMessage() for r in caplog.records if r.name == "sc_jax.data"]
+        caplog.clear()
+        assert not any("\n" in line for line in found)
+        return found
+
+    return lines
+
+
+@pytest.fixture
+def pics(tmp_path):
+    """make(size, mode) -> pics, ten PNGs of noise in each of {train,test}/{a,b}."""
+
+    def make(size=(12, 10), mode="RGB", count=10):
+        rng = np.random.default_rng(0)
+        for part in ("train", "test"):
+            for name in "ab":
+                folder = tmp_path / "pics" / part / name
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
+                    Image.fromarray(noise).convert(mode).save(folder / f"{i}.png")
+        return tmp_path / "pics"
+
+    return make
 
 
 @pytest.fixture

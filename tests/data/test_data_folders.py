@@ -80,8 +80,10 @@ def broken(kind, folder: Path):
         file.write_bytes(file.read_bytes()[:100])
     elif kind == "no image":
         file.write_bytes(b"hello")
-    elif kind == "16 bit":
-        Image.fromarray(np.zeros((10, 12), np.uint16)).save(file)
+    elif kind == "32 bit":
+        file = file.rename(file.with_suffix(".tiff"))
+        Image.fromarray(np.zeros((10, 12), np.float32)).save(file)
+        return f"folder:{folder}", "dog/03.tiff has 32 bits"
     elif kind == "empty class":
         shutil.rmtree(folder / "dog")
         (folder / "dog").mkdir()
@@ -102,7 +104,7 @@ def broken(kind, folder: Path):
 @pytest.mark.parametrize(
     "kind",
     [
-        *("truncated", "no image", "16 bit", "empty class", "no classes"),
+        *("truncated", "no image", "32 bit", "empty class", "no classes"),
         *("damaged zip", "missing", "nameless"),
     ],
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sc_jax.data import fashion_mnist, make_embedded, sources
+from sc_jax.data import dataset as dataset_module
+from sc_jax.data import fashion_mnist, make_embedded, pipeline, sources
 from sc_jax.errors import UsageError
 
 
@@ -135,6 +136,49 @@ def test_image_size_resizes():
     assert abs(dataset.images.mean() - whole.images.mean()) < 2
     with pytest.raises(UsageError):
         sources.load("fashion_mnist_12k", "test", image_size=0)
+
+
+def test_resized_sets_are_made_once_and_kept(monkeypatch):
+    real, calls = dataset_module._resized, []
+    monkeypatch.setattr(dataset_module, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(
+        dataset_module, "_resized", lambda *a: calls.append(1) or real(*a)
+    )
+    first, again = (
+        sources.load("fashion_mnist_12k", "test", image_size=14) for _ in range(2)
+    )
+    assert np.array_equal(first.images, again.images) and len(calls) == 1
+    other = sources.load("fashion_mnist_12k", "test", image_size=15)
+    assert other.shape == (15, 15, 1) and len(calls) == 2
+
+
+def test_above_the_limit_images_are_resized_as_they_are_read(monkeypatch):
+    whole = sources.load("fashion_mnist_12k", "test", image_size=30)
+    monkeypatch.setattr(dataset_module, "MEMORY_LIMIT_BYTES", 30 * 30 * 2000 - 1)
+    lazy = sources.load("fashion_mnist_12k", "test", image_size=30)
+    assert whole.in_memory and not lazy.in_memory
+    assert lazy.shape == whole.shape == (30, 30, 1)
+    assert all(np.array_equal(lazy.image(i), whole.image(i)) for i in range(50))
+    one, other = (
+        next(pipeline.batches(d, batch_size=8, seed=1, augment="none"))
+        for d in (whole, lazy)
+    )
+    assert np.array_equal(one["image"], other["image"])
+    some = lazy.take(np.arange(7, 3, -1))
+    assert np.array_equal(some.image(0), whole.image(7))
+
+
+def test_600_pixels_of_the_embedded_set_stay_below_the_limit():
+    """They would be 3.0 GiB."""
+    code = (
+        "import resource; from sc_jax.data import sources, pipeline; "
+        "d = sources.load('fashion_mnist_12k', 'train', image_size=600); "
+        "assert d.shape == (600, 600, 1) and not d.in_memory; "
+        "d.image(8999); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    shown = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert int(shown) * 1024 < 1 << 30
 
 
 def test_sources_import_neither_tensorflow_nor_jax():

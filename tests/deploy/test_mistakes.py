@@ -72,11 +72,7 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         "split": (1, "split 7, the model has 1", ("resplit", address), {}),
         "gone": (1, "UNAVAILABLE", ("good", gone.address), {}),
         "address": (2, "no host:port", ("good", f"{address},x"), {}),
-        "colours": (
-            2, "the bundle takes uint8(28, 28, 1)",
-            ("good", address, f"--images={folder / 'colour'}"), {},
-        ),
-    }  # fmt: skip
+    }
     with ThreadPoolExecutor(2) as pool:
         runs = {
             name: pool.submit(device, folder, *arguments, **options)
@@ -85,6 +81,8 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         good = pool.submit(device, folder, "good", address)
         plain = f"--images={folder / 'plain'}"
         flat = pool.submit(device, folder, "good", address, plain)
+        colour = f"--images={folder / 'colour'}"
+        grey = pool.submit(device, folder, "good", address, colour)
     for name, (code, words, _, _) in cases.items():
         done = runs[name].result()
         assert done.returncode == code, (name, done.stderr)
@@ -97,6 +95,7 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
     assert "answered 5 of 5 (edge 5)" in good.result().stdout
     assert "answered 3 of 3 (edge 3)" in flat.result().stdout
     assert "top-1" not in flat.result().stdout
+    assert "answered 2 of 2 (edge 2)" in grey.result().stdout
 
 
 def test_tables_of_another_kind_are_refused_before_they_are_decoded(world):

@@ -11,29 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.data import sources
+from sc_jax.data import folders, sources
 from sc_jax.data.dataset import Dataset
-from sc_jax.data.trees import open_tree
 from sc_jax.deploy.device.device import Answer
 
 
-def images_of(name: str, side: int, limit: int) -> Dataset:
+def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
     """Some images of a data set's test part, or of any folder or zip of images.
 
-    Class folders give labels; without them the images are of one class, "unknown".
-    The order is shuffled by a fixed seed, so that `limit` images are of all classes.
+    Class folders give labels; images in none are of class "unknown". shape: [H, W, C]
+    that the head takes; others are resized and turned grey or coloured
+    (`Dataset.fitted`). The order is shuffled by a fixed seed, so that `limit` images
+    are of all classes.
     """
-    split = "test"
-    if name.partition(":")[0] not in (*sources.SOURCES, sources.ONLY):
-        if open_tree(name).tops():
-            name, split = f"folder:{name}", "train+validation"
-        else:
-            name = f"plain:{name}"
-    found = sources.load(name, split, image_size=side)
+    if name.partition(":")[0] in (*sources.SOURCES, sources.ONLY):
+        found = sources.load(name, "test")
+    else:
+        found = folders.load_pictures(name).readable()
     order = np.random.default_rng(0).permutation(len(found))[:limit]
     if not found.files:  # a set that has no files names its examples by number
         found = replace(found, files=tuple(map(str, range(len(found)))))
-    return found.take(order)
+    return found.take(order).fitted(shape)
 
 
 def rows(
@@ -75,13 +73,15 @@ def summary(
     exits = Counter(a.exit for a in answers)
     where = ", ".join(f"{name} {count}" for name, count in exits.most_common())
     lines = [f"answered {sum(answered)} of {len(answers)} ({where})"]
-    if predicted and set(examples.classes) <= set(labels):
+    if predicted and {*examples.classes} - {"unknown"} <= set(labels):
         truth = [examples.classes[k] for k in examples.labels]
         right = [
             a.prediction is not None and labels[a.prediction] == t
             for a, t in zip(answers, truth)
+            if t in labels
         ]
-        lines.append(f"top-1 {100 * np.mean(right):.2f} % of {len(right)} images")
+        if right:
+            lines.append(f"top-1 {100 * np.mean(right):.2f} % of {len(right)} images")
     notes = Counter(a.note for a in answers if a.note)
     lines += [f"{count} x {note}" for note, count in notes.most_common(3)]
     sent = np.mean([a.sent_bytes for a in answers])

@@ -1,0 +1,303 @@
+"""Folders and zips of a broken world: links, other files, names, damage."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sc_jax.data import folders, pictures, pipeline, sources, trees
+from sc_jax.errors import UsageError
+
+
+def load(pics, split="train+validation", **options):
+    return sources.load(f"folder:{pics}", split, **options)
+
+
+def refusal(*arguments, **options):
+    with pytest.raises(UsageError) as info:
+        load(*arguments, **options)
+    assert "\n" not in str(info.value)
+    return str(info.value)
+
+
+@pytest.mark.parametrize("links", [("../a",), ("../..",), ("../a", "../.."), ("/",)])
+def test_links_back_bring_in_nothing(links, pics, told):
+    root = pics()
+    for name, target in zip("xy", links):
+        (root / "train" / "a" / name).symlink_to(target)
+    found = load(root)
+    assert np.bincount(found.labels).tolist() == [10, 10]
+    assert not any(file.count("/") > 1 for file in found.files)
+    (line,) = told()
+    assert f"{root}/train: {len(links)} links to a folder that is read already" in line
+    assert "a/x" in line
+
+
+def test_a_folder_keeps_its_own_name_whatever_links_to_it(pics):
+    root = pics()
+    (root / "train" / "a" / "b").symlink_to("../b")  # a is read before b
+    assert np.bincount(load(root).labels).tolist() == [10, 10]
+
+
+def test_linked_folders_of_images_elsewhere_are_read(pics, tmp_path):
+    root = pics()
+    (root / "train" / "b").rename(tmp_path / "elsewhere")
+    (root / "train" / "b").symlink_to(tmp_path / "elsewhere")
+    found = load(root)
+    assert np.bincount(found.labels).tolist() == [10, 10]
+    assert found.classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["folder", "file", "nested"])
+def test_test_images_in_training_are_refused(name, pics):
+    root = pics()
+    argument = str(root)
+    if name == "folder":
+        (root / "train" / "a" / "more").symlink_to("../../test/a")
+    elif name == "file":
+        (root / "train" / "a" / "more.png").symlink_to("../../test/b/3.png")
+    else:
+        (root / "train" / "a" / "b").mkdir()
+        argument = f"{root}/train,{root}/train/a"
+        (root / "train" / "a" / "a").mkdir()
+        for inner in "ab":
+            os.replace(root / "train/a/0.png", root / f"train/a/{inner}/0.png")
+            Image.new("RGB", (12, 10)).save(root / "train/a/0.png")
+    assert "would be trained on what it is tested on" in refusal(argument)
+
+
+def test_a_walk_ends(pics, told):
+    root = pics()
+    for name in "ab":
+        (root / "train" / name / "up").symlink_to("../..")
+        (root / "train" / name / "side").symlink_to("../" + "ba"["ab".index(name)])
+        (root / "train" / name / "itself").symlink_to("itself")
+        (root / "train" / name / "nowhere.png").symlink_to("missing.png")
+    assert len(load(root)) == 20
+    nowhere, again = told()
+    assert "4 links that lead nowhere are left out" in nowhere
+    assert "4 links to a folder that is read already" in again
+
+
+def test_no_fifo_is_opened(pics, told):
+    root = pics()
+    os.mkfifo(root / "train" / "a" / "pipe.png")
+    (root / "train" / "b" / "null.png").symlink_to("/dev/zero")
+    assert len(load(root)) == 20
+    assert "2 entries that are no regular files" in told()[0]
+
+
+def test_what_is_left_out_is_counted_and_named(pics, told):
+    root = pics((8, 8))
+    for i in range(8):
+        os.replace(root / f"train/a/{i}.png", root / f"train/a/{i}.HEIC")
+    (root / "train" / "notes.txt").write_text("x")
+    (root / "train" / "loose.png").write_bytes((root / "test/a/0.png").read_bytes())
+    assert np.bincount(load(root).labels).tolist() == [2, 10]
+    kinds, loose = told()
+    assert "9 files that are not read as images: 8 .heic, 1 .txt" in kinds
+    assert "(a/0.HEIC, a/1.HEIC, a/2.HEIC, ...)" in kinds
+    assert "1 images in no class folder are left out (loose.png)" in loose
+    for i in (8, 9):
+        os.replace(root / f"train/a/{i}.png", root / f"train/a/{i}.heic")
+    assert "train/a holds no images, but 10 files" in refusal(root)
+
+
+def test_what_pillow_reads_is_read(pics):
+    root = pics((8, 8), "L")
+    for i, suffix in enumerate((".pgm", ".JFIF", ".avif", ".tga", ".jp2")):
+        image = Image.open(root / f"train/a/{i}.png")
+        image.load()
+        try:
+            image.save(root / f"train/a/{i}{suffix}")
+        except OSError:  # a Pillow without this codec
+            continue
+        (root / f"train/a/{i}.png").unlink()
+    found = load(root)
+    assert np.bincount(found.labels).tolist() == [10, 10]
+    assert {".pgm", ".JFIF"} <= {f[f.rindex(".") :] for f in found.files}
+
+
+def test_one_class_is_refused(pics, tmp_path):
+    root = pics()
+    words = "comes out as one class, 'a': give each of two"
+    for part in ("train", "test"):
+        os.replace(root / part / "b", tmp_path / part)
+    assert words in refusal(root)
+
+
+def archive(tmp_path, pics, rename):
+    file = tmp_path / "pics.zip"
+    with zipfile.ZipFile(file, "w") as out:
+        for path in sorted(pics.rglob("*.png")):
+            name = path.relative_to(pics).as_posix()
+            out.writestr(rename(name), path.read_bytes())
+    return file
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"./{name}",
+        lambda name: f"/{name}",
+        lambda name: f"set/./{name}",
+        lambda name: name.replace("/", "\\"),
+    ],
+)
+def test_names_in_a_zip_are_paths(rename, pics, tmp_path):
+    root = pics()
+    zipped = load(archive(tmp_path, root, rename))
+    assert np.array_equal(zipped.images, load(root).images)
+    assert zipped.files == load(root).files
+
+
+def test_an_encrypted_zip_is_one_line(pics, tmp_path):
+    file = archive(tmp_path, pics(), lambda name: name)
+    data = bytearray(file.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # flags of an entry
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset] |= 1
+            place = data.find(mark, place + 4)
+    file.write_bytes(data)
+    assert "pics.zip is encrypted: unpack it" in refusal(file)
+
+
+def test_broken_zips_are_one_line(pics, tmp_path):
+    file = archive(tmp_path, pics((4, 4), count=2), lambda name: name)
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for i in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=3):
+            data[place] = rng.integers(256)
+        broken = tmp_path / f"{i}.zip"
+        broken.write_bytes(bytes(data[: len(data) - i % 3 * rng.integers(2000)]))
+        try:
+            assert load(broken).images.dtype == np.uint8
+        except UsageError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 20
+
+
+def test_an_image_file_is_bounded_before_it_is_read(pics, tmp_path, monkeypatch):
+    root = pics()
+    with (root / "train" / "a" / "0.png").open("ab") as file:
+        file.truncate(1 << 40)  # sparse
+    assert "a/0.png: 1048576 MiB, of at most 256" in refusal(root)
+    monkeypatch.setattr(pictures, "FILE_LIMIT_BYTES", 1 << 20)
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in "ab":
+            out.writestr(f"{name}/0.png", bytes(3 << 20))
+    assert "a/0.png: 3 MiB, of at most 1" in refusal(bomb)
+
+
+def bytes_name(folder, name):
+    return os.path.join(os.fsencode(folder), name)
+
+
+def test_names_that_are_not_utf_8_are_read_and_shown(pics, told):
+    root = pics()
+    for part in ("train", "test"):
+        at = root / part
+        os.rename(bytes_name(at, b"b"), bytes_name(at, b"caf\xe9"))
+    os.rename(
+        bytes_name(root, b"train/a/0.png"), bytes_name(root, b"train/a/\xff\n0.png")
+    )
+    found = load(root)
+    assert found.classes == ("a", r"caf\xe9") and len(found) == 20
+    assert r"a/\xff\n0.png" in found.files
+    "\n".join((*found.classes, *found.files)).encode("utf-8")
+    with open(bytes_name(root, b"test/caf\xe9/0.png"), "wb") as file:
+        file.write(b"no image")
+    assert r"test/caf\xe9/0.png is not an image" in refusal(root)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.utf8"])
+def test_any_locale_reads_the_same(locale, pics, tmp_path):
+    root = pics()
+    for part in ("train", "test"):
+        os.rename(root / part / "b", bytes_name(root / part, "猫".encode()))
+    code = (
+        "import sys; from sc_jax.data import sources; "
+        f"d = sources.load('folder:{root}', 'train'); "
+        "print(ascii(d.classes), int(d.images.sum()), ascii(d.files[-1]))"
+    )
+    own = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    cache = {"SC_JAX_CACHE": str(tmp_path / locale)}
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code], env=os.environ | own | cache, text=True
+    )
+    here = load(root, "train")
+    assert here.classes == ("a", "猫")
+    wanted = ascii(here.classes), int(here.images.sum()), ascii(here.files[-1])
+    assert shown.split() == " ".join(map(str, wanted)).split()
+
+
+def damage(root, *names):
+    for name in names:
+        file = root / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_test_images_are_looked_at_before_training(pics):
+    root = pics()
+    Image.new("RGB", (30, 20)).save(root / "train/a/0.png")  # sizes vary: not in memory
+    damage(root, "test/b/3.png", "test/b/4.png")
+    assert not load(root, "test").in_memory  # which opens them one by one
+    line = refusal(root, "train")
+    assert "test/b/3.png" in line and "2 of 20 test images are damaged" in line
+    assert "--skip_damaged" in line
+
+
+@pytest.mark.parametrize("vary", [False, True])
+def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, told):
+    root = pics()
+    if vary:
+        Image.new("RGB", (30, 20)).save(root / "train/a/0.png")
+    whole = {split: load(root, split, image_size=8) for split in sources.SPLITS}
+    told()
+    names = [whole[split].files[1] for split in ("train", "validation", "test")]
+    damage(root, "train/" + names[0], "train/" + names[1], "test/" + names[2])
+    assert "mend or delete it" in refusal(root, "train")
+    with folders.skipping():
+        found = {split: load(root, split, image_size=8) for split in sources.SPLITS}
+    lines = told()
+    assert len(lines) == 2  # a part, however often it is opened
+    assert f"{root}/train: 2 of 20 images cannot be read and are left out" in lines[0]
+    assert all(name in lines[0] for name in names[:2]) and names[2] in lines[1]
+    for split, before in whole.items():  # no other image has changed sides
+        lost = names[2:] if split == "test" else names[:2]
+        kept = tuple(file for file in before.files if file not in lost)
+        assert found[split].files == kept
+        rows = [before.files.index(file) for file in kept]
+        assert found[split].in_memory is not vary
+        for row, i in enumerate(rows):
+            assert np.array_equal(found[split].image(row), before.image(i))
+            assert found[split].labels[row] == before.labels[i]
+    assert pipeline.mean_std(found["train"])
+
+
+def test_nothing_readable_is_one_line(pics):
+    root = pics(count=1)
+    damage(root, "train/a/0.png", "train/b/0.png")
+    with folders.skipping():
+        assert "no image that can be read" in refusal(root)
+
+
+def test_a_folder_that_may_not_be_listed_is_one_line(pics, monkeypatch):
+    root, scan = pics(), os.scandir
+
+    def refuse(path):
+        if str(path).endswith("train/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(trees.os, "scandir", refuse)  # root may list everything
+    assert "train/b cannot be read: Permission denied" in refusal(root)
