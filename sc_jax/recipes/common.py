@@ -17,7 +17,6 @@ from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.backbones.registry import backbone, classifier_net
-from sc_jax.nets.bottlenecks.fp import FPDecoder
 from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.net import Net, inject, resolve
 from sc_jax.train.recipe import Recipe
@@ -105,25 +104,23 @@ def published(backbone_name: str, data: Data) -> Net:
 
 def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
     """The teacher's net, a bottleneck of `channels` in place of its first groups."""
-    family = backbone(teacher.backbone)
+    chosen = backbone(teacher.backbone)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
-    encoder, decoder = PAIRS[pair](
-        channels, family.target, family.strides, family.small
+    built = PAIRS[pair](
+        channels, chosen.target, chosen.strides, chosen.small, chosen.linear
     )
-    if family.linear and isinstance(decoder, FPDecoder):
-        decoder = decoder.clone(linear=True)
-    return inject(teacher.net, family.replaced, (encoder, decoder), compressor)
+    return inject(teacher.net, chosen.replaced, built, compressor)
 
 
 def hints(
     teacher: Recipe, *, deep: bool = True, over: Reduction = "sum"
 ) -> tuple[Term, ...]:
     """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
-    family = backbone(teacher.backbone)
-    cut = Hint("decoder", resolve(teacher.net, family.cut), over)
-    terms = [Term(cut, name=f"hint_{family.cut}")]
-    for group in family.hints if deep else ():
+    chosen = backbone(teacher.backbone)
+    cut = Hint("decoder", resolve(teacher.net, chosen.cut), over)
+    terms = [Term(cut, name=f"hint_{chosen.cut}")]
+    for group in chosen.hints if deep else ():
         stage = resolve(teacher.net, group)
         terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
     return tuple(terms)

@@ -15,7 +15,7 @@ from typing import Unpack
 from sc_jax.compressors import Affine
 from sc_jax.losses.distillation import Reconstruction
 from sc_jax.losses.terms import Term
-from sc_jax.nets.backbones.registry import backbone as family
+from sc_jax.nets.backbones.registry import backbone
 from sc_jax.nets.bottlenecks.pairs import AutoDecoder, AutoEncoder
 from sc_jax.nets.net import insert, resolve
 from sc_jax.recipes import common
@@ -38,8 +38,8 @@ def reconstruction(
 ) -> Recipe:
     """One phase: squared error of the feature; only the autoencoder is trained."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    chosen = family(teacher.backbone)
-    pair = (AutoEncoder(channels), AutoDecoder(chosen.target))
+    chosen = backbone(teacher.backbone)
+    pair = (AutoEncoder(channels), AutoDecoder(chosen.target, chosen.linear))
     net = insert(teacher.net, chosen.cut, pair, Affine(bits))
     original = resolve(teacher.net, chosen.cut)
     phase = Phase(

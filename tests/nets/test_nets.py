@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from sc_jax.compressors import FactorizedPrior, Raw
@@ -12,7 +13,7 @@ from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import backbone, classifier_net
 from sc_jax.nets.backbones.resnet import resnet
 from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
-from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.bottlenecks.pairs import PAIRS, AutoDecoder
 from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
 from sc_jax.nets.run import init, run
@@ -103,6 +104,22 @@ def test_kernels_start_as_published_and_wider_before_a_relu():
     wide = FPDecoder(64, small=True).init(jax.random.key(0), latents, train=True)
     kernel = wide["params"]["Conv_1"]["kernel"]
     assert kernel.var() * 4 * 64 == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("pair", ["cr", "hnd", "fp", "auto"])
+def test_a_decoder_of_a_linear_feature_reaches_negative_values_and_else_none(pair):
+    def restored(linear):
+        if pair == "auto":
+            decoder = AutoDecoder(8, linear)
+        else:
+            decoder = PAIRS[pair](4, 8, (2, 2), True, linear)[1]
+        z = jax.random.normal(jax.random.key(0), (4, 12, 12, 4))
+        out, _ = decoder.init_with_output(jax.random.key(1), z, train=False)
+        return np.asarray(out)
+
+    assert restored(False).min() == 0 < restored(False).max()
+    # A linear end is as often below zero as above, not a rare value.
+    assert 0.2 < (restored(True) < 0).mean() < 0.8
 
 
 def test_an_unknown_stem_or_activation_lists_the_known():

@@ -23,6 +23,7 @@ from sc_jax.train.serialisation import agrees, describe, override
 from sc_jax.train.validation import validate
 
 TAUGHT = [name for name in RECIPES if name != "classifier"]
+DECODED = ("ghnd", "hnd", "cross_entropy", "entropic_student", "reconstruction")
 EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)
 
 
@@ -59,6 +60,15 @@ def test_tiny_preset_validates_describes_and_compares(name):
     assert describe(other) != describe(recipe)
     for phase in recipe.phases:
         assert phase.steps >= 1 and match(recipe.net, phase.trainable)
+
+
+@pytest.mark.parametrize("backbone", ["cnn", "wrn16_2"])
+@pytest.mark.parametrize("name", DECODED)
+def test_a_decoder_ends_as_the_feature_that_it_restores(name, backbone):
+    """A wide residual group ends in a sum without ReLU, the small network in ReLU."""
+    net = build(name, tiny(name) | {"backbone": backbone}).net
+    decoder = net.stages[net.names.index("decoder")].module
+    assert decoder.linear == (backbone == "wrn16_2")
 
 
 def test_the_recipe_in_the_documentation_runs_from_a_file(tmp_path):

@@ -1,4 +1,8 @@
-"""Encoder/decoder pairs that replace the first stages of a network."""
+"""Encoder/decoder pairs that replace the first stages of a network.
+
+A decoder ends in ReLU, as most features do that it restores; `linear` is for a feature
+that no ReLU made (`Backbone.linear`), half of whose values no ReLU can reach.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +42,7 @@ class CRDecoder(nn.Module):
     """Four unpadded 2x2 convolutions back to t channels: 64, 128, t, t for t = 256."""
 
     target: int
+    linear: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -45,7 +50,7 @@ class CRDecoder(nn.Module):
         x = ConvNorm(64, 2, padding=0, relu=False)(x, train=train)
         x = ConvNorm(128, 2, padding=0)(x, train=train)
         x = ConvNorm(self.target, 2, padding=0, relu=False)(x, train=train)
-        return ConvNorm(self.target, 2, padding=0)(x, train=train)
+        return ConvNorm(self.target, 2, padding=0, relu=not self.linear)(x, train=train)
 
 
 class HNDEncoder(nn.Module):
@@ -69,12 +74,15 @@ class HNDDecoder(nn.Module):
     """
 
     target: int
+    linear: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
         x = nn.relu(norm(train)(x))
-        for padding in (1, 0, 1, 0):
-            x = ConvNorm(self.target, 2, padding=padding)(x, train=train)
+        for step, padding in enumerate((1, 0, 1, 0)):
+            # A mean of values behind a ReLU is not negative either: the last has none.
+            relu = step < 3 or not self.linear
+            x = ConvNorm(self.target, 2, padding=padding, relu=relu)(x, train=train)
         return mean_pool(x, (2, 2), (1, 1))
 
 
@@ -90,14 +98,15 @@ class AutoEncoder(nn.Module):
 
 
 class AutoDecoder(nn.Module):
-    """Two 3x3 convolutions back to t channels; ends in ReLU, as the feature does."""
+    """Two 3x3 convolutions back to t channels."""
 
     target: int
+    linear: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
         x = ConvNorm(2 * self.target, 3)(x, train=train)
-        return ConvNorm(self.target, 3)(x, train=train)
+        return ConvNorm(self.target, 3, relu=not self.linear)(x, train=train)
 
 
 def resnet_stem(x, train):
@@ -109,9 +118,9 @@ def resnet_stem(x, train):
 
 
 def _fp(stem: str, activation: str = "gdn"):
-    return lambda channels, target, strides, small: (
+    return lambda channels, target, strides, small, linear=False: (
         FPEncoder(channels, strides, small, stem, activation),
-        FPDecoder(target, small),
+        FPDecoder(target, small, linear),
     )
 
 
@@ -126,12 +135,12 @@ PAIRS = {
     "depthwise_relu": _fp("depthwise", "relu"),
     "space_to_depth": _fp("space_to_depth"),
     "space_to_depth_relu": _fp("space_to_depth", "relu"),
-    "cr": lambda channels, target, strides, small: (
+    "cr": lambda channels, target, strides, small, linear=False: (
         CREncoder(channels, strides, small),
-        CRDecoder(target),
+        CRDecoder(target, linear),
     ),
-    "hnd": lambda channels, target, strides, small: (
+    "hnd": lambda channels, target, strides, small, linear=False: (
         HNDEncoder(channels),
-        HNDDecoder(target),
+        HNDDecoder(target, linear),
     ),
 }
