@@ -49,6 +49,14 @@ def from_file(kind: str, text: str, needs: Callable[[Any], bool] = callable) -> 
     return found
 
 
+def text_of(part: Any, registry: Mapping[str, Any]) -> str:
+    """What `find` knows a class by: its registered name, or FILE.py:name."""
+    for name, registered in registry.items():
+        if registered is part:
+            return name
+    return f"{sys.modules[part.__module__].__file__}:{part.__qualname__}"
+
+
 @lru_cache
 def _module(file: Path) -> ModuleType:
     """The file as a module, executed once: its classes are compared by identity."""

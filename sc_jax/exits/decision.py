@@ -51,7 +51,7 @@ def decide(score: np.ndarray, thresholds: Numbers) -> np.ndarray:
 def wrong_count(name: str, count: int | str, needed: int) -> str:
     """The line for a number of thresholds that is not the net's."""
     each = "one for each exit but the last" if name == "thresholds" else "one an exit"
-    return f"{name}: {count} given, {needed} needed, {each}"
+    return f"{name}: {count} instead of {needed}, {each}"
 
 
 def counts(shares: Numbers, examples: int) -> np.ndarray:

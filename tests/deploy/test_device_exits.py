@@ -218,7 +218,7 @@ def test_thresholds_are_checked_before_anything_is_converted():
     ("policy", "exits", "line"),
     [
         (Threshold(()), ("final",), "0 exits before the last, its segments have 1"),
-        (Threshold((0.5, 0.5)), ("a", "final"), "2 given, 1 needed"),
+        (Threshold((0.5, 0.5)), ("a", "final"), "2 instead of 1"),
         (Threshold((0.5,), Scoring("confidence")), ("a", "final"), "never learnt"),
         (PerClass(((0.5,) * 9,)), ("a", "final"), "of 9 classes, the net has 10"),
         (TopFraction((0.5, 0.5)), ("a", "final"), "ranks a batch"),

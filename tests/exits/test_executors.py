@@ -160,8 +160,8 @@ def test_a_nan_goes_to_the_last_exit_and_is_no_answer(nets):
         (cond, TopFraction(SHARES), "cond takes one example.*capacity or bucketed"),
         (capacity, Threshold((0.5,) * 3), "fixed shares.*bucketed"),
         (capacity, Patience(1), "fixed shares.*bucketed"),
-        (run_all, Threshold((0.5,) * 2), "thresholds: 2 given, 3 needed"),
-        (bucketed, TopFraction((0.5, 0.5)), "shares: 2 given, 4 needed"),
+        (run_all, Threshold((0.5,) * 2), "thresholds: 2 instead of 3"),
+        (bucketed, TopFraction((0.5, 0.5)), "shares: 2 instead of 4"),
         (cond, Anytime(2.0), "needs the cost of each of the 4 exits"),
         (
             run_all,

@@ -18,15 +18,15 @@ RECORDED = trace(300)
 RISING = dataclasses.replace(
     RECORDED, confidence=np.maximum.accumulate(RECORDED.confidence)
 )
-HEADS = np.array([2.0, 5.0, 9.0, 9.0])  # 2, 3 and 4 by the three classifiers
+COSTS = np.array([2.0, 5.0, 9.0, 9.0])  # 2, 3 and 4 by the three classifiers
 PLACES = ("a", "b", "c")
 
 
 def kept_alone(kept):
     """The trace of a net that has these exits alone."""
     rows = [e for e, place in enumerate(PLACES) if place in kept]
-    heads = np.diff(HEADS[:3], prepend=0.0)[rows]
-    trunk = (RECORDED.cost - HEADS)[[*rows, 3]]
+    heads = np.diff(COSTS[:3], prepend=0.0)[rows]
+    trunk = (RECORDED.cost - COSTS)[[*rows, 3]]
     return dataclasses.replace(
         RISING,
         answers=RISING.answers[[*rows, 3]],
@@ -42,7 +42,7 @@ def test_all_places_are_the_threshold_policy_itself():
         each = tuple(np.broadcast_to(marks, 3).tolist())
         taken = Threshold(each)(RECORDED.answers, RECORDED.cost)
         found = outcome(RECORDED, taken)
-        made = candidates(RECORDED, marks, head_cost=HEADS)
+        made = candidates(RECORDED, marks, classifier_cost=COSTS)
         assert made.places == PLACES
         told = expected(made, PLACES)
         assert told == pytest.approx((found.mean_cost, found.accuracy))
@@ -52,7 +52,7 @@ def test_where_the_sure_stay_sure_every_choice_is_predicted():
     scoring = Scoring("confidence")
     assert stays_confident(confident(RISING, 0.8, scoring)) == 1
     assert stays_confident(confident(RECORDED, 0.8, scoring)) < 1
-    made = candidates(RISING, 0.8, scoring, HEADS)
+    made = candidates(RISING, 0.8, scoring, COSTS)
     figures = {}
     for size in range(4):
         for kept in itertools.combinations(PLACES, size):
@@ -78,7 +78,7 @@ def test_heads_that_are_not_told_cost_nothing():
         (lambda: candidates(RECORDED, (0.5, 0.5)), "one number, or 3, one for each"),
         (lambda: candidates(RECORDED, float("nan")), "one number, or 3"),
         (
-            lambda: candidates(RECORDED, 0.5, head_cost=HEADS[:2]),
+            lambda: candidates(RECORDED, 0.5, classifier_cost=COSTS[:2]),
             "2 costs of exit classifiers",
         ),
         (lambda: candidates(trace(9, split="test"), 0.5), "test split"),

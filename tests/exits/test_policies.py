@@ -166,9 +166,9 @@ def test_anytime_is_the_deepest_exit_in_time():
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: Threshold((0.5,))(LOGITS, COST), "1 given, 3 needed"),
-        (lambda: Threshold((0.5,) * 4)(LOGITS, COST), "4 given, 3 needed"),
-        (lambda: decide(np.zeros((4, 9)), 0.5), "one number given, 3 needed"),
+        (lambda: Threshold((0.5,))(LOGITS, COST), "1 instead of 3"),
+        (lambda: Threshold((0.5,) * 4)(LOGITS, COST), "4 instead of 3"),
+        (lambda: decide(np.zeros((4, 9)), 0.5), "one number instead of 3"),
         (lambda: decide(np.zeros((4, 9)), (0.5, np.nan, 0.5)), "NaN"),
         (lambda: Threshold((0.5, np.inf)), "finite"),
         (lambda: Threshold(((0.5, 0.1), (0.2, 0.3))), "a tuple of finite numbers"),
@@ -178,7 +178,7 @@ def test_anytime_is_the_deepest_exit_in_time():
             "of 2 classes, the net has",
         ),
         (lambda: TopFraction((0.5, 0.6)), "sum to 1"),
-        (lambda: TopFraction((0.5, 0.5))(LOGITS, COST), "2 given, 4 needed"),
+        (lambda: TopFraction((0.5, 0.5))(LOGITS, COST), "2 instead of 4"),
         (lambda: Patience(1)(LOGITS[:1], COST), "2 exits before the last.*has 0"),
         (lambda: Patience(1)(LOGITS[:2], COST), "2 exits before the last.*has 1"),
         (lambda: Patience(0), "from 1 on"),

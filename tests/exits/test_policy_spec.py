@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
-from exit_traces import COST, trace
+from exit_traces import COST, EXITS, trace
 
 from sc_jax import spec
 from sc_jax.errors import UsageError
@@ -22,13 +22,15 @@ from sc_jax.exits.policies import (
     to_json,
 )
 from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.solve.by_candidates import by_candidates
 from sc_jax.exits.solve.calibration import temperatures
 from sc_jax.exits.solve.policy_spec import (
     knobs_of,
     parse,
     policy_from_text,
+    usable,
 )
-from sc_jax.exits.solve.solvers import SOLVERS, by_candidates
+from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.exits.solve.thresholds import class_quantiles, minimum_recall, solve
 from sc_jax.traces.trace import Trace, outcome
 
@@ -66,13 +68,13 @@ def test_what_is_given_in_numbers_is_the_policy_itself():
         assert solved(text).policy == policy, text
 
 
-def test_goals_reach_the_solvers():
+def test_targets_reach_the_solvers():
     margin = Scoring("margin")
     expect = {
         "threshold:score=margin,budget=0.5": solve(RECORDED, margin, budget=50.0),
         "threshold:budget=30": solve(RECORDED, budget=30.0),
-        "threshold:accuracy=0.8,family=shared,points=9": solve(
-            RECORDED, accuracy=0.8, family="shared", points=9
+        "threshold:accuracy=0.8,search=shared,points=9": solve(
+            RECORDED, accuracy=0.8, search="shared", points=9
         ),
         "threshold:recall=0.6": solve(RECORDED, recall=0.6),
         "threshold:shares=(0.4,0.3,0.2,0.1)": solve(
@@ -99,7 +101,7 @@ def test_a_budget_is_a_share_or_a_cost_and_is_met(name):
 
 
 @pytest.mark.parametrize("name", [n for n in SOLVERS if "lost" in knobs_of(n)])
-def test_without_a_goal_the_cheapest_that_loses_a_point_is_found(name):
+def test_without_a_target_the_cheapest_that_loses_a_point_is_found(name):
     text = f"{name}:{QUICK}," if name == "eenet" else f"{name}:"
     usual, more = solved(text.rstrip(",:")), solved(f"{text}lost=0.05")
     assert usual.expected.accuracy >= WHOLE - 0.01
@@ -178,8 +180,8 @@ def test_text_is_read_as_recipes_are():
         ("threshold:score=failure_prediction,calibrated=True", "no calibrated"),
         ("threshold:score=confidence,calibrated=True", "reads no logits"),
         ("threshold:calibrated=1", "calibrated is True or False, not 1"),
-        ("threshold:thresholds=(0.9,0.8)", "2 given, 3 needed"),
-        ("threshold:thresholds=(0.9,0.8,0.7,0.6)", "4 given, 3 needed"),
+        ("threshold:thresholds=(0.9,0.8)", "2 instead of 3"),
+        ("threshold:thresholds=(0.9,0.8,0.7,0.6)", "4 instead of 3"),
         ("threshold:thresholds=(0.9,nan,0.7)", "thresholds is numbers in brackets"),
         ("threshold:thresholds=(0.9,1e999,0.7)", "numbers in brackets or a number"),
         ("threshold:thresholds=('a','b','c')", "numbers in brackets or a number"),
@@ -200,8 +202,8 @@ def test_text_is_read_as_recipes_are():
         ("threshold:points=1", "points is a whole number, 2 or more, not 1"),
         ("threshold:points=2.5", "points is a whole number, 2 or more, not 2.5"),
         (
-            "threshold:family=geo",
-            "unknown family of policy 'threshold' 'geo'.* Known: geometric",
+            "threshold:search=geo",
+            "unknown search of policy 'threshold' 'geo'.* Known: geometric",
         ),
         ("threshold:shares=(0.5,0.5)", "2 shares for 4 exits"),
         ("per_class:thresholds=0.9", "thresholds is numbers in brackets or None"),
@@ -210,10 +212,10 @@ def test_text_is_read_as_recipes_are():
         (f"per_class:thresholds={((0.9,) * 7,) * 3}", "of 7 classes, the net has 5"),
         ("threshold:score=entropy,thresholds=0.5", "to 0, higher is surer.*nobody"),
         ("threshold:thresholds=(1.5,2.0,1.5)", "nobody would leave early"),
-        ("per_class:thresholds=((0.9,),)", "1 given, 3 needed"),
+        ("per_class:thresholds=((0.9,),)", "1 instead of 3"),
         ("per_class:quantile=1.5", "quantile is a number, 0 to 1 or None, not 1.5"),
         ("per_class:quantile=0.9,budget=0.5", "no budget"),
-        ("per_class:budget=0.5,lost=0.1", "one goal of budget, lost"),
+        ("per_class:budget=0.5,lost=0.1", "one target of budget, lost"),
         ("top_fraction:shares=(0.5,0.6,0,0)", "sum to 1"),
         ("top_fraction:shares=1", "shares is numbers in brackets, 0 to 1 or None"),
         ("top_fraction:budget=0.05", "the first costs 10"),
@@ -327,3 +329,81 @@ def test_a_policys_defaults_alter_its_candidates_and_the_rest_fixes_it():
     ]
     with pytest.raises(UsageError, match="leaves nothing to solve"):
         solver(RECORDED, threshold=0.4, budget=budget)
+
+
+OWN = """
+from dataclasses import dataclass
+from typing import Annotated
+from sc_jax.exits.policies.policy import Policy
+from sc_jax.exits.scores.score import Score, unit
+from sc_jax.spec import Knob
+
+def step(answer, memory, xp):
+    \"\"\"The largest probability, squared.\"\"\"
+    return xp.exp(answer.log_softmax(xp)).max(-1) ** 2, memory
+
+squared = Score(step, unit)
+
+@dataclass(frozen=True)
+class After(Policy):
+    \"\"\"Leave at the exit of this number.\"\"\"
+    place: Annotated[int, Knob("exits to pass", at_least=0)]
+
+    def step(self, answer, memory, xp):
+        return answer.predicted >= (0 if answer.exit >= self.place else 99), memory
+
+    @classmethod
+    def candidates(cls, exits):
+        return [cls(place) for place in range(exits)]
+
+class Unnamed(After):
+    candidates = Policy.candidates
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    return file
+
+
+def test_a_score_of_a_file_serves_as_a_registered_one(own):
+    usable(f"threshold:score={own}:squared", EXITS, 5, RECORDED.cost, False)
+    found = policy_from_text(f"threshold:score={own}:squared,budget=0.5", RECORDED)
+    known = policy_from_text("threshold:budget=0.5", RECORDED)
+    # Squares keep the order, so the same examples leave.
+    answers = RECORDED.answers, RECORDED.cost
+    np.testing.assert_array_equal(found.policy(*answers), known.policy(*answers))
+    assert found.policy.thresholds == pytest.approx(
+        np.square(known.policy.thresholds), rel=1e-6
+    )
+    with pytest.raises(UsageError, match="bundles carry no code"):
+        from_json(to_json(found.policy))
+
+
+def test_a_policy_of_a_file_is_solved_from_its_candidates_and_knobs(own):
+    usable(f"{own}:After", EXITS, 5, RECORDED.cost, False)
+    fixed = policy_from_text(f"{own}:After:place=2", RECORDED)
+    assert fixed.expected.mean_cost == RECORDED.cost[2]
+    found = policy_from_text(f"{own}:After", RECORDED, budget=0.3)
+    assert found.policy.place == 1  # 25 of 100 is the most within 30
+    with pytest.raises(UsageError, match="bundles carry no code"):
+        from_json(to_json(found.policy))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{own}:Absent", "has no policy Absent"),
+        ("{own}:squared", "has no policy squared"),
+        ("{own}:After:place=-1", "place is a whole number, 0 or more"),
+        ("{own}:Unnamed", "Unnamed has no candidates"),
+        ("threshold:score={own}:step", "has no score step"),
+        ("threshold:score={own}", "has no score own"),
+    ],
+)
+def test_a_mistaken_part_of_a_file_is_one_line(text, line, own):
+    with pytest.raises(UsageError, match=line) as error:
+        policy_from_text(text.format(own=own), RECORDED)
+    assert "\n" not in str(error.value)

@@ -211,7 +211,7 @@ def test_a_path_given_is_tested_on_all_examples():
         ({"epsilon": 0.1, "delta": 1.0}, "delta is in"),
         ({"epsilon": 0.1, "loss": "gap"}, "unknown loss 'gap'"),
         ({"epsilon": 0.1, "method": "ltt"}, "unknown method 'ltt'"),
-        ({"epsilon": 0.1, "path": np.zeros((3, 2))}, "2 given, 3 needed"),
+        ({"epsilon": 0.1, "path": np.zeros((3, 2))}, "2 instead of 3"),
     ],
 )
 def test_bad_input_is_one_line(more, line):

@@ -1,4 +1,4 @@
-"""Solvers reach their goal, agree with brute force and never see the test split."""
+"""Solvers reach their target, agree with brute force and never see the test split."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from sc_jax.exits.policies import PerClass, Threshold, from_json, to_json
 from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.exits.solve import failure_prediction, risk
 from sc_jax.exits.solve.threshold_search import (
-    FAMILIES,
+    SEARCHES,
     above,
     geometric_shares,
     shares_to_thresholds,
@@ -70,17 +70,17 @@ def test_geometric_shares_have_the_mean_cost_asked_for(share):
 def test_costs_that_are_equal_and_exits_that_are_alone():
     assert geometric_shares(np.array([5.0, 5.0]), 5.0).tolist() == [0.0, 1.0]
     alone = trace(40, exits=1)
-    for goal in ({"budget": 100.0}, {"accuracy": 0.1}, {"shares": (1.0,)}):
-        for family in FAMILIES:
-            found = solve(alone, family=family, **goal)
+    for target in ({"budget": 100.0}, {"accuracy": 0.1}, {"shares": (1.0,)}):
+        for search in SEARCHES:
+            found = solve(alone, search=search, **target)
             assert found.policy == Threshold(()) and found.expected.cost_share == 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("scoring", SCORINGS, ids=name_of)
-def test_a_budget_is_met_and_the_policy_returns_from_json(scoring, family):
+def test_a_budget_is_met_and_the_policy_returns_from_json(scoring, search):
     for budget in (10.0, 30.0, 60.0, 100.0, 1e9):
-        found = solve(RECORDED, scoring, budget=budget, family=family, points=6)
+        found = solve(RECORDED, scoring, budget=budget, search=search, points=6)
         assert found.expected.mean_cost <= budget
         assert found.split == found.expected.split == "validation"
         again = from_json(to_json(found.policy))
@@ -97,7 +97,7 @@ def test_a_geometric_budget_is_spent():
 def test_more_budget_is_never_less_accurate_on_a_grid():
     budgets = (10.0, 20.0, 40.0, 70.0, 100.0)
     found = [
-        solve(RECORDED, budget=b, family="product", points=8).expected for b in budgets
+        solve(RECORDED, budget=b, search="product", points=8).expected for b in budgets
     ]
     right = [o.accuracy for o in found]
     assert right == sorted(right)
@@ -111,31 +111,31 @@ def test_the_product_grid_is_the_best_by_brute_force():
         row[0] = above(row[0])
     found = [outcome(few, decide(score, pair)) for pair in itertools.product(*marks)]
     best = max((o for o in found if o.mean_cost <= 60), key=lambda o: o.accuracy)
-    solved = solve(few, budget=60.0, family="product", points=3).expected
+    solved = solve(few, budget=60.0, search="product", points=3).expected
     assert solved.accuracy == best.accuracy
     floor = sorted(o.accuracy for o in found)[4]
     cheap = min(o.mean_cost for o in found if o.accuracy >= floor)
-    solved = solve(few, accuracy=floor, family="product", points=3).expected
+    solved = solve(few, accuracy=floor, search="product", points=3).expected
     assert solved.mean_cost == cheap
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_families_go_from_nobody_to_all_early(family):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_searches_go_from_nobody_to_all_early(search):
     score = Scoring("margin")(RECORDED.answers)
-    path = FAMILIES[family](score, RECORDED.cost, 7)
+    path = SEARCHES[search](score, RECORDED.cost, 7)
     assert np.isfinite(path).all() and path.dtype == np.float32
     taken = [decide(score, row) for row in path]
     assert (taken[0] == 3).all() and (taken[-1] == 0).all()
-    if family != "product":
+    if search != "product":
         costs = [outcome(RECORDED, t).mean_cost for t in taken]
         assert costs == sorted(costs, reverse=True)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_floors_are_reached_and_save_cost(family):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_floors_are_reached_and_save_cost(search):
     whole = outcome(RECORDED, np.full(500, 3))
-    points = 8 if family == "product" else 40
-    more = {"family": family, "points": points}
+    points = 8 if search == "product" else 40
+    more = {"search": search, "points": points}
     found = solve(RECORDED, accuracy=whole.accuracy - 0.01, **more).expected
     assert found.accuracy >= whole.accuracy - 0.01 and found.cost_share < 0.95
     lowest = min(r for r in whole.recalls if r is not None)
@@ -197,7 +197,7 @@ def test_never_is_over_every_score():
     [
         lambda t: solve(t, budget=50.0),
         lambda t: solve(t, shares=(0.25,) * 4),
-        lambda t: solve(t, accuracy=0.1, family="product", points=3),
+        lambda t: solve(t, accuracy=0.1, search="product", points=3),
         lambda t: minimum_recall(trace(9, exits=2, split="test"), recall=0.9),
         lambda t: class_quantiles(t, quantile=0.9),
         lambda t: risk.control(t, epsilon=0.1),
@@ -210,11 +210,11 @@ def test_no_solver_sees_the_test_split(solver):
 
 
 @pytest.mark.parametrize(
-    ("goal", "line"),
+    ("target", "line"),
     [
         ({"budget": 9.0}, "budget of 9: the first costs 10, the last 100"),
         ({"budget": float("nan")}, "no exit meets a budget of nan"),
-        ({"budget": 9.0, "family": "product"}, "no exit meets a budget"),
+        ({"budget": 9.0, "search": "product"}, "no exit meets a budget"),
         (
             {"accuracy": 1.01},
             r"accuracy 1.01 on split 'validation': from 0\.\d+ to 0\.",
@@ -222,14 +222,14 @@ def test_no_solver_sees_the_test_split(solver):
         ({"recall": 1.01}, r"recall 1.01 on split 'validation': from"),
         ({"shares": (0.5, 0.5)}, "2 shares for 4 exits"),
         ({"shares": (0.5, 0.5, 0.5, 0.5)}, "sum to 1"),
-        ({}, "one goal of budget, accuracy, recall, shares; given: none"),
-        ({"budget": 50.0, "accuracy": 0.5}, "one goal"),
-        ({"budget": 50.0, "family": "geometrical"}, "did you mean 'geometric'"),
-        ({"budget": 50.0, "family": "product", "points": 99}, "at most 27"),
+        ({}, "one target of budget, accuracy, recall, shares, not none"),
+        ({"budget": 50.0, "accuracy": 0.5}, "one target.* not budget and accuracy"),
+        ({"budget": 50.0, "search": "geometrical"}, "did you mean 'geometric'"),
+        ({"budget": 50.0, "search": "product", "points": 99}, "at most 27"),
         ({"budget": 50.0, "points": 1}, "2 points or more"),
     ],
 )
-def test_bad_input_is_one_line(goal, line):
+def test_bad_input_is_one_line(target, line):
     with pytest.raises(UsageError, match=line) as raised:
-        solve(RECORDED, **goal)
+        solve(RECORDED, **target)
     assert "\n" not in str(raised.value)

@@ -31,7 +31,7 @@ def test_what_serves_a_net_is_known_before_it_is_trained(text):
     ("text", "exits", "line"),
     [
         ("treshold", 4, "did you mean 'threshold'"),
-        ("threshold:thresholds=(0.5,)", 4, "1 given, 3 needed"),
+        ("threshold:thresholds=(0.5,)", 4, "1 instead of 3"),
         ("patience", 2, "compares 2 exits before the last; this net has 1"),
         ("threshold:score=confidence", 4, "confidence"),
         ("threshold:budget=0.05", 4, "the first costs"),

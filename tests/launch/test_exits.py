@@ -104,7 +104,7 @@ def test_the_methods_own_policy_is_judged_too(run):
     ("policy", "line"),
     [
         ("treshold", "did you mean 'threshold'"),
-        ("threshold:thresholds=(0.9,)", "1 given, 2 needed"),
+        ("threshold:thresholds=(0.9,)", "1 instead of 2"),
         ("patience:patience=2", "nobody would leave"),
         ("threshold:score=confidence", "confidence"),
     ],

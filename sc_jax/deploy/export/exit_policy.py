@@ -10,7 +10,7 @@ import numpy as np
 
 from sc_jax.deploy.bundle import NEVER
 from sc_jax.errors import UsageError
-from sc_jax.exits.policies import Policy, Threshold
+from sc_jax.exits.policies import Policy, Threshold, from_json, to_json
 from sc_jax.exits.solve.policy_spec import policy_from_text
 from sc_jax.nets.net import head
 from sc_jax.runs import exit_runs, run_folder
@@ -67,6 +67,7 @@ def carried(
             f"--policy={spec} ranks a batch, a device has one image: "
             "threshold:shares=... lets the same shares leave"
         )
+    policy = from_json(to_json(policy))  # refused here what no device can read
     return Carried(policy, net.exit_names, tuple(trace.cost.tolist()))
 
 

@@ -1,4 +1,4 @@
-"""What all executors share: the decision they give and what they are made of."""
+"""What all executors share: the decision they give and what they are built of."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def run_all(
             if e < last:
                 verdict, memory = plan.verdict(e, at, memory)
                 verdicts.append(verdict)
-        made = jnp.stack(verdicts) if last else jnp.zeros((0, rows(images)), bool)
-        exits = taken(policy, made, cost, jnp)
+        stacked = jnp.stack(verdicts) if last else jnp.zeros((0, rows(images)), bool)
+        exits = taken(policy, stacked, cost, jnp)
         found = jnp.take_along_axis(jnp.stack(logits), exits[None, :, None], 0)[0]
         return Decision(found, exits, jnp.full(plan.exits, rows(images), jnp.int32))
 

@@ -1,6 +1,7 @@
 """Exit policies by name, as frozen data: a line of JSON that a device carries.
 
-A policy of one's own: a file with a `Policy` beside these, and a row in POLICIES.
+A policy of one's own: a file with a `Policy` beside these and a row in POLICIES, or
+FILE.py:name in a policy's spec, for traces and executors; a device needs the row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import dataclasses
 import json
 from typing import Any
 
-from sc_jax.errors import UsageError, unknown
+from sc_jax import plugins
+from sc_jax.errors import UsageError
 from sc_jax.exits.policies.anytime import Anytime
 from sc_jax.exits.policies.patience import Patience
 from sc_jax.exits.policies.policy import Policy
@@ -27,6 +29,7 @@ __all__ = [
     "Threshold",
     "TopFraction",
     "Voting",
+    "find",
     "from_json",
     "to_json",
 ]
@@ -41,22 +44,36 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+def find(name: str) -> type[Policy]:
+    """A registered policy, or that of FILE.py:name; UsageError lists the known."""
+
+    def able(found: Any) -> bool:
+        return isinstance(found, type) and issubclass(found, Policy)
+
+    return plugins.find("policy", name, POLICIES, able)
+
+
 def to_json(policy: Policy) -> str:
     """The policy as one line of JSON; every float comes back as the same float."""
-    name = next(n for n, kind in POLICIES.items() if kind is type(policy))
+    name = plugins.text_of(type(policy), POLICIES)
     fields = {"policy": name, **dataclasses.asdict(policy)}  # pyright: ignore
     return json.dumps(fields, allow_nan=False)
 
 
 def from_json(text: str) -> Policy:
-    """The policy that `to_json` wrote."""
+    """The policy that `to_json` wrote; UsageError for a policy or score of a file."""
     try:
         fields = json.loads(text, object_hook=_tuples)
-        kind = POLICIES.get(name := fields.pop("policy"))
-        if kind is None:
-            raise unknown("policy", name, POLICIES)
-        if "scoring" in fields:
-            fields["scoring"] = Scoring(**fields["scoring"])
+        name = fields.pop("policy")
+        scoring = fields.get("scoring")
+        # Before either is looked up: a bundle may come from anyone, and opening the
+        # file that it names would run code.
+        for named in (name, *([scoring["score"]] if scoring else ())):
+            if plugins.is_file(named):
+                raise UsageError(f"bundles carry no code: register what {named} holds")
+        kind = find(name)
+        if scoring:
+            fields["scoring"] = Scoring(**scoring)
         return kind(**fields)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"not a policy in JSON: {error}") from None

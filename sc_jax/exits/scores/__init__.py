@@ -1,6 +1,7 @@
 """Confidence scores by name, and one chosen with what was fitted for it, as data.
 
-A score of one's own: a file with a `Score` beside these, and a row in SCORES.
+A score of one's own: a file with a `Score` beside these and a row in SCORES, or
+FILE.py:name in a policy's spec, for traces and executors.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.errors import UsageError, unknown
+from sc_jax import plugins
+from sc_jax.errors import UsageError
 from sc_jax.exits.scores import energy, fitted, learned, sequence, softmax
 from sc_jax.exits.scores.score import ExitAnswer, Score, answers_of
 
-__all__ = ["MAX_PROBABILITY", "SCORES", "ExitAnswer", "Score", "Scoring", "features"]
+__all__ = [
+    "MAX_PROBABILITY",
+    "SCORES",
+    "ExitAnswer",
+    "Score",
+    "Scoring",
+    "features",
+    "find",
+]
 
 SCORES: dict[str, Score] = {
     "max_probability": softmax.max_probability,
@@ -33,6 +43,11 @@ SCORES: dict[str, Score] = {
 }
 
 
+def find(name: str) -> Score:
+    """A registered score, or that of FILE.py:name; UsageError lists the known."""
+    return plugins.find("score", name, SCORES, lambda found: isinstance(found, Score))
+
+
 @dataclass(frozen=True)
 class Scoring:
     """A score by name, its temperatures and its weights: what a policy carries.
@@ -47,14 +62,13 @@ class Scoring:
     weights: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.score not in SCORES:
-            raise unknown("score", self.score, SCORES)
-        if SCORES[self.score].fitted != bool(self.weights):
-            verb = "needs" if SCORES[self.score].fitted else "takes no"
+        kind = find(self.score)
+        if kind.fitted != bool(self.weights):
+            verb = "needs" if kind.fitted else "takes no"
             raise UsageError(f"score {self.score!r} {verb} weights")
         if not all(0 < t < math.inf for t in self.temperatures):
             raise UsageError(f"temperatures are above 0, not {self.temperatures}")
-        if self.temperatures and SCORES[self.score].learned:
+        if self.temperatures and kind.learned:
             raise UsageError(f"score {self.score!r} reads no logits: no temperatures")
 
     def check(self, exits: int) -> None:
@@ -66,14 +80,14 @@ class Scoring:
 
     def init(self) -> Any:
         """The memory before the first exit."""
-        return SCORES[self.score].init()
+        return find(self.score).init()
 
     def step(self, answer: ExitAnswer, memory: Any, xp: Any) -> tuple[Any, Any]:
         """(score f32[B] of one exit, memory for the next); NaN counts as unsure.
 
         xp: numpy or jax.numpy. The one place where a score is computed.
         """
-        e, kind = answer.exit, SCORES[self.score]
+        e, kind = answer.exit, find(self.score)
         if self.temperatures:
             answer = replace(answer, temperature=self.temperatures[e])
         if self.weights:

@@ -1,4 +1,4 @@
-"""Fits the temperatures at which a softmax tells how often its exit is right."""
+"""Fits the temperatures at which a softmax says how often its exit is right."""
 
 from __future__ import annotations
 

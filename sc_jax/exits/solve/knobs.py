@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from sc_jax.exits.scores import SCORES
-from sc_jax.exits.solve.threshold_search import FAMILIES
+from sc_jax.exits.solve.threshold_search import SEARCHES
 from sc_jax.spec import Knob
 
 ScoreName = Annotated[str, Knob("confidence score, of --list=scores", choices=SCORES)]
@@ -25,13 +25,13 @@ Recall = Annotated[
 ]
 Lost = Annotated[
     float | None,
-    Knob("of the whole network's accuracy, at the lowest cost; without a goal 0.01"),
+    Knob("of the whole network's accuracy, at the lowest cost; 0.01 without a target"),
 ]
 Shares = Annotated[
     tuple[float, ...] | None,
     Knob("that leave at each exit, the last too; sum 1", at_least=0, at_most=1),
 ]
 
-Family = Annotated[str, Knob("of candidate thresholds", choices=FAMILIES)]
-Points = Annotated[int, Knob("candidates of the family", at_least=2)]
+Search = Annotated[str, Knob("of candidate thresholds", choices=SEARCHES)]
+Points = Annotated[int, Knob("candidates of the search", at_least=2)]
 Seed = Annotated[int, Knob("of random halves and first weights", at_least=0)]

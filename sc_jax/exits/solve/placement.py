@@ -16,17 +16,17 @@ def candidates(
     trace: Trace,
     threshold: float | Sequence[float],
     scoring: Scoring = MAX_PROBABILITY,
-    head_cost: np.ndarray | None = None,
+    classifier_cost: np.ndarray | None = None,
 ) -> Candidates:
     """What `plan.placement.dynamic_programme` chooses from, places as stage names.
 
     threshold: the score from which an exit is confident, one for all or [E - 1].
-    head_cost: f64[E], what of trace.cost the exit classifiers on the way take
-    (evaluate.record.Recorded); None: nothing, so that one left out saves nothing.
+    classifier_cost: f64[E], what of trace.cost the exit classifiers on the way take
+    (traces.record.Recorded); None: nothing, so that one left out saves nothing.
     """
-    classifiers = (
-        np.zeros_like(trace.cost) if head_cost is None else np.asarray(head_cost)
-    )
+    classifiers = np.zeros_like(trace.cost)
+    if classifier_cost is not None:
+        classifiers = np.asarray(classifier_cost)
     if classifiers.shape != trace.cost.shape:
         raise UsageError(
             f"{classifiers.size} costs of exit classifiers for {trace.cost.size} exits"
@@ -47,7 +47,7 @@ def confident(
 ) -> np.ndarray:
     """bool[E - 1, N], where the score of an exit before the last is high enough.
 
-    `plan.placement.stays_confident` of it tells how far the programme's
+    `plan.placement.stays_confident` of it measures how far the programme's
     assumption holds.
     """
     thresholds = np.asarray(threshold, np.float64)

@@ -1,15 +1,20 @@
-"""A policy spec, one word or line: NAME or NAME:knob=value,knob=value."""
+"""A policy spec, one word or line: NAME or NAME:knob=value,knob=value.
+
+NAME is one of SOLVERS, or FILE.py:name, a `Policy` that names its candidates.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from sc_jax import spec
+from sc_jax import plugins, spec
 from sc_jax.errors import UsageError, unknown
+from sc_jax.exits import policies
+from sc_jax.exits.solve.by_candidates import by_candidates
 from sc_jax.exits.solve.solvers import REFITTED, SOLVERS
 from sc_jax.exits.solve.thresholds import Solved
 from sc_jax.spec import Parameter, check, parse
@@ -24,7 +29,7 @@ def policy_from_text(text: str, trace: Trace, budget: float | None = None) -> So
     to 1 a share of the whole network's cost, above 1 in the unit of trace.cost (MACs).
     """
     name, knobs = _checked(text, trace, budget)
-    return SOLVERS[name](trace, **knobs)
+    return solver_of(name)(trace, **knobs)
 
 
 def _checked(
@@ -32,8 +37,6 @@ def _checked(
 ) -> tuple[str, dict[str, Any]]:
     """Name and knobs of a policy, the budget in the unit of trace.cost."""
     name, knobs = parse(text, "policy")
-    if name not in SOLVERS:
-        raise unknown("policy", name, SOLVERS)
     known = knobs_of(name)
     if budget is not None:
         knobs = {"budget": budget} | knobs
@@ -54,15 +57,15 @@ def usable(
     Solved on answers that are all right, so that no accuracy is out of reach.
     cost: f[E]; learned: whether exits learnt a confidence.
     """
-    draw, examples = np.random.default_rng(0), 8 * classes
+    rng, examples = np.random.default_rng(0), 8 * classes
     labels = np.arange(examples) % classes
     shape = (len(exits), examples, classes)
-    answers = 8 * np.eye(classes)[labels] + draw.normal(size=shape)
-    sure = draw.uniform(0.5, 1.0, shape[:2]) if learned else None
-    made = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)
-    name, _ = _checked(text, made, None)
+    answers = 8 * np.eye(classes)[labels] + rng.normal(size=shape)
+    sure = rng.uniform(0.5, 1.0, shape[:2]) if learned else None
+    drawn = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)
+    name, _ = _checked(text, drawn, None)
     if name not in REFITTED:  # fitting takes seconds, and every net can have one
-        policy_from_text(text, made)
+        policy_from_text(text, drawn)
 
 
 def refitted(text: str) -> bool:
@@ -72,7 +75,16 @@ def refitted(text: str) -> bool:
 
 def knobs_of(name: str) -> dict[str, Parameter]:
     """The knobs of a policy, those of its solver after the trace."""
-    return spec.knobs_of(SOLVERS[name], skip=1)
+    return spec.knobs_of(solver_of(name), skip=1)
+
+
+def solver_of(name: str) -> Callable[..., Solved]:
+    """A registered solver, or that of the policy in FILE.py:name."""
+    if plugins.is_file(name):
+        return by_candidates(policies.find(name))
+    if name not in SOLVERS:
+        raise unknown("policy", name, (*SOLVERS, "FILE.py:name"))
+    return SOLVERS[name]
 
 
 def in_cost(budget: float, trace: Trace) -> float:

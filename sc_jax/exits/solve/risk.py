@@ -125,7 +125,7 @@ def control(
 
     "Surely": with probability 1 - delta over traces drawn as this one (conformal: on
     average), where `scoring` was fitted on other examples, if at all. path:
-    f[C, E - 1], safest first, chosen without this trace; None: the geometric family,
+    f[C, E - 1], safest first, chosen without this trace; None: the geometric search,
     designed on a random half that the tests then leave out. Where nothing can be
     certified nobody leaves early: the whole network is not worse than itself.
     """

@@ -1,18 +1,16 @@
 """Solvers: a policy in numbers, or the knobs from which it is found on a trace.
 
 Each takes a trace and the knobs of its signature, most with defaults. A `budget` is in
-the unit of trace.cost. Where a policy has several settings and none is given, the one
+the unit of trace.cost. Where a policy has several settings and none is named, the one
 that is most accurate within the budget is found, or, without a budget, the cheapest
 that loses at most `lost` (0.01) of the whole network's accuracy on the trace. The usual
-family of thresholds, "geometric", spends the budget, as MSDNet does: where early exits
-are the better ones, "shared" or a smaller budget may be more accurate.
+threshold search, "geometric", spends the budget, as MSDNet does: where early exits are
+the better ones, "shared" or a smaller budget may be more accurate.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,41 +20,40 @@ from sc_jax.exits.policies import (
     POLICIES,
     Anytime,
     PerClass,
-    Policy,
     Threshold,
     TopFraction,
 )
-from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.scores import Scoring, find
 from sc_jax.exits.solve import eenet as scheduler
 from sc_jax.exits.solve import failure_prediction as mistakes
 from sc_jax.exits.solve import risk
+from sc_jax.exits.solve.by_candidates import by_candidates
 from sc_jax.exits.solve.calibration import temperatures
 from sc_jax.exits.solve.knobs import (
     Accuracy,
     Budget,
     Calibrated,
-    Family,
     Lost,
     Points,
     Recall,
     ScoreName,
+    Search,
     Seed,
     Shares,
 )
 from sc_jax.exits.solve.risk_losses import LOSSES
-from sc_jax.exits.solve.threshold_search import geometric_shares, within
+from sc_jax.exits.solve.targets import alone, best, solve_for
+from sc_jax.exits.solve.threshold_search import geometric_shares
 from sc_jax.exits.solve.thresholds import (
     Solved,
     class_quantiles,
     evaluate,
     minimum_recall,
-    solve,
 )
-from sc_jax.spec import Knob, knobs_of
+from sc_jax.spec import Knob
 from sc_jax.traces.trace import Trace, for_fitting, subset
 
 USUAL = "max_probability"
-LOST = 0.01  # of accuracy, where neither a budget nor a floor is given
 
 
 def threshold(
@@ -73,10 +70,10 @@ def threshold(
     recall: Recall = None,
     shares: Shares = None,
     lost: Lost = None,
-    family: Family = "geometric",
+    search: Search = "geometric",
     points: Points = 40,
 ) -> Solved:
-    """Thresholds in numbers (one: for all exits), or solved for one goal."""
+    """Thresholds in numbers (one: for all exits), or solved for one target."""
     targets: dict[str, Any] = {"budget": budget, "accuracy": accuracy, "recall": recall}
     targets |= {"shares": shares, "lost": lost}
     scoring = scoring_of(trace, score, calibrated)
@@ -84,13 +81,13 @@ def threshold(
         alone("thresholds", targets)
         each = each_exit(thresholds, len(trace.exits) - 1)
         return evaluate(trace, _reachable(Threshold(each, scoring), trace))
-    return solve_for(trace, scoring, targets, family=family, points=points)
+    return solve_for(trace, scoring, targets, search=search, points=points)
 
 
 def _reachable(policy: Threshold, trace: Trace) -> Threshold:
     """The policy; UsageError where all thresholds are above the score's range."""
     name, thresholds = policy.scoring.score, policy.thresholds
-    low, high = SCORES[name].bounds(len(trace.exits), trace.answers.shape[2])
+    low, high = find(name).bounds(len(trace.exits), trace.answers.shape[2])
     if thresholds and min(thresholds) > high:
         raise UsageError(
             f"score {name!r} goes from {low:.4g} to {high:.4g}, higher is surer: at "
@@ -205,13 +202,13 @@ def failure_prediction(
     ridge: Annotated[
         float, Knob("penalty on squared weights, in examples", above=0)
     ] = 1.0,
-    family: Family = "geometric",
+    search: Search = "geometric",
     points: Points = 40,
 ) -> Solved:
     """Thresholds of the score that is fitted to mistakes, both on the same trace."""
     targets = {"budget": budget, "accuracy": accuracy, "recall": recall, "lost": lost}
     scoring = mistakes.fit(trace, ridge)
-    return solve_for(trace, scoring, targets, family=family, points=points)
+    return solve_for(trace, scoring, targets, search=search, points=points)
 
 
 def risk_controlled(
@@ -277,44 +274,6 @@ def eenet(
     )
 
 
-def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
-    """The solver of a policy that names its `candidates`; its fields are knobs too.
-
-    With every field that has no default there is nothing to solve; a field that has one
-    alters the candidates.
-    """
-    fields = dataclasses.fields(kind)  # pyright: ignore
-    needed = [f.name for f in fields if f.default is dataclasses.MISSING]
-
-    def solver(trace, *, budget=None, lost=None, **settings):
-        settings = {name: v for name, v in settings.items() if v is not None}
-        given = [name for name in needed if name in settings]
-        if given:
-            missing = [name for name in needed if name not in settings]
-            if missing:
-                raise UsageError(f"{given[0]} goes with {', '.join(missing)}")
-            alone(", ".join(settings), {"budget": budget, "lost": lost})
-            return evaluate(trace, kind(**settings))
-        each = kind.candidates(len(for_fitting(trace).exits))
-        each = [dataclasses.replace(policy, **settings) for policy in each]  # pyright: ignore
-        return best(trace, [evaluate(trace, policy) for policy in each], budget, lost)
-
-    knobs = {
-        name: Annotated[field.type | None, field.knob]
-        for name, field in knobs_of(kind).items()
-    }
-    knobs |= {"budget": Budget, "lost": Lost}
-    word = inspect.Parameter.KEYWORD_ONLY
-    trace = inspect.Parameter("trace", inspect.Parameter.POSITIONAL_ONLY)
-    each = [
-        inspect.Parameter(name, word, default=None, annotation=annotation)
-        for name, annotation in knobs.items()
-    ]
-    solver.__signature__ = inspect.Signature([trace, *each])  # pyright: ignore
-    solver.__doc__ = kind.__doc__
-    return solver
-
-
 def scoring_of(trace: Trace, score: str, calibrated: bool) -> Scoring:
     """The score by name, with what must be fitted for it on the trace."""
     if score == "eenet":
@@ -326,59 +285,9 @@ def scoring_of(trace: Trace, score: str, calibrated: bool) -> Scoring:
     return mistakes.fit(trace)
 
 
-def solve_for(trace: Trace, scoring: Scoring, targets: dict, **more: Any) -> Solved:
-    """`thresholds.solve` for one goal; `lost`, of the accuracy, is one too."""
-    given = {name: value for name, value in targets.items() if value is not None}
-    if len(given) > 1:
-        raise UsageError(f"one goal of {', '.join(targets)}, not {' and '.join(given)}")
-    lost = given.pop("lost", None)
-    if not given:
-        given = {"accuracy": whole_accuracy(trace) - (LOST if lost is None else lost)}
-    return solve(trace, scoring, **given, **more)
-
-
-def best(
-    trace: Trace, each: Sequence[Solved], budget: float | None, lost: float | None
-) -> Solved:
-    """The most accurate within a budget, or the cheapest that loses at most `lost`."""
-    if budget is not None and lost is not None:
-        raise UsageError("one goal of budget, lost, not both")
-    if budget is not None:
-        within(budget, trace.cost)
-        fits = [s for s in each if s.expected.mean_cost <= budget * (1 + 1e-9)]
-        if not fits:
-            costs = [s.expected.mean_cost for s in each]
-            raise UsageError(
-                f"no setting meets a mean cost of {budget:.6g} on split "
-                f"{trace.split!r}: they take {min(costs):.6g} to {max(costs):.6g}"
-            )
-        return max(fits, key=lambda s: (s.expected.accuracy, -s.expected.mean_cost))
-    floor = whole_accuracy(trace) - (LOST if lost is None else lost)
-    fits = [s for s in each if s.expected.accuracy >= floor - 1e-9]
-    if not fits:
-        found = [s.expected.accuracy for s in each]
-        raise UsageError(
-            f"no setting reaches accuracy {floor:.6g} on split {trace.split!r}: they "
-            f"have {min(found):.6g} to {max(found):.6g}"
-        )
-    return min(fits, key=lambda s: (s.expected.mean_cost, -s.expected.accuracy))
-
-
-def alone(what: str, others: dict[str, Any]) -> None:
-    """UsageError where others are given beside a number that leaves no choice."""
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise UsageError(f"{what} leaves nothing to solve: no {' and no '.join(given)}")
-
-
 def each_exit(values: tuple | float, exits: int) -> tuple[float, ...]:
     """A tuple as it is, or one number for each of the exits."""
     return values if isinstance(values, tuple) else (float(values),) * exits
-
-
-def whole_accuracy(trace: Trace) -> float:
-    """The last exit's; UsageError on the test split, which nothing is fitted on."""
-    return float(for_fitting(trace).quality[-1].mean(dtype=np.float64))
 
 
 SOLVERS: dict[str, Callable[..., Solved]] = {

@@ -1,6 +1,6 @@
 """Candidate thresholds from recorded scores f32[E, N], all finite.
 
-A family is a path of thresholds f32[C, E - 1], safest first: in row 0 nobody who was
+A search gives a path of thresholds f32[C, E - 1], safest first: in row 0 nobody who was
 recorded leaves early.
 """
 
@@ -100,7 +100,7 @@ def product(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
         most = int(MOST ** (1 / (len(score) - 1)))
         raise UsageError(
             f"{points} thresholds at each of {len(score) - 1} exits are over {MOST} "
-            f"combinations: at most {most}, or family 'geometric' or 'shared'"
+            f"combinations: at most {most}, or search 'geometric' or 'shared'"
         )
     thresholds = [
         shared(score[[e, -1]], cost, points)[:, 0] for e in range(len(score) - 1)
@@ -108,7 +108,7 @@ def product(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
     return np.array(list(itertools.product(*thresholds)), np.float32)
 
 
-FAMILIES = {"geometric": geometric, "shared": shared, "product": product}
+SEARCHES = {"geometric": geometric, "shared": shared, "product": product}
 
 
 def above(scores: np.ndarray) -> np.float32:

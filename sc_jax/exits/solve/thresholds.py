@@ -13,9 +13,9 @@ import numpy as np
 from sc_jax.errors import UsageError, unknown
 from sc_jax.exits.decision import decide
 from sc_jax.exits.policies import PerClass, Policy, Threshold
-from sc_jax.exits.scores import MAX_PROBABILITY, SCORES, Scoring
+from sc_jax.exits.scores import MAX_PROBABILITY, Scoring, find
 from sc_jax.exits.solve.threshold_search import (
-    FAMILIES,
+    SEARCHES,
     above,
     geometric_shares,
     shares_to_thresholds,
@@ -41,15 +41,15 @@ def solve(
     accuracy: float | None = None,
     recall: float | None = None,
     shares: Sequence[float] | None = None,
-    family: str = "geometric",
+    search: str = "geometric",
     points: int = 40,
 ) -> Solved:
-    """The thresholds of a family that reach exactly one goal best on the trace.
+    """The thresholds of a search that reach exactly one target best on the trace.
 
-    budget: mean cost at most this, most accurate; the geometric family spends it
+    budget: mean cost at most this, most accurate; the geometric search spends it
     instead, as MSDNet does, and reads no label. accuracy: share of right answers at
     least this, cheapest. recall: of every class at least this, cheapest. shares: [E] of
-    the examples leave at each exit, whatever the family.
+    the examples leave at each exit, whatever the search.
     """
     targets = {
         "budget": budget,
@@ -57,47 +57,48 @@ def solve(
         "recall": recall,
         "shares": shares,
     }
-    given = [name for name, value in targets.items() if value is not None]
-    if len(given) != 1:
-        raise UsageError(f"one goal of {', '.join(targets)}; given: {given or 'none'}")
-    if family not in FAMILIES:
-        raise unknown("family", family, FAMILIES)
+    names = [name for name, value in targets.items() if value is not None]
+    if len(names) != 1:
+        found = " and ".join(names) or "none"
+        raise UsageError(f"one target of {', '.join(targets)}, not {found}")
+    if search not in SEARCHES:
+        raise unknown("search", search, SEARCHES)
     if points < 2:
-        raise UsageError(f"a family has 2 points or more, not {points}")
+        raise UsageError(f"a search has 2 points or more, not {points}")
     score = scoring.of(for_fitting(trace))
     if budget is not None:
         within(budget, trace.cost)
-        if family == "geometric":
+        if search == "geometric":
             shares = geometric_shares(trace.cost, budget).tolist()
     if shares is not None:
         return solved(trace, scoring, shares_to_thresholds(score, shares))
-    path = FAMILIES[family](score, trace.cost, points)
-    best = _best(trace, score, path, given[0], float(targets[given[0]]))
+    path = SEARCHES[search](score, trace.cost, points)
+    best = _best(trace, score, path, names[0], float(targets[names[0]]))
     return solved(trace, scoring, path[best])
 
 
 def _best(
-    trace: Trace, score: np.ndarray, path: np.ndarray, goal: str, floor: float
+    trace: Trace, score: np.ndarray, path: np.ndarray, target: str, floor: float
 ) -> int:
     """The row of the path that `solve` picks."""
     correct = trace.quality.astype(np.float64)
     own = np.arange(len(trace.labels))
-    kinds = _class_means(trace) if goal == "recall" else np.zeros((0, len(own)))
+    kinds = _class_means(trace) if target == "recall" else np.zeros((0, len(own)))
     costs, right, lowest = np.empty((3, len(path)))
     for i, row in enumerate(path):
         taken = decide(score, row)
         answers = correct[taken, own]
         costs[i], right[i] = trace.cost[taken].mean(), answers.mean()
-        lowest[i] = (kinds @ answers).min() if goal == "recall" else 0.0
-    if goal == "budget":
+        lowest[i] = (kinds @ answers).min() if target == "recall" else 0.0
+    if target == "budget":
         fits, value = costs <= floor * (1 + 1e-9), costs
         order = np.lexsort((costs, -right))
     else:
-        value = right if goal == "accuracy" else lowest
+        value = right if target == "accuracy" else lowest
         fits, order = value >= floor - 1e-9, np.lexsort((-right, costs))
     if not fits.any():
         raise UsageError(
-            f"no thresholds reach {goal} {floor:.6g} on split {trace.split!r}: from "
+            f"no thresholds reach {target} {floor:.6g} on split {trace.split!r}: from "
             f"{value.min():.6g} to {value.max():.6g} can be had"
         )
     return int(order[fits[order]][0])
@@ -169,7 +170,7 @@ def class_quantiles(
 def never(scoring: Scoring, trace: Trace) -> float:
     """A finite threshold over all that the score can be: nobody leaves, ever."""
     exits, _, classes = trace.answers.shape
-    return SCORES[scoring.score].bounds(exits, classes)[1] + 1.0
+    return find(scoring.score).bounds(exits, classes)[1] + 1.0
 
 
 def solved(trace: Trace, scoring: Scoring, thresholds: np.ndarray) -> Solved:
