@@ -77,7 +77,7 @@ def backend() -> str:
 
 
 def _prepared(kernel: ctypes.CDLL, tables: Tables):
-    """Pointer to the tables with their search index, made once per Tables."""
+    """Pointer to the tables with their search index, built once per Tables."""
     if "c" not in tables.cache:
         index = np.empty((tables.rows, BUCKETS), np.uint16)
         arrays = (tables.cdf, tables.length, tables.offset, index)
@@ -136,7 +136,7 @@ def decode(
 ) -> np.ndarray:
     """int32[count] symbols of a stream that holds exactly those.
 
-    rows: as given to `encode`. CorruptStream for bytes `encode` never writes.
+    rows: as for `encode`. CorruptStream for bytes `encode` never writes.
     """
     if count < 0:
         raise ValueError(f"count is {count}")

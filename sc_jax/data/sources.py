@@ -53,7 +53,7 @@ def load(
     """The images of `split` (see SPLITS) of the set `name`.
 
     `only:A+B:NAME` is the set NAME with all classes but A and B as one, the first; A
-    and B, names of classes or their numbers, become 1, 2, ... in the order given.
+    and B, names of classes or their numbers, become 1, 2, ... in their order.
     data_dir: where TFDS keeps prepared sets; other sources take no notice.
     image_size: resize to this square; None keeps the set's own size, or 224 where
         the sizes within the set vary.

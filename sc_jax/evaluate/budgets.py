@@ -113,7 +113,7 @@ def report(
     return BudgetReport(
         exits=base.exits,
         cost=tuple(base.cost.tolist()),
-        head_cost=tuple(fitted.head_cost.tolist()),
+        head_cost=tuple(fitted.classifier_cost.tolist()),
         score=scoring.score,
         anytime=_anytime(test),
         curve=tuple(map(within, steps)),

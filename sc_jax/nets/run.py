@@ -12,7 +12,7 @@ import numpy as np
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.gradients import GRADIENTS
-from sc_jax.nets.net import FINAL, INPUT, Net, resolve
+from sc_jax.nets.net import FINAL, INPUT, Exit, Net, SplitPoint, Stage, resolve
 
 State = dict[str, Any]
 
@@ -120,66 +120,116 @@ def run(
     `previous` is what the last exit before `start` hands on, for exits that read it.
     `gradients`, one of GRADIENTS, is how those of the exits meet in the trunk.
     """
-    unknown_parts = train - set(net.parts)
-    if unknown_parts:
-        raise unknown("part", min(unknown_parts), net.parts)
-    if train and key is None:
-        raise UsageError("run needs a key when parts are in training mode")
-    first, last = resolve(net, start), resolve(net, stop) if stop else None
-    names = (INPUT, *net.names)
-    names = names[names.index(first) :]
-    if last is not None:
-        if last not in names:
-            raise UsageError(f"stop {stop!r} lies before start {start!r}")
-        names = names[: names.index(last) + 1]
-    if gradients not in GRADIENTS:
-        raise unknown("gradients", gradients, GRADIENTS)
-    out = Outputs({}, {}, {}, {})
-    passed = names[1:] if first != INPUT else names
-    ahead = len({names[-1], *(n for n in passed if net.exit_at(n))})
+    _check(net, train, key, gradients)
+    names = _passed(net, start, stop)
     state = dict(variables.state)
+    call = partial(_call, variables, state, train, key, dtype)
+    # A training run is never cut in two, so nothing has to agree with its last bits.
     wall = _wall(variables) if exact and not train else None
+    apart = partial(_apart, wall=wall) if exact else lambda x: x
+    merge = GRADIENTS[gradients]
+    return _stages(net, names, x, previous, call, apart, merge), state
 
-    def call(name, module, *inputs, owner=None, cast=None):
-        own = owner or name
-        params = variables.params[own]
-        if cast is not None:
-            params, inputs = _cast(params, cast), _cast(inputs, cast)
-        # Of the stage, not of its owner: stages that share parameters share no noise.
-        rng = jax.random.fold_in(key, _hash(name)) if own in train else None  # type: ignore
-        with jax.named_scope(name):  # profiles and exported operations name the part
-            value, state[own] = _apply(
-                module, params, state[own], *inputs, rng=rng, with_state=True
-            )
-        return value
 
+def _stages(
+    net: Net,
+    names: tuple[str, ...],
+    x: Any,
+    previous: Any,
+    call: Callable,
+    apart: Callable,
+    merge: Callable,
+) -> Outputs:
+    """The stages of `names` in turn, with what stands on them: `run` without set-up.
+
+    call(part, *inputs), apart(x) and merge(x, exits ahead): `_call`, `_apart` and the
+    member of GRADIENTS with what a run chooses.
+    """
+    out = Outputs({}, {}, {}, {})
+    # The start is not run, nor what stands on it (x is behind both): but the input is.
+    entered = names[0] != INPUT
+    behind = names[1:] if entered else names
+    ahead = len({names[-1], *(n for n in behind if net.exit_at(n))})
     for position, name in enumerate(names):
-        if position or name != first:
-            stage = net.stages[net.names.index(name)]
-            x = call(name, stage.module, x, owner=stage.owner, cast=dtype)
-            x = _apart(x, wall) if exact else x
+        if position:
+            x = apart(call(net.stages[net.names.index(name)], x))
         out.features[name] = x
-        if name == first and name != INPUT:
+        if entered and not position:
             continue
         exit_, split = net.exit_at(name), net.split_at(name)
         if exit_ is not None:
             # Before the split: an exit reads what the device has, not what travels.
-            seen, x = GRADIENTS[gradients](x, ahead)
-            answer = call(exit_.name, exit_.module, _float(seen), previous)
-            logits, extras, previous = _answer(answer)
+            seen, x = merge(x, ahead)
+            logits, extras, previous = _answer(call(exit_, _float(seen), previous))
             out.predictions[exit_.name], out.extras[exit_.name] = logits, extras
             ahead -= 1
         if split is not None:
             # Pixels stay uint8: a codec of the input must see what a camera gives.
             z = x if name == INPUT else _float(x)
-            x, out.bits[split.name] = call(split.name, split.compressor, z)
-            x = _apart(x, wall) if exact else x
+            x, out.bits[split.name] = call(split, z)
+            x = apart(x)
     if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
-        at = net.exit_at(names[-1])
-        final = out.predictions.get(at.name) if at else None
-        out.predictions[FINAL] = _float(x) if final is None else final
-        out.extras[FINAL] = out.extras.get(at.name, {}) if at else {}
-    return out._replace(carry=previous), state
+        _finish(net, out, x)
+    return out._replace(carry=previous)
+
+
+def _check(net: Net, train: frozenset[str], key: Any, gradients: str) -> None:
+    """UsageError for parts, gradients or a missing key that no run can do with."""
+    unknown_parts = train - set(net.parts)
+    if unknown_parts:
+        raise unknown("part", min(unknown_parts), net.parts)
+    if train and key is None:
+        raise UsageError("run needs a key when parts are in training mode")
+    if gradients not in GRADIENTS:
+        raise unknown("gradients", gradients, GRADIENTS)
+
+
+def _passed(net: Net, start: str, stop: str | None) -> tuple[str, ...]:
+    """Names from `start`, which is not run, to the last stage that is."""
+    names = (INPUT, *net.names)
+    names = names[names.index(resolve(net, start)) :]
+    if stop:
+        last = resolve(net, stop)
+        if last not in names:
+            raise UsageError(f"stop {stop!r} lies before start {start!r}")
+        names = names[: names.index(last) + 1]
+    return names
+
+
+def _call(
+    variables: Variables,
+    state: State,
+    train: frozenset[str],
+    key: jax.Array | None,
+    dtype: Any,
+    part: Stage | Exit | SplitPoint,
+    *inputs: Any,
+) -> Any:
+    """What a part gives of its inputs; its new state is written into `state`."""
+    name = own = part.name
+    module = part.compressor if isinstance(part, SplitPoint) else part.module
+    if isinstance(part, Stage):
+        own = part.owner or name
+    params = variables.params[own]
+    if dtype is not None and isinstance(part, Stage):
+        # Exits and priors stay float32: softmaxes and likelihoods need its range.
+        params, inputs = _cast(params, dtype), _cast(inputs, dtype)
+    # Of the stage, not of its owner: stages that share parameters share no noise.
+    rng = jax.random.fold_in(key, _hash(name)) if own in train else None  # type: ignore
+    with jax.named_scope(name):  # profiles and exported operations name the part
+        value, state[own] = _apply(
+            module, params, state[own], *inputs, rng=rng, with_state=True
+        )
+    return value
+
+
+def _finish(net: Net, out: Outputs, x: Any) -> None:
+    """Enters the "final" prediction: of an exit after the last stage, or x itself."""
+    at = net.exit_at((INPUT, *net.names)[-1])
+    final = out.predictions.get(at.name) if at else None
+    # None too where an exit stands on `start`: a run from there has not called it.
+    out.predictions[FINAL] = _float(x) if final is None else final
+    out.extras[FINAL] = out.extras.get(at.name, {}) if at else {}
 
 
 def _answer(answer: Any) -> tuple[jax.Array, dict[str, Any], Any]:

@@ -35,17 +35,17 @@ def branch(
     they are of the kind that the backbone was published with. `last`: a final exit in
     place of the net's own end.
     """
-    family, net = backbone(base.backbone), base.net
+    chosen, net = backbone(base.backbone), base.net
 
     def of(classes: int, index: int, final: bool) -> nn.Module:
         if final and last is not None:
             return last
         if final or classifier is None:
-            return family.classifier(classes)
+            return chosen.classifier(classes)
         return classifier(classes, index)
 
-    known = classes_of(base)
-    exits = exit_net(base.backbone, known, places=places, classifier=of).exits
+    classes = classes_of(base)
+    exits = exit_net(base.backbone, classes, places=places, classifier=of).exits
     if last is not None and all(e.after != net.names[-1] for e in exits):
         exits = (*exits, Exit(net.names[-1], last))
     return Net(net.stages, exits, net.splits)
@@ -57,14 +57,16 @@ def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[st
     budget: mean cost, share of the network without exits; threshold: of the largest
     probability.
     """
-    made, shapes = record.load(file), _shapes(base.net, example(base))
+    recorded, shapes = record.load(file), _shapes(base.net, example(base))
     (trunk,) = record.exit_costs(base.net, shapes, example(base))
-    if made.trace.cost[-1] - made.head_cost[-1] != trunk:
+    if recorded.trace.cost[-1] - recorded.classifier_cost[-1] != trunk:
         raise UsageError(
-            f"the trace {file!r} is of {made.trace.net!r}, whose network is another "
-            f"than {base.backbone}: record one of it"
+            f"the trace {file!r} is of {recorded.trace.net!r}, whose network is "
+            f"another than {base.backbone}: record one of it"
         )
-    known = candidates(made.trace, threshold, head_cost=made.head_cost)
+    known = candidates(
+        recorded.trace, threshold, classifier_cost=recorded.classifier_cost
+    )
     places = placement.dynamic_programme(known, budget * known.trunk_cost[-1])
     if not places:
         raise UsageError(f"no branch pays at a budget of {budget:g}: give a lower one")
@@ -98,7 +100,7 @@ def by_depth(index: int, exits: int) -> float:
 
 
 def exit_parts(net: Net, base: Recipe | None = None) -> tuple[str, ...]:
-    """Names of the exits' parameters; given `base`, of those that it does not have."""
+    """Names of the exits' parameters; with `base`, of those that it does not have."""
     own = base.net.exits if base else ()
     return tuple(e.name for e in net.exits if e not in own)
 
@@ -137,7 +139,7 @@ def shares_of(net: Net, base: Recipe) -> tuple[float, ...]:
 
 
 def finish(base: Recipe, name: str, title: str, net: Net, phases, **more) -> Recipe:
-    """The recipe of a method made from the classifier `base`."""
+    """The recipe of a method that starts from the classifier `base`."""
     return replace(base, name=name, title=title, net=net, phases=tuple(phases), **more)
 
 

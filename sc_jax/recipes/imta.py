@@ -59,8 +59,8 @@ def imta(
     ]
     terms = (*early, Term(CrossEntropy(), name=FINAL))
     phase = branches.phase(
-        "heads", base, epochs, terms, trainable=branches.exit_parts(net)
+        "exit_classifiers", base, epochs, terms, trainable=branches.exit_parts(net)
     )
     setting = f"{backbone}, gamma={gamma}"
-    made = branches.finish(base, "imta", "IMTA", net, (phase,), setting=setting)
-    return replace(made, teacher=teacher)
+    recipe = branches.finish(base, "imta", "IMTA", net, (phase,), setting=setting)
+    return replace(recipe, teacher=teacher)

@@ -54,6 +54,6 @@ def jei_dnn(
         branches.phase("warm", teacher, warm_epochs, warm, **only),
         branches.phase("gates", teacher, epochs, both, **only),
     )
-    made = branches.finish(teacher, "jei_dnn", "JEI-DNN", net, phases)
+    recipe = branches.finish(teacher, "jei_dnn", "JEI-DNN", net, phases)
     policy = "threshold:score=confidence"
-    return replace(made, teacher=teacher, setting=f"price={price}", policy=policy)
+    return replace(recipe, teacher=teacher, setting=f"price={price}", policy=policy)

@@ -4,7 +4,7 @@
 
 Han et al., ECCV 2022 (https://arxiv.org/abs/2209.08310), beyond the survey. A small map
 from an example's losses at all exits to its weights at each is trained by a one-step
-meta gradient: take the step that the weights suggest on one half of the batch, judge
+meta gradient: take the step that the weights suggest on one half of the batch, measure
 the other half at the exits where its examples would leave (`shares` of the batch, by
 confidence; even by default, where the authors draw a budget). Published, ImageNet
 MSDNet step 7: 59.24/69.65/73.94/75.66/ 76.72 % beside 62.90/70.32/73.00/73.59/74.59
@@ -47,14 +47,14 @@ def l2w_den(
     weighing = replace(last, module=Weighing(last.module, len(names)))
     net = replace(net, exits=(*net.exits[:-1], weighing))
     even = (1 / len(names),) * len(names)
-    judged = (Term(AssignedCrossEntropy(names, even), name="assigned"),)
+    assigned = (Term(AssignedCrossEntropy(names, even), name="assigned"),)
     weighed = Term(WeighedCrossEntropy(names, last.name, eps), name="weighed")
     joint = branches.phase(
         "joint",
         base,
         epochs,
         (weighed,),
-        look_ahead=LookAhead("weigher", judged, step_size),
+        look_ahead=LookAhead("weigher", assigned, step_size),
     )
     setting = f"{backbone}, eps={eps}"
     return branches.finish(base, "l2w_den", "L2W-DEN", net, (joint,), setting=setting)

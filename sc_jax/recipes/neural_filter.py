@@ -53,6 +53,6 @@ def neural_filter(
         (Term(CrossEntropy(name), name=name),),
         trainable=branches.exit_parts(net, teacher),
     )
-    made = branches.finish(teacher, "neural_filter", "Neural filter", net, (phase,))
+    recipe = branches.finish(teacher, "neural_filter", "Neural filter", net, (phase,))
     policy = f"filter:recall={recall},negative={negative}"
-    return replace(made, teacher=teacher, setting=f"class {negative}", policy=policy)
+    return replace(recipe, teacher=teacher, setting=f"class {negative}", policy=policy)

@@ -49,9 +49,9 @@ def shallow_deep(
     weighted = branches.joint(net, branches.by_depth)
     trained = branches.exit_parts(net, base) if frozen else ("*",)
     joint = branches.phase("joint", base, epochs, weighted, trainable=trained)
-    made = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
+    recipe = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
     return replace(
-        made,
+        recipe,
         teacher=base if frozen else None,
         setting=f"{rule}, frozen" if frozen else rule,
         policy=f"patience:patience={patience}" if rule == "patience" else rule,

@@ -50,11 +50,15 @@ def zero_time_waste(
     own = [Term(OwnCrossEntropy(e.name), name=f"{e.name}_own") for e in net.exits[:-1]]
     joined = [Term(CrossEntropy(e.name), name=e.name) for e in net.exits]
     phase = branches.phase(
-        "heads",
+        "exit_classifiers",
         teacher,
         epochs,
         own + joined,
         trainable=branches.exit_parts(net, teacher),
     )
-    made = branches.finish(teacher, "zero_time_waste", "Zero Time Waste", net, (phase,))
-    return replace(made, teacher=teacher, setting=f"{len(net.exits) - 1} heads")
+    recipe = branches.finish(
+        teacher, "zero_time_waste", "Zero Time Waste", net, (phase,)
+    )
+    return replace(
+        recipe, teacher=teacher, setting=f"{len(net.exits) - 1} exit classifiers"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from sc_jax.traces import cost, trace
 from sc_jax.traces.trace import Trace
 
 OPTIONAL = ("payload_bytes", "executed")
+COST = "head_cost"  # of `classifier_cost` in files: older ones stay readable
 
 
 class Recorded(NamedTuple):
@@ -34,13 +35,13 @@ class Recorded(NamedTuple):
 
     `payload_bytes` are the codec's own bytes, of what an example sends once it passes
     the split; None where nothing is ever sent. The first `on_device` exits stand before
-    the split. `head_cost` is the part of trace.cost that exit classifiers take.
-    `executed` is the share of gated blocks that run, where the last feature to tell
-    `executed` is of such (nets.backbones.skipnet): trace.cost counts them all.
+    the split. `classifier_cost` is the part of trace.cost that exit classifiers take.
+    `executed` is the share of gated blocks that run, where the last feature with
+    an `executed` is of such (nets.backbones.skipnet): trace.cost counts them all.
     """
 
     trace: Trace
-    head_cost: np.ndarray  # f64[E]
+    classifier_cost: np.ndarray  # f64[E]
     payload_bytes: np.ndarray | None = None  # i64[N]
     on_device: int = 0
     executed: np.ndarray | None = None  # f32[N], 0..1
@@ -68,7 +69,7 @@ def record(
 
     The run is exact (`nets.run.run`): the last exit answers as `rate.measure` finds
     it, from hard-quantised latents where the net is split. `codecs`: the codec of the
-    split; without it no bytes are recorded. `split` is the data set's own unless given.
+    split; without it no bytes are recorded. `split`: None for the data set's own.
     """
     if len(net.splits) > 1:
         raise UsageError(f"record takes one split, the net has {len(net.splits)}")
@@ -77,19 +78,10 @@ def record(
     cut = net.splits[0] if net.splits and codecs is not None else None
     codec = None if cut is None or codecs is None else codecs[cut.name]
     answers = jax.jit(partial(_answers, net, task, cut.after if cut else INPUT))
-    columns: list[tuple] = []
-    batches = pipeline.evaluation_batches(dataset, batch_size)
-    title, total = f"exits, {dataset.split}", -(-len(dataset) // batch_size)
-    bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
-    for images, labels, count in bar:
-        found = jax.device_get(answers(variables, images, labels))
-        logits, quality, sure, latent, ran = found
-        sent = _bytes(codec, images if latent is None else latent, count)
-        rows = logits[:, :count], quality[:, :count], sure[:, :count]
-        columns.append((*rows, labels[:count], sent, ran[:count]))
+    columns = _columns(partial(answers, variables), codec, dataset, batch_size)
     logits, quality, sure, labels, sent, ran = zip(*columns)
     costs = exit_costs_of(net, variables, dataset.example())
-    made = Trace(
+    recorded = Trace(
         answers=np.concatenate(logits, 1),
         labels=np.concatenate(labels),
         cost=costs.total,
@@ -100,10 +92,29 @@ def record(
         metric=task.quality,
     )
     if sure[0].size:
-        made = replace(made, confidence=np.concatenate(sure, 1))
+        recorded = replace(recorded, confidence=np.concatenate(sure, 1))
     payload = None if codec is None else np.concatenate(sent)
     executed = np.concatenate(ran) if ran[0].size else None
-    return Recorded(made, costs.classifiers, payload, _on_device(net), executed)
+    return Recorded(recorded, costs.classifiers, payload, _on_device(net), executed)
+
+
+def _columns(
+    answers: Callable[..., tuple], codec: Codec | None, dataset: Dataset, size: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Batch by batch: logits, quality, confidence, labels, bytes, executed.
+
+    answers(images, labels): what `_answers` gives of a batch.
+    """
+    batches = pipeline.evaluation_batches(dataset, size)
+    title, total = f"exits, {dataset.split}", -(-len(dataset) // size)
+    bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
+    for images, labels, count in bar:
+        found = jax.device_get(answers(images, labels))
+        logits, quality, sure, latent, ran = found
+        sent = _bytes(codec, images if latent is None else latent, count)
+        # The last batch is filled up to `size`, so that it compiles to the same shape.
+        rows = logits[:, :count], quality[:, :count], sure[:, :count]
+        yield (*rows, labels[:count], sent, ran[:count])
 
 
 def outline(
@@ -167,7 +178,10 @@ def save(recorded: Recorded, path: str | Path) -> None:
     """Writes a file that `trace.load` reads too, in one step."""
     path = Path(path)
     draft = path.with_name(f".{os.getpid()}.recorded.{path.name}")
-    more = {"head_cost": recorded.head_cost, "on_device": np.array(recorded.on_device)}
+    more = {
+        COST: recorded.classifier_cost,
+        "on_device": np.array(recorded.on_device),
+    }
     if recorded.payload_bytes is not None:
         more["payload_bytes"] = recorded.payload_bytes
     if recorded.executed is not None:
@@ -184,16 +198,16 @@ def save(recorded: Recorded, path: str | Path) -> None:
 
 
 def load(path: str | Path, net: str | None = None) -> Recorded:
-    """What `save` wrote; refused where it is of another net than the `net` given."""
-    made = trace.load(path, net)
+    """What `save` wrote; refused where it is of another net than `net`."""
+    recorded = trace.load(path, net)
     with np.load(path, allow_pickle=False) as file:
-        if not {"head_cost", "on_device"} <= set(file.files):
+        if not {COST, "on_device"} <= set(file.files):
             raise UsageError(f"{str(path)!r} has no cost of exit classifiers")
         payload, executed = (
             file[name] if name in file.files else None for name in OPTIONAL
         )
         device = int(file["on_device"])
-        return Recorded(made, file["head_cost"], payload, device, executed)
+        return Recorded(recorded, file[COST], payload, device, executed)
 
 
 def _on_device(net: Net) -> int:

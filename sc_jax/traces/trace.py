@@ -52,8 +52,8 @@ class Trace:
         elif self.labels.shape[:1] != shape[1:2]:
             problem = f"{self.labels.size} labels for {shape[1]} examples"
         elif self.cost.shape != shape[:1] or len(self.exits) != shape[0]:
-            given = f"{self.cost.size} costs and {len(self.exits)} names"
-            problem = f"{given} for {shape[0]} exits"
+            found = f"{self.cost.size} costs and {len(self.exits)} names"
+            problem = f"{found} for {shape[0]} exits"
         elif len(set(self.exits)) != len(self.exits):
             problem = f"two exits have one name: {', '.join(self.exits)}"
         elif self.quality is None and not are_classes(self.labels, shape[2]):
@@ -94,11 +94,12 @@ def class_labels(trace: Trace) -> np.ndarray:
     return trace.labels.astype(np.int32)
 
 
-def _confidence(given: np.ndarray, shape: tuple[int, ...]) -> str:
+def _confidence(confidence: np.ndarray, shape: tuple[int, ...]) -> str:
     """What is wrong with confidences of exits and examples; "" for nothing."""
-    if given.shape != shape:
-        return f"confidences are {list(shape)}, exits and examples: {list(given.shape)}"
-    if not ((given >= 0) & (given <= 1)).all():
+    if confidence.shape != shape:
+        found = list(confidence.shape)
+        return f"confidences are {list(shape)}, exits and examples: {found}"
+    if not ((confidence >= 0) & (confidence <= 1)).all():
         return "confidences are probabilities in 0..1, one is not"
     return ""
 
@@ -120,7 +121,7 @@ def save(trace: Trace, path: str | Path) -> None:
 
 
 def load(path: str | Path, net: str | None = None) -> Trace:
-    """The trace of a file; refused where it is of another net than the `net` given."""
+    """The trace of a file; refused where it is of another net than `net`."""
     if not Path(path).is_file():
         raise UsageError(f"no trace at {str(path)!r}")
     names = {f.name for f in dataclasses.fields(Trace)}

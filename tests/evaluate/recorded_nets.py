@@ -69,5 +69,5 @@ def recorded(split: str, examples: int = 300, seed: int = 0, **fields) -> Record
         split=split,
     )
     sizes = rng.integers(20, 40, examples)
-    known = {"head_cost": np.array([5.0, 10.0, 10.0]), "payload_bytes": sizes}
+    known = {"classifier_cost": np.array([5.0, 10.0, 10.0]), "payload_bytes": sizes}
     return Recorded(made, **(known | {"on_device": 1} | fields))

@@ -188,7 +188,7 @@ def test_a_policy_that_does_not_fit_the_net_is_refused(both):
 
 def test_exits_that_cost_more_than_they_save_are_told(both):
     fitted, test = (
-        one._replace(head_cost=np.array([20.0, 50.0, 90.0])) for one in both
+        one._replace(classifier_cost=np.array([20.0, 50.0, 90.0])) for one in both
     )
     said = exit_report.sentences(report(fitted, test, budgets=3))
     assert said[-1].startswith("The exits cost more than they save")

@@ -72,7 +72,7 @@ def test_an_example_that_leaves_on_the_device_sends_nothing(made):
 
 
 def test_costs_are_those_counted_by_hand(made):
-    cost, heads = made[-1].trace.cost, made[-1].head_cost
+    cost, heads = made[-1].trace.cost, made[-1].classifier_cost
     first, second = STEM + LAYER1 + EARLY, STEM + LAYER1 + LAYER2 + EARLY + LATE
     assert cost.tolist() == [first, second, second + LAYER3 + FC]
     assert heads.tolist() == [EARLY, EARLY + LATE, EARLY + LATE]
@@ -121,7 +121,7 @@ def test_saved_and_loaded_it_is_the_same_and_a_trace_too(made, tmp_path):
     record.save(recorded, path)
     again = record.load(path, "tiny")
     assert np.array_equal(again.payload_bytes, recorded.payload_bytes)
-    assert np.array_equal(again.head_cost, recorded.head_cost)
+    assert np.array_equal(again.classifier_cost, recorded.classifier_cost)
     assert again.on_device == recorded.on_device
     for field in dataclasses.fields(trace.Trace):
         for found in (again.trace, trace.load(path)):

@@ -24,7 +24,7 @@ STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of an encoder, by how far it redu
 
 @dataclass(frozen=True)
 class Backbone:
-    """A family's member: its stages, its usual bottleneck and its usual exits.
+    """A backbone: its stages, its usual bottleneck and its usual exits.
 
     `build(classes=K)` gives the stages after normalisation. Of the others None is
     derived from the stages' shapes (`complete`), and a value is a published choice.

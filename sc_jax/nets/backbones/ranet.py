@@ -1,6 +1,6 @@
 """RANet (Yang et al. 2020): sub-networks of growing resolution, the coarsest first.
 
-Each but the first starts with fusion blocks, which read what the sub-network below made
+Each but the first starts with fusion blocks, which read what the sub-network below gave
 at the same depth; exits stand on the blocks behind those. A feature between stages is a
 tuple of images: base features of the sub-networks to come, fine to coarse; what the
 sub-network below still has to hand on; then this one's own, of which the last is the
@@ -61,14 +61,14 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         lower = [sliced(images[k], -1, 0, width) for k, width in self.below]
-        x, made = images[self.at], []
+        x, scales = images[self.at], []
         fused = int(self.growth * self.share) if self.below else 0
         for i in range(self.layers):
             halves = self.down and i == self.layers - 1
             own = Narrowed(self.growth - fused, self.factor, 2 if halves else 1)
             new = [own(x, train=train)]
             if halves:
-                made.append(x)
+                scales.append(x)
                 x = resized(x, *new[0].shape[1:3])
             if fused:
                 up = Narrowed(fused, self.factor_below)(lower[i], train=train)
@@ -80,10 +80,10 @@ class Block(nn.Module):
             up = ConvNorm(width, 1)(lower[-1], train=train)
             x = jnp.concatenate([x, resized(up, *x.shape[1:3])], -1)
         if self.reduced:
-            made.append(ends)
+            scales.append(ends)
             x = ConvNorm(self.reduced, 1)(x, train=train)
         kept = [images[i] for i in self.keep]
-        return (*kept, *(made if self.lasting else ()), x)
+        return (*kept, *(scales if self.lasting else ()), x)
 
 
 def resized(x, height: int, width: int):
@@ -217,8 +217,8 @@ def _laid(nets: list[list[_Plan]], growth, factors, share) -> list[Stage]:
             plan.reduced,
         )
         stages.append(Stage(f"subnet{i + 1}.{j}", block))
-        made = [(i, run) for run in range(plan.start, plan.end + 1)]
-        held = [held[at] for at in keep] + (made if lasting else made[-1:])
+        done = [(i, run) for run in range(plan.start, plan.end + 1)]
+        held = [held[at] for at in keep] + (done if lasting else done[-1:])
     return stages
 
 

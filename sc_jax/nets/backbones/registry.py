@@ -1,4 +1,4 @@
-"""The backbones by name, and the classifiers and exits that are made of them."""
+"""The backbones by name, and the classifiers and exits on them."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def exit_net(
     classifier(classes, index, last) makes an exit's (default: the backbone's own kind),
     `index` counted from the input, `last` where it is the final one.
     """
-    family = backbone(name)
-    stages = family.build(classes=classes)
+    known = backbone(name)
+    stages = known.build(classes=classes)
     net = Net((Stage("normalise", Normalise(mean, std)), *stages))
     end = net.names[-1]
-    after = {resolve(net, p) for p in (family.exits if places is None else places)}
-    after |= {end} if family.features_only else set()
-    own = classifier or (lambda classes, index, last: family.classifier(classes))
+    after = {resolve(net, p) for p in (known.exits if places is None else places)}
+    after |= {end} if known.features_only else set()
+    own = classifier or (lambda classes, index, last: known.classifier(classes))
     exits = tuple(
         Exit(stage, own(classes, index, stage == end))
         for index, stage in enumerate(sorted(after, key=net.names.index))

@@ -38,7 +38,7 @@ class Carry(NamedTuple):
 
     @property
     def executed(self) -> jax.Array:
-        """f32[B]: what recording reads of a feature that tells it."""
+        """f32[B]: what recording reads, where a feature has it."""
         return executed_share(self)
 
 

@@ -1,4 +1,4 @@
-"""Names that families' checkpoint maps share."""
+"""Names that backbones' checkpoint maps share."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Public checkpoints into nets: the families' files know the names of their layers."""
+"""Public checkpoints into nets: the backbones' files know the names of their layers."""
 
 from __future__ import annotations
 
