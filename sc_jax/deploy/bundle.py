@@ -27,7 +27,6 @@ from sc_jax.tasks import classification
 FORMAT = 2  # 1 had thresholds of the largest probability in place of a policy
 MANIFEST = "manifest.json"
 TABLES = "codec.npz"
-NEVER = 2.0  # above any probability: an exit that answers only where the server cannot
 EXPORTS = "exports"  # under a workdir: the tables that its bundles carry
 
 

@@ -94,6 +94,14 @@ def _fresh(net: Net, key: jax.Array, example: Any) -> tuple[dict[str, Any], Stat
     return params, state
 
 
+def scope_of(part: str) -> str:
+    """What operations of a part are named by, in profiles and exported segments.
+
+    MLIR takes what follows an @ for a function's name and leaves it out.
+    """
+    return part.replace("@", ".")
+
+
 def run(
     net: Net,
     variables: Variables,
@@ -216,7 +224,7 @@ def _call(
         params, inputs = _cast(params, dtype), _cast(inputs, dtype)
     # Of the stage, not of its owner: stages that share parameters share no noise.
     rng = jax.random.fold_in(key, _hash(name)) if own in train else None  # type: ignore
-    with jax.named_scope(name):  # profiles and exported operations name the part
+    with jax.named_scope(scope_of(name)):
         value, state[own] = _apply(
             module, params, state[own], *inputs, rng=rng, with_state=True
         )

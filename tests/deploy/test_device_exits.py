@@ -16,7 +16,6 @@ from benchmarks.speed import timed_head
 from sc_jax.compressors import Raw
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy import bundle
-from sc_jax.deploy.bundle import NEVER
 from sc_jax.deploy.device.device import Device, ServerLost
 from sc_jax.deploy.device.runtime import latent_of
 from sc_jax.deploy.export.chain import chain, runner
@@ -32,6 +31,8 @@ from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import Exit, Net, Stage, cut_at, head
 from sc_jax.nets.run import Variables, init, run
 
+STEM = "exit@stem"
+NEVER = 2.0  # above any probability
 KNOWN = {"input": [28, 28, 1], "dtype": "float32"}
 
 
@@ -203,6 +204,12 @@ def test_an_int8_chain_keeps_a_stage_of_one_segment_in_float(nets, images):
     assert len(latent_of(outputs)) == 1
     with pytest.raises(UsageError, match="unknown part"):
         chain(net, variables, codec, x, dtype="int8", float_stages=("nothing",))
+    # An exit's operations are found by its name, and alone it says what it lacks.
+    made = chain(net, variables, codec, x, dtype="int8", float_stages=("stem", STEM))
+    kept, exact = runner(made)(x)[STEM], exact.predictions[STEM]
+    assert np.abs(kept - exact).max() < 0.2 * np.abs(outputs[STEM] - exact).max()
+    with pytest.raises(ExportError, match=r"exit@stem in float.*keep stem in"):
+        chain(net, variables, codec, x, dtype="int8", float_stages=(STEM,))
 
 
 def test_thresholds_are_checked_before_anything_is_converted():

@@ -1,6 +1,8 @@
 """Every score and policy registered: device, executors and trace leave alike."""
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,14 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 from sc_jax.compressors import Raw
 from sc_jax.compressors.splits import codecs_of
+from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.device import Device
-from sc_jax.deploy.export.chain import chain
+from sc_jax.deploy.export import exit_policy, proof
+from sc_jax.deploy.export.chain import chain, runner
+from sc_jax.deploy.export.proof import Exported
 from sc_jax.deploy.wire.reply import Reply
+from sc_jax.errors import UsageError
 from sc_jax.exits.execute import EXECUTORS
 from sc_jax.exits.policies import (
     POLICIES,
@@ -26,10 +32,12 @@ from sc_jax.exits.policies import (
     TopFraction,
 )
 from sc_jax.exits.scores import SCORES, Scoring
+from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
 from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import Exit, Net, Stage, cut_at
 from sc_jax.nets.run import Variables, init, run
+from sc_jax.tasks import classification
 
 K, EXITS, IMAGES = 5, 4, 1000
 COST = (10.0, 25.0, 45.0, 100.0)
@@ -93,7 +101,7 @@ class Last(nn.Module):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """(images, logits f32[4, 1000, K], confidence logits, segments, codec)."""
+    """(images, logits f32[4, 1000, K], confidence logits, segments, codec), the net."""
     stages = (Stage("a", Pixels()), Stage("b", Layer()), Stage("c", Layer()))
     exits = tuple(Exit(name, LearnedConfidence(Spread())) for name in "abc")
     net = cut_at(Net((*stages, Stage("d", Flat())), exits), "c", Raw())
@@ -106,13 +114,14 @@ def recorded(tmp_path_factory):
     sure = np.stack([out.extras[f"exit@{name}"]["confidence"] for name in "abc"])
     codec = codecs_of(net, variables, images[:1])["split@c"]
     made = chain(net, variables, codec, images[:64])
-    return images, logits, sure, {k: s.model for k, s in made.items()}, codec
+    models = {k: s.model for k, s in made.items()}
+    return images, logits, sure, models, codec, net, variables
 
 
 @pytest.fixture(scope="module")
 def replay(recorded):
     """A net whose exits answer what was recorded, and its inputs: for executors."""
-    _, logits, sure, _, _ = recorded
+    _, logits, sure, *_ = recorded
     stages = (*(Stage(name, Same()) for name in "abc"), Stage("d", Last()))
     net = Net(stages, tuple(Exit(n, Slice(e)) for e, n in enumerate("abc")))
     learned = np.concatenate([sure, np.zeros_like(sure[:1])])
@@ -171,7 +180,7 @@ NAMES = [*NAMES, *POLICIES]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_device_executors_and_trace_leave_alike(recorded, replay, name, tmp_path):
-    images, logits, sure, models, codec = recorded
+    images, logits, sure, models, codec, *_ = recorded
     confidence = np.ones((EXITS, IMAGES))
     confidence[:-1] = np.asarray(jax.nn.sigmoid(sure))
     policy = policies_of(logits, confidence)[name]
@@ -202,3 +211,90 @@ def test_device_executors_and_trace_leave_alike(recorded, replay, name, tmp_path
     answers = logits.argmax(-1)[expected, np.arange(IMAGES)]
     own = np.array([answer.prediction for answer in found])
     np.testing.assert_array_equal(own[early], answers[early])
+
+
+NAMES_OF = ("exit@a", "exit@b", "exit@c", "final")
+SPECS = {  # a spec of each solver; of scores those that remember, fit or learn too
+    "threshold": (
+        "threshold:shares=(0.4,0.3,0.2,0.1)",
+        "threshold:score=cumulative,budget=0.6",
+        "threshold:score=energy,calibrated=True,budget=0.6",
+        "threshold:score=cumulative_confidence,budget=0.6",
+    ),
+    "per_class": ("per_class:quantile=0.6",),
+    "anytime": ("anytime:budget=0.5",),
+    "fixed": ("fixed:exit=b",),
+    "failure_prediction": ("failure_prediction:budget=0.6",),
+    "eenet": ("eenet:budget=0.6,steps=20",),
+    "risk": ("risk:epsilon=0.3",),
+    "patience": ("patience:patience=1",),
+    "voting": ("voting:votes=2",),
+}
+REFUSED = {"top_fraction": "ranks a batch", "filter": "a filter takes 2 exits"}
+
+
+@pytest.fixture(scope="module")
+def quantised(recorded):
+    """The same head in int8: (exported, bundle's models, validation, test)."""
+    images, logits, _, _, codec, net, variables = recorded
+    labels = logits.argmax(-1)[-1].astype(np.int32)  # the last exit is right
+    splits = {"validation": slice(600), "test": slice(600, None)}
+    held, test = (
+        Dataset("drawn", name, tuple("vwxyz"), images[part], labels[part])
+        for name, part in splits.items()
+    )
+    made = chain(net, variables, codec, images[:64], dtype="int8")
+    recipe: Any = SimpleNamespace(net=net, task=classification, name="drawn")
+    models = {name: each.model for name, each in made.items()}
+    return Exported(recipe, variables, codec, codec, runner(made)), models, held, test
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_spec_is_solved_on_what_an_int8_head_answers(
+    quantised, name, tmp_path, monkeypatch
+):
+    """Its shares hold on the device, whose scores are those of its own segments."""
+    made, models, held, test = quantised
+    monkeypatch.setattr(exit_policy.run_folder, "example_of", lambda *_: held.example())
+    if name in REFUSED:
+        with pytest.raises(UsageError, match=REFUSED[name]):
+            exit_policy.carried(made.recipe, tmp_path, name)
+        return
+    reply = Reply({"prediction": np.array(0)})
+    for spec in SPECS[name]:
+        leaving = exit_policy.carried(made.recipe, tmp_path, spec)
+        assert leaving.exits == NAMES_OF
+        found = exit_policy.solved(spec, made, held, leaving)
+        out = tmp_path / spec.replace("/", "")
+        bundle.write(
+            out, models, made.refitted, model="m", split=0, labels=(),
+            facts={"input": [8, 8, 1]},
+            **leaving._replace(policy=found.policy)._asdict(),
+        )  # fmt: skip
+        device = Device(bundle.read(out), lambda *_: reply, deadline_s=60)
+        order = {**{n: e for e, n in enumerate(NAMES_OF)}, "edge": EXITS - 1}
+        for examples in (held, test):
+            trace = exit_policy.trace_of(made, examples, leaving)
+            expected = found.policy(trace.answers, trace.cost, trace.confidence)
+            answers = [device.infer(image) for image in examples.images]
+            assert [order[a.exit] for a in answers] == expected.tolist(), spec
+        answered = proof.answered(made, test)
+        left = proof.left(classification, answered, found.policy, leaving.cost)
+        counts = np.bincount(expected, minlength=EXITS) / len(test)
+        assert left.shares == dict(zip(NAMES_OF, counts.tolist()))
+        answer = trace.answers.argmax(-1)[expected, np.arange(len(test))]
+        assert left.quality == pytest.approx((answer == test.labels).mean())
+        assert left.payload_bytes == pytest.approx(
+            counts[-1] * answered.payload_bytes.mean()
+        )
+
+
+def test_shares_of_an_int8_head_are_those_asked_for(quantised):
+    """On the split that they were solved on, but for scores that are equal."""
+    made, _, held, _ = quantised
+    leaving = exit_policy.Carried(None, NAMES_OF, COST)
+    spec = "threshold:score=energy,shares=(0.4,0.3,0.2,0.1)"
+    found = exit_policy.solved(spec, made, held, leaving)
+    np.testing.assert_allclose(
+        found.expected.exit_shares, (0.4, 0.3, 0.2, 0.1), atol=0.05
+    )

@@ -1,6 +1,7 @@
 """A net without a split on a device: all of it, which answers and never sends."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device import answers
 from sc_jax.deploy.device.device import Device
-from sc_jax.deploy.export import package
 from sc_jax.deploy.export.chain import chain, runner
+from sc_jax.deploy.export.proof import Exported, prove
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.exits.policies import Threshold
@@ -82,9 +83,10 @@ def test_labels_are_proved_and_answered_as_their_task_says(whole, install, image
     net, variables, _, run_all = whole
     truth = np.random.default_rng(0).random((96, 10)) < 0.3
     test = Dataset("few", "test", LABELS, images, truth)
-    recipe = SimpleNamespace(net=net, task=multilabel)
-    proof = package.prove(recipe, variables, None, None, run_all, test)
-    assert proof.metric == "mAP" and proof.examples == 96
+    recipe: Any = SimpleNamespace(net=net, task=multilabel)
+    found = Exported(recipe, variables, None, None, run_all)
+    proof = prove(found, test)
+    assert proof.metric == "mAP" and proof.examples == 96 and proof.leaving is None
     assert proof.quality == pytest.approx(proof.quality_jax, abs=1e-2)
     exact = rate.measure(net, variables, {}, test, task=multilabel).figure
     assert proof.quality_jax == exact

@@ -66,13 +66,14 @@ class Runner:
 def in_turn(segments: Sequence[Runner], image: np.ndarray) -> dict[str, np.ndarray]:
     """uint8 [B, H, W, C] through all segments, no exit taken: every exit, the latent's.
 
-    Each takes what the one before gave.
+    Each takes what the one before gave. Confidences stand beside their exits.
     """
     exits: dict[str, np.ndarray] = {}
     given: np.ndarray | dict[str, np.ndarray] = image
     for segment in segments:
         given = segment(given)
-        exits |= {name: given[name] for name in segment.exits}
+        names = (*segment.exits, *map(confidence_of, segment.exits))
+        exits |= {name: given[name] for name in names if name in given}
     assert isinstance(given, dict), "there is a segment"
     return {**exits, **given}
 

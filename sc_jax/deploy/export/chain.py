@@ -64,6 +64,14 @@ def chain(
     return found
 
 
+def local_exits(net: Net) -> tuple[str, ...]:
+    """Names of the exits that a device answers by, in order: before the split, or all
+    but the last of a net without one.
+    """
+    before = head(net, net.splits[0].after) if net.splits else net
+    return tuple(e.name for e in before.exits if e.after != net.names[-1])
+
+
 def runner(parts: Mapping[str, Segment]) -> Callable[[np.ndarray], dict]:
     """Runs all segments, no exit taken: every exit's output and the latent's."""
     return partial(in_turn, [Runner(each.model) for each in parts.values()])

@@ -26,7 +26,7 @@ from sc_jax.deploy.export.parity import Parity, compare
 from sc_jax.errors import UsageError
 from sc_jax.nets.layers.convolution import plain
 from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
-from sc_jax.nets.run import Variables, run
+from sc_jax.nets.run import Variables, run, scope_of
 
 ANALYSIS = "analysis"  # scope of what makes symbols of a latent
 BATCH = 64  # of a comparison
@@ -93,11 +93,10 @@ def program(
         exits = [e for e in part.exits if not (ends and e.after == last)]
         found = {e.name: out.predictions[e.name] for e in exits}
         learned = {e.name: out.extras[e.name].get("confidence") for e in exits}
-        found |= {
-            confidence_of(name): jax.nn.sigmoid(logit)
-            for name, logit in learned.items()
-            if logit is not None
-        }
+        for name, logit in learned.items():
+            if logit is not None:
+                with jax.named_scope(scope_of(name)):
+                    found[confidence_of(name)] = jax.nn.sigmoid(logit)
         found |= named(CARRY, out.carry) if carries else {}
         z = out.features[part.names[-1]]
         if codec is not None:
@@ -168,6 +167,7 @@ def segment(
         kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
         raise ExportError(
             f"LiteRT cannot run the {dtype} segment{kept}: {line}"
+            f"{_advice(float_stages)}"
         ) from None
     if dtype == "float32" and found.different > found.ties:
         raise ExportError(
@@ -188,12 +188,19 @@ def _rows(tree: Any, size: int) -> Iterator[Any]:
         yield jax.tree.map(lambda x: np.asarray(x[i : i + size]), tree)  # noqa: B023
 
 
+def _advice(kept: tuple[str, ...]) -> str:
+    """What an exit in float may lack: the quantiser loses a feature of two types."""
+    alone = {name.removeprefix(EXIT) for name in kept if name.startswith(EXIT)}
+    alone -= set(kept)
+    return f"; keep {', '.join(sorted(alone))} in float too" if alone else ""
+
+
 def _scopes(part: Net, kept: tuple[str, ...], outputs: tuple[str, ...]) -> tuple:
     """Patterns of the converter's names for parts of a stretch, groups included."""
     if not kept:
         return ()
     names = match(part, kept)
-    found = [rf"(^|[/;]){re.escape(name)}/" for name in sorted(names)]
+    found = [rf"(^|[/;]){re.escape(scope_of(name))}/" for name in sorted(names)]
     # What a segment gives is named by that alone, whichever stage computed it.
     last = part.names[-1] in names
     exits = {name.replace(EXIT, CONFIDENCE) for name in names} | names

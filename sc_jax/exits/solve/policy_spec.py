@@ -14,6 +14,7 @@ import numpy as np
 from sc_jax import plugins, spec
 from sc_jax.errors import UsageError, unknown
 from sc_jax.exits import policies
+from sc_jax.exits.policies import Policy
 from sc_jax.exits.solve.by_candidates import by_candidates
 from sc_jax.exits.solve.solvers import REFITTED, SOLVERS
 from sc_jax.exits.solve.thresholds import Solved
@@ -51,11 +52,12 @@ def _checked(
 
 def usable(
     text: str, exits: Sequence[str], classes: int, cost: np.ndarray, learned: bool
-) -> None:
+) -> Policy | None:
     """UsageError where no such net can leave by the policy, whatever it answers.
 
-    Solved on answers that are all right, so that no accuracy is out of reach.
-    cost: f[E]; learned: whether exits learnt a confidence.
+    Solved on drawn answers that are all right, so that no accuracy is out of reach:
+    that policy, or None of a score that must be fitted. cost: f[E]; learned: whether
+    exits learnt a confidence.
     """
     rng, examples = np.random.default_rng(0), 8 * classes
     labels = np.arange(examples) % classes
@@ -64,8 +66,9 @@ def usable(
     sure = rng.uniform(0.5, 1.0, shape[:2]) if learned else None
     drawn = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)
     name, _ = _checked(text, drawn, None)
-    if name not in REFITTED:  # fitting takes seconds, and every net can have one
-        policy_from_text(text, drawn)
+    if name in REFITTED:  # fitting takes seconds, and every net can have one
+        return None
+    return policy_from_text(text, drawn).policy
 
 
 def refitted(text: str) -> bool:
