@@ -100,7 +100,7 @@ def answered(made: Exported, examples: Dataset) -> Answered:
     for images, labels, count in pipeline.evaluation_batches(examples, BATCH):
         outputs = made.run_all(np.asarray(images))
         answers = {name: outputs.pop(name) for name in names}
-        sure = [outputs.pop(confidence_of(name), None) for name in names]
+        sure = [outputs.pop(n) for n in map(confidence_of, names) if n in outputs]
         if sent is None:
             answers[FINAL], sizes = outputs[FINAL], (np.zeros(len(images), int),) * 2
         else:
@@ -109,7 +109,7 @@ def answered(made: Exported, examples: Dataset) -> Answered:
         for name, answer in answers.items():
             columns[name].append(task.metrics(_first(answer, count), batch))
             columns[name, "scored"].append(np.asarray(task.logits(answer))[:count])
-        if sure and all(row is not None for row in sure):
+        if sure and len(sure) == len(names):
             columns["sure"].append(np.stack([*sure, np.ones(len(images))])[:, :count])
         columns["bytes"].append(np.stack(sizes)[:, :count])
     every = (*names, FINAL)
