@@ -26,6 +26,7 @@ def quantise(z: Any, bits: int, xp: Any) -> tuple[Any, Any, Any]:
     # A product with a constant: division by 2^b - 1 is rounded otherwise in places.
     scale = scale * np.float32(1 / (2**bits - 1))
     scale = xp.where(scale >= TINY, scale, 1.0)  # also where all values are one
+    # A latent far from zero and of small range: its zero point may pass int32.
     zero = xp.clip(xp.round(low / scale), -INT32_EDGE, INT32_EDGE)
     # A divisor that varies with z: XLA multiplies by 1 / a broadcast one.
     divisor = xp.where(z == z, scale, 1.0)
@@ -58,6 +59,7 @@ class AffineCodec:
         """(symbols int32[shape] in 0 .. 2^bits - 1, zero, scale)."""
         z = codec.checked(z, self.shape, finite=True)
         with np.errstate(over="ignore"):
+            # The same function as under jax: two writings would part in last bits.
             q, zero, scale = quantise(z[None], self.bits, np)
         if not np.isfinite(scale).all():
             raise ValueError("latent range overflows float32")
@@ -72,10 +74,12 @@ class AffineCodec:
         scale = np.frombuffer(data, "<f4", 1)[0]
         zero = np.frombuffer(data, "<i4", 1, 4)[0].astype(np.float32)
         ones = np.unpackbits(np.frombuffer(data, np.uint8, -1, 8), bitorder="little")
+        # No encoder writes these: a flipped bit must not become a plausible latent.
         if not (np.isfinite(scale) and scale >= TINY) or abs(zero) > INT32_EDGE:
             raise CorruptStream("corrupt stream: scale or zero out of range")
         if ones[count:].any():
             raise CorruptStream("corrupt stream: padding bits are set")
+        # Little-endian bits, the lowest first, as `pack` lays them.
         weights = np.left_shift(1, np.arange(self.bits), dtype=np.int32)
         q = ones[:count].reshape(*self.shape, self.bits) @ weights
         with np.errstate(over="ignore"):

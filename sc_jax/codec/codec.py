@@ -115,6 +115,7 @@ def real_difference(got: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, Any
     with np.errstate(invalid="ignore"):  # inf - inf
         distance = np.abs(got - exact)
         near = finite & (distance <= CLOSE * np.maximum(max(1, size), np.abs(exact)))
+    # Equal infinities have no difference to compare.
     near |= got == exact
     distance = np.where(near, 0, np.nan_to_num(distance, nan=np.inf))
     return distance, np.zeros(exact.shape, bool)
@@ -127,6 +128,8 @@ def symbol_difference(
 
     exact float32: what was rounded to `symbols`.
     """
+    # int32 symbols may lie 2^32 apart.
     distance = np.abs(got.astype(np.int64) - symbols)
+    # Two runtimes may sum in another order: a value near a half rounds either way.
     tie = (np.abs(exact - np.floor(exact) - 0.5) < CLOSE) & (distance == 1)
     return distance, tie

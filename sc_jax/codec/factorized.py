@@ -42,6 +42,7 @@ class FactorizedCodec:
             )
         if not np.isfinite(medians).all():
             raise ValueError("medians are not finite")
+        # A frozen value to its arrays: codecs are shared between requests.
         medians.flags.writeable = False
         object.__setattr__(self, "medians", medians)
 
@@ -64,6 +65,7 @@ class FactorizedCodec:
     def decode(self, data: bytes) -> np.ndarray:
         flat = rans.decode(data, math.prod(self.shape), self.tables)
         symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
+        # C order: a compiled tail takes the array as it is.
         values = np.moveaxis(symbols, 0, -1).astype(np.float32, order="C")
         return values + self.medians
 
@@ -77,6 +79,7 @@ class FactorizedCodec:
         """The stream of int32[..., C]: what a head that rounds by itself hands over."""
         if symbols.shape != self.shape or symbols.dtype != np.int32:
             raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
+        # Channel by channel, so that a symbol's place says its row.
         flat = np.moveaxis(symbols, -1, 0).reshape(-1)
         return rans.encode(np.ascontiguousarray(flat), self.tables)
 

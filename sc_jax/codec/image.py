@@ -45,6 +45,7 @@ class ImageCodec:
         quality: dict = {} if self.quality is None else {"quality": self.quality}
         if self.format == "WEBP":
             return {"method": 6, "lossless": self.quality is None, **quality}
+        # Best tables at the same quality: a baseline should not be beaten by defaults.
         return {"optimize": True, **quality}
 
     def encode(self, z: np.ndarray) -> bytes:
@@ -55,6 +56,7 @@ class ImageCodec:
             raise ValueError(f"image is {z.dtype}{z.shape}, not uint8{self.shape}")
         image = Image.fromarray(z[..., 0] if z.shape[2] == 1 else z)
         if self.format == "WEBP":
+            # WebP has no grey images.
             image = image.convert("RGB")
         out = io.BytesIO()
         image.save(out, self.format, **self._options())

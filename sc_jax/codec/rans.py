@@ -20,6 +20,7 @@ from sc_jax.codec.tables import TOTAL, Tables
 __all__ = ["CorruptStream", "backend", "decode", "encode"]
 
 VERSION = 1  # of the C interface, not of the stream
+# Of the search index: 64 counts each, so that few slots are left to look at.
 BUCKETS = 1024
 CORRUPT = -1
 
@@ -44,6 +45,7 @@ def _kernel() -> ctypes.CDLL | None:
             continue
         try:
             library = ctypes.CDLL(str(path))
+            # Left by an older install: the reference serves until it is built again.
             if library.sc_rans_version() != VERSION:
                 continue
         except (OSError, AttributeError):
@@ -79,6 +81,7 @@ def backend() -> str:
 def _prepared(kernel: ctypes.CDLL, tables: Tables):
     """Pointer to the tables with their search index, built once per Tables."""
     if "c" not in tables.cache:
+        # Held beside the pointers, or the memory that they point at would be freed.
         index = np.empty((tables.rows, BUCKETS), np.uint16)
         arrays = (tables.cdf, tables.length, tables.offset, index)
         struct = _CTables(*(a.ctypes.data for a in arrays), *tables.cdf.shape)
@@ -89,6 +92,7 @@ def _prepared(kernel: ctypes.CDLL, tables: Tables):
 
 
 def _checked_rows(count: int, tables: Tables, rows) -> np.ndarray | None:
+    # R equal runs in order: the receiver knows them without being sent any.
     if rows is None:
         if count % tables.rows:
             raise ValueError(f"{count} symbols are not {tables.rows} equal runs")
@@ -96,6 +100,7 @@ def _checked_rows(count: int, tables: Tables, rows) -> np.ndarray | None:
     rows = np.ascontiguousarray(rows)
     if rows.dtype != np.uint16 or rows.shape != (count,):
         raise ValueError(f"rows are {rows.dtype}{rows.shape}, not uint16({count},)")
+    # Any uint16 is a row of a full table.
     if count and tables.rows < TOTAL and rows.max() >= tables.rows:
         raise ValueError(f"row {rows.max()} of tables with {tables.rows} rows")
     return rows
@@ -128,6 +133,7 @@ def encode(
     )
     if size < 0:
         raise RuntimeError(f"the coder failed with code {size}")
+    # rANS writes backwards: the stream lies at the end of the buffer.
     return room[room.size - size :].tobytes()
 
 
@@ -140,6 +146,7 @@ def decode(
     """
     if count < 0:
         raise ValueError(f"count is {count}")
+    # Immutable: C must not read a buffer that another thread may resize.
     data = bytes(memoryview(data))
     rows = _checked_rows(count, tables, rows)
     kernel = _kernel() if backend() == "c" else None

@@ -38,6 +38,7 @@ class RawCodec:
 
     def encode(self, z: np.ndarray) -> bytes:
         z = codec.checked(z, self.shape, finite=False)
+        # float16 overflows to infinity, as the compressor's own cast does.
         with np.errstate(over="ignore"):
             return z.astype(self._wire()).tobytes()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sc_jax.codec.tables import Tables, row_of
 
+# The state stays at or above it once words are written, and below 2^63.
 LOWER = 1 << 31
 NIBBLE = 1 << 12  # frequency of one of 16 equal fields
 INT32 = np.iinfo(np.int32)
@@ -21,6 +22,7 @@ class CorruptStream(ValueError):
 def _raw_fields(over: int, escape: int) -> list[tuple[int, int]]:
     """(start, freq) of the digits behind an escape, in the decoder's order."""
     raw = -2 * over - 1 if over < 0 else 2 * (over - escape)
+    # Low digits first, as many as the number has: small escapes stay short.
     digits = [raw >> shift & 15 for shift in range(0, raw.bit_length(), 4)]
     return [(NIBBLE * digit, NIBBLE) for digit in (len(digits), *digits)]
 
@@ -34,6 +36,7 @@ def _steps(symbols, tables: Tables, rows) -> list[tuple[int, int]]:
     start = tables.cdf[r, slot]
     freq = tables.cdf[r, slot + 1] - start
     steps = list(zip(start.tolist(), freq.tolist()))
+    # From the end, so that insertions do not move the places still to come.
     for i in np.flatnonzero(slot == escape)[::-1].tolist():
         steps[i + 1 : i + 1] = _raw_fields(int(over[i]), int(escape[i]))
     return steps
@@ -42,22 +45,27 @@ def _steps(symbols, tables: Tables, rows) -> list[tuple[int, int]]:
 def encode(symbols: np.ndarray, tables: Tables, rows: np.ndarray | None) -> bytes:
     """Stream of checked int32[N] symbols; see `rans.encode`."""
     x, words = 0, []
+    # rANS is a stack: what is coded last comes out first.
     for start, freq in reversed(_steps(symbols, tables, rows)):
+        # Only then the step below would pass 2^63; one word is always enough.
         if x >= freq << 47:
             words.append(x & 0xFFFFFFFF)
             x >>= 32
         x = (x // freq << 16) + x % freq + start
+    # With words behind it the state has 5 bytes at least, by which it is found.
     size = max((x.bit_length() + 7) // 8, 5 if words else 0)
     return x.to_bytes(size, "little") + np.array(words[::-1], "<u4").tobytes()
 
 
 def _open(data: bytes) -> tuple[int, list[int]]:
     """State and words of a stream; CorruptStream unless written canonically."""
+    # Words have 4 bytes, so the rest says how long the state is: 5 to 8.
     size = len(data) if len(data) <= 8 else 5 + (len(data) - 5) % 4
     x = int.from_bytes(data[:size], "little")
     words = np.frombuffer(data, "<u4", offset=size).tolist() if data else []
     if x >> 63 or (words and x < LOWER):
         raise CorruptStream("corrupt stream: state out of range")
+    # One message has one stream: a second spelling of it is damage.
     if size > (5 if words else 0) and data[size - 1] == 0:
         raise CorruptStream("corrupt stream: state not in its shortest form")
     return x, words
@@ -90,6 +98,7 @@ def decode(
         digits = [pop_nibble() for _ in range(size)]
         raw = sum(digit << 4 * k for k, digit in enumerate(digits))
         value = offset - 1 - (raw >> 1) if raw & 1 else offset + escape + (raw >> 1)
+        # A leading zero is a second spelling of the same number.
         if digits[-1:] == [0] or not INT32.min <= value <= INT32.max:
             raise CorruptStream("corrupt stream: escape out of range")
         return value
@@ -99,9 +108,11 @@ def decode(
             length, offset = int(tables.length[r]), int(tables.offset[r])
             lists[r] = tables.cdf[r, : length + 1].tolist(), length - 1, offset
         cdf, escape, offset = lists[r]
+        # The low 16 bits say which slot the encoder was in.
         slot = bisect_right(cdf, x & 0xFFFF) - 1
         pop(cdf[slot], cdf[slot + 1] - cdf[slot])
         out.append(offset + slot if slot != escape else pop_raw(offset, escape))
+    # The encoder starts at state 0, so a whole stream ends there.
     if x or words:
         raise CorruptStream("corrupt stream: bytes left after the last symbol")
     return np.array(out, np.int32)

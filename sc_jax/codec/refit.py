@@ -21,6 +21,7 @@ def refit(tables: Tables, symbols: Iterable[np.ndarray]) -> Tables:
     for batch in symbols:
         for channel, (low, _, _) in enumerate(old):
             width = len(counts[channel]) - 1
+            # From the first symbol that may join the row.
             places = batch[..., channel].ravel().astype(np.int64) - (low - REACH)
             places[(places < 0) | (places >= width)] = width  # the last: escapes
             counts[channel] += np.bincount(places, minlength=width + 1)

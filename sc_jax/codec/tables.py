@@ -31,6 +31,8 @@ class Tables:
             ("length", "int32"),
             ("offset", "int32"),
         ):
+            # A copy that nobody else can write: the coder's C code trusts what was
+            # checked.
             array = np.array(getattr(self, name), order="C")
             if array.dtype != dtype:
                 raise ValueError(f"tables: {name} is {array.dtype}, not {dtype}")
@@ -71,16 +73,20 @@ def _check(cdf: np.ndarray, length: np.ndarray, offset: np.ndarray) -> None:
             f"tables: cdf {cdf.shape}, length {length.shape} and offset {offset.shape}"
             " are not [R, S], [R] and [R]"
         )
+    # The coder takes a row's number as uint16.
     if not 1 <= len(length) <= TOTAL:
         raise ValueError(f"tables: {len(length)} rows, not 1 to {TOTAL}")
     if length.min() < 1 or length.max() >= cdf.shape[1]:
         raise ValueError("tables: a row has no slot, or more slots than fit its cdf")
+    # What lies behind a row's end is padding and not looked at.
     last = np.take_along_axis(cdf, length[:, None].astype(np.int64), 1)
     if (cdf[:, 0] != 0).any() or (last != TOTAL).any():
         raise ValueError(f"tables: a cdf row does not run from 0 to {TOTAL}")
     used = np.arange(cdf.shape[1] - 1) < length[:, None]
+    # A slot of no counts could not be coded: its symbol would be lost.
     if (cdf[:, 1:] <= cdf[:, :-1])[used].any():
         raise ValueError("tables: a cdf row does not rise strictly")
+    # In int64: the sum is what may overflow.
     if (offset.astype(np.int64) + length - 2 > np.iinfo(np.int32).max).any():
         raise ValueError("tables: a row has values above int32")
 
@@ -115,9 +121,12 @@ def quantise(p: np.ndarray) -> np.ndarray:
     """
     if len(p) > TOTAL:
         raise ValueError(f"a row of {len(p)} symbols does not fit {TOTAL} counts")
+    # No slot without a count, however rare: rANS cannot code frequency 0.
     f = np.maximum(1, np.floor(p * TOTAL)).astype(np.int64)
+    # More than one pass where the least counts of 1 take more than is there.
     while left := TOTAL - int(f.sum()):
         if left > 0:
+            # Of equal gains the first: the same table on every machine.
             best = np.argsort(-p * np.log1p(1 / f), kind="stable")[:left]
             f[best] += 1
         else:
@@ -126,6 +135,7 @@ def quantise(p: np.ndarray) -> np.ndarray:
     while True:
         gain, loss = p * np.log1p(1 / f), _loss(p, f)
         to, source = int(gain.argmax()), int(loss.argmin())
+        # With a margin: rounding could swap two equal counts for ever.
         if gain[to] <= loss[source] * (1 + 1e-12) + 1e-18:
             return f
         f[to] += 1
@@ -147,9 +157,12 @@ def from_pmf(pmf: Sequence | np.ndarray, offset, tail_mass: Any = 0.0) -> Tables
     """
     counts, offsets = [], []
     for p, first in _rows(pmf, offset, tail_mass):
+        # Rows come as densities sampled at integers, which need not sum to 1.
         p = p / p.sum()
         live = np.flatnonzero(p[:-1] * TOTAL >= TRIM)
+        # Ends only: a gap inside keeps its slots, since slots are consecutive.
         lo, hi = (int(live[0]), int(live[-1]) + 1) if len(live) else (0, 0)
+        # What was cut off and the tail: the escape takes all that has no slot.
         escape = 1 - p[lo:hi].sum() if len(live) else 1.0
         counts.append(quantise(np.append(p[lo:hi], max(escape, 0.0))))
         offsets.append(first + lo)
@@ -168,6 +181,7 @@ def compat_from_pmf(pmf: Sequence | np.ndarray, offset, tail_mass) -> Tables:
     for p, _ in rows:
         if len(p) > TOTAL:
             raise ValueError(f"a row of {len(p)} symbols does not fit {TOTAL} counts")
+        # float32 first: their tables come from float32 likelihoods.
         f = np.floor(p.astype(np.float32).astype(np.float64) * TOTAL + 0.5)
         f = f.astype(np.int64)
         if not f.sum():
@@ -175,6 +189,7 @@ def compat_from_pmf(pmf: Sequence | np.ndarray, offset, tail_mass) -> Tables:
         f = f * TOTAL // f.sum()
         f[-1] = TOTAL - f[:-1].sum()
         for i in np.flatnonzero(f == 0):
+            # Theirs steals from the rarest symbol that can spare a count.
             f[np.where(f > 1, f, TOTAL + 1).argmin()] -= 1
             f[i] = 1
         counts.append(f)
@@ -194,9 +209,12 @@ def bits(tables: Tables, symbols: np.ndarray, rows: np.ndarray | None = None) ->
     slot = symbols.astype(np.int64) - tables.offset[r]
     escape = tables.length[r].astype(np.int64) - 1
     out = (slot < 0) | (slot >= escape)
+    # Beyond the row: the escape slot, then the value in digits.
     slot = np.where(out, escape, slot)
     count = tables.cdf[r, slot + 1] - tables.cdf[r, slot]
     over = symbols[out].astype(np.int64) - tables.offset[r][out]
+    # Zigzag: odd numbers below the row, even ones above.
     raw = np.where(over < 0, -2 * over - 1, 2 * (over - escape[out]))
     digits = sum((raw >> (4 * k)) > 0 for k in range(9))
+    # Each escape: 4 bits for the number of digits, 4 a digit.
     return float((16 - np.log2(count)).sum() + np.sum(4 * (1 + digits)))

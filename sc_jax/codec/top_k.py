@@ -47,6 +47,7 @@ class TopKCodec:
     @property
     def _tables(self) -> Tables:
         """One row of counts for 0, 1 and the escape, which never comes."""
+        # Both symbols keep a count, also where nearly all or none are kept.
         ones = max(1, min(self.k * (TOTAL - 1) // math.prod(self.shape), TOTAL - 2))
         cdf = np.array([[0, TOTAL - 1 - ones, TOTAL - 1, TOTAL]], np.uint32)
         return Tables(cdf, np.array([3], np.int32), np.zeros(1, np.int32))
@@ -59,6 +60,7 @@ class TopKCodec:
     def encode(self, z: np.ndarray) -> bytes:
         flat = codec.checked(z, self.shape, finite=True).reshape(-1)
         mask = np.zeros(flat.size, np.int32)
+        # Stable: of equal magnitudes the first, as jax.lax.top_k keeps them.
         mask[np.argsort(-np.abs(flat), kind="stable")[: self.k]] = 1
         values = self._values.encode(flat[mask == 1])
         return values + rans.encode(mask, self._tables)
@@ -67,6 +69,7 @@ class TopKCodec:
         first = 8 + (self.k * self.bits + 7) // 8
         values = self._values.decode(data[:first])
         mask = rans.decode(data[first:], math.prod(self.shape), self._tables)
+        # The escape slot exists in every table, and no encoder uses it here.
         if not np.isin(mask, (0, 1)).all() or mask.sum() != self.k:
             raise CorruptStream(f"corrupt stream: not {self.k} positions")
         z = np.zeros(mask.size, np.float32)

@@ -24,12 +24,15 @@ class Affine(Compressor):
 
     @nn.compact
     def __call__(self, z, *, train):
+        # 32 bits each for the scale and the zero point.
         bits = math.prod(z.shape[1:]) * self.bits + 64.0
         bits = jnp.full(z.shape[0], bits, jnp.float32)
+        # The rate is constant, so nothing of it has to be learned.
         if train and not self.aware:
             return z, bits
         q, zero, scale = quantise(z, self.bits, jnp)
         z_hat = (q + zero) * scale
+        # Not in evaluation: z + (z_hat - z) may differ from z_hat in its last bit.
         return (z + jax.lax.stop_gradient(z_hat - z) if train else z_hat), bits
 
     def codec(self, params, shape) -> AffineCodec:

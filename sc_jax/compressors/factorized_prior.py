@@ -20,8 +20,10 @@ from sc_jax.compressors.compressor import Compressor
 from sc_jax.nets.layers.blocks import lower_bound
 
 WIDTHS = (1, 3, 3, 3, 3, 1)
+# Below it bits would grow without bound; 30 bits are the most a value costs here.
 LIKELIHOOD_BOUND = 1e-9
 TAIL_MASS = 1e-9
+# A density about 10 wide at first, its scale shared out over five layers.
 _SPREAD = 10.0 ** (1 / 5)
 
 
@@ -34,13 +36,16 @@ def cumulative(params: Mapping, v, xp=jnp):
     lead = (1,) * (v.ndim - 1) + (-1,)
     rows = [v]
     for k in range(len(WIDTHS) - 1):
+        # Softplus: positive weights are what makes the cumulative rise in v.
         h = xp.logaddexp(params[f"h{k}"], 0.0)
         new = []
         for i in range(WIDTHS[k + 1]):
+            # Sums of scalars a channel: tiny matrices a channel are slow as products.
             y = sum(h[:, i, j].reshape(lead) * x for j, x in enumerate(rows))
             y = y + params[f"b{k}"][:, i].reshape(lead)
             if k < len(WIDTHS) - 2:
                 a = params[f"a{k}"][:, i].reshape(lead)
+                # |tanh a| < 1, so that the map stays monotone whatever a learns.
                 y = y + xp.tanh(a) * xp.tanh(y)
             new.append(y)
         rows = new
@@ -58,11 +63,13 @@ def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False):
         return _sigmoid(upper, xp) - _sigmoid(lower, xp)
     sign = -xp.sign(lower + upper)
     if xp is jnp:
+        # A choice of tail, not a quantity: its gradient is zero or undefined.
         sign = jax.lax.stop_gradient(sign)
     return xp.abs(_sigmoid(sign * upper, xp) - _sigmoid(sign * lower, xp))
 
 
 def _sigmoid(x, xp):
+    # By tanh, which does not overflow for large negative x.
     return jax.nn.sigmoid(x) if xp is jnp else 0.5 * (1 + np.tanh(0.5 * x))
 
 
@@ -83,10 +90,12 @@ class FactorizedPrior(Compressor):
             noise = jax.random.uniform(
                 self.make_rng("noise"), z.shape, minval=-0.5, maxval=0.5
             )
+            # Differentiable, and its density at an integer is what rounds to it.
             z_hat = z + noise
         else:
             medians = params["quantiles"][:, 1].reshape((1,) * (z.ndim - 1) + (-1,))
             z_hat = jnp.round(z - medians) + medians
+        # The bound's own gradient: a value in the far tail still learns to come back.
         mass = lower_bound(
             likelihood(params, z_hat, compat=self.compat), LIKELIHOOD_BOUND
         )
@@ -96,6 +105,8 @@ class FactorizedPrior(Compressor):
     def _parameters(self, channels):
         params = {}
         for k, (wide, high) in enumerate(pairwise(WIDTHS)):
+            # The inverse of softplus, as published: each layer then scales by 1 /
+            # _SPREAD.
             fill = float(np.log(np.expm1(1 / _SPREAD / high)))
             shape = (channels, high, wide)
             params[f"h{k}"] = self.param(f"h{k}", nn.initializers.constant(fill), shape)
@@ -110,6 +121,7 @@ class FactorizedPrior(Compressor):
                 )
         quantiles = self.param(
             "quantiles",
+            # The edges of the first density; evaluation before `settle` still rounds.
             lambda key: jnp.tile(jnp.array([-10.0, 0.0, 10.0]), (channels, 1)),
         )
         params["quantiles"] = jax.lax.stop_gradient(quantiles)
@@ -121,6 +133,7 @@ class FactorizedPrior(Compressor):
         return {**params, "quantiles": jnp.asarray(solved)}
 
     def codec(self, params, shape) -> FactorizedCodec:
+        # On the host in float64: tables are built once and shipped, never rebuilt.
         params = jax.device_get(dict(params))
         rows, offsets, tails = pmfs(params, compat=self.compat)
         build = tables.compat_from_pmf if self.compat else tables.from_pmf
@@ -131,10 +144,13 @@ class FactorizedPrior(Compressor):
 def solve_quantiles(params: Mapping) -> np.ndarray:
     """f32[C, 3]: where the cumulative is 0.5e-9, 0.5 and 1 - 0.5e-9, by bisection."""
     wide = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    # The logit of half the tail mass on either side.
     edge = np.log(2 / TAIL_MASS - 1)
     targets = np.array([[-edge], [0.0], [edge]])
+    # By bisection: it needs a rising map and nothing of its slope.
     low = np.full((3, wide["h0"].shape[0]), -float(2**15))
     high = -low
+    # From 2^16 to 2^-44, far below float32's steps.
     for _ in range(60):
         middle = (low + high) / 2
         below = cumulative(wide, middle, np) < targets
@@ -150,8 +166,10 @@ def pmfs(params: Mapping, *, compat: bool = False):
     """
     wide = {k: np.asarray(v, np.float64) for k, v in params.items()}
     low, medians, high = np.asarray(params["quantiles"], np.float64).T
+    # Whole steps from the median: that is what rounding leaves.
     below = np.maximum(np.ceil(medians - low), 0).astype(int)
     above = np.maximum(np.ceil(high - medians), 0).astype(int)
+    # All rows as long as the longest, so that one call serves every channel.
     steps = np.arange((below + above).max() + 1)
     values = medians - below + steps[:, None]
     mass = likelihood(wide, values, np, compat=compat)
@@ -159,5 +177,6 @@ def pmfs(params: Mapping, *, compat: bool = False):
     last = values[-1] if compat else medians + above
     tails = first + _sigmoid(-cumulative(wide, last + 0.5, np), np)
     lengths = below + above + 1
+    # A difference of sigmoids may round below zero.
     rows = [np.maximum(mass[:n, c], 0.0) for c, n in enumerate(lengths)]
     return rows, -below, np.asarray(tails)

@@ -33,6 +33,7 @@ class Image(Compressor):
             jax.ShapeDtypeStruct(z.shape, jnp.uint8),
             jax.ShapeDtypeStruct(z.shape[:1], jnp.float32),
         )
+        # Image formats are no XLA programs: the host codes, and measures.
         return jax.pure_callback(files, shapes, z)
 
     def codec(self, params, shape) -> ImageCodec:

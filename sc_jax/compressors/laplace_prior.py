@@ -47,6 +47,7 @@ class LaplacePrior(Compressor):
         zeros = nn.initializers.zeros
         lead = (1,) * (z.ndim - 1) + (-1,)
         location = self.param("location", zeros, z.shape[-1:]).reshape(lead)
+        # In logs: positive without a bound, and a step changes it by a share.
         scale = jnp.exp(self.param("log_scale", zeros, z.shape[-1:]).reshape(lead))
         if train:
             noise = jax.random.uniform(
@@ -56,12 +57,14 @@ class LaplacePrior(Compressor):
         else:
             z_hat = jnp.round(z - location) + location
         log2 = log_mass(z_hat - location, scale) / math.log(2)
+        # As in FactorizedPrior, so that outliers cost alike under both.
         bits = -lower_bound(log2, math.log2(LIKELIHOOD_BOUND))
         return z_hat, bits.reshape(z.shape[0], -1).sum(1)
 
     def codec(self, params, shape) -> FactorizedCodec:
         location = np.asarray(params["location"], np.float32)
         scales = np.exp(np.asarray(params["log_scale"], np.float64))
+        # Where the tails hold TAIL_MASS together; what is beyond escapes.
         reach = np.ceil(scales * math.log(1 / TAIL_MASS)).clip(1, WIDEST).astype(int)
         rows = [
             np.exp(log_mass(np.arange(-n, n + 1.0), scale, np))

@@ -18,6 +18,7 @@ class Raw(Compressor):
 
     @nn.compact
     def __call__(self, z, *, train):
+        # Through the wire's type: training sees what float16 loses.
         z_hat = z.astype(self.dtype).astype(jnp.float32)
         bits = math.prod(z.shape[1:]) * 8.0 * jnp.dtype(self.dtype).itemsize
         return z_hat, jnp.full(z.shape[0], bits, jnp.float32)

@@ -54,6 +54,8 @@ def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:
         found = {}
         for split in net.splits:
             before = head(net, split.after)
+            # Of a split at the input no stage stands before it: the latent is the
+            # image.
             out = run(before, variables, x)[0].features if before.stages else {}
             found[split.name] = out[split.after] if out else x
         return found
@@ -77,7 +79,9 @@ def _check_one(compressor: Any, shape: tuple[int, ...], dtype: str) -> None:
                 f"compressor {name} has no method {method}: derive it from sc_jax."
                 "compressors.Compressor and give it codec(params, shape) -> Codec"
             )
+    # A net of nothing but the split: the same code as in training, in a moment.
     alone = Net((), splits=(SplitPoint(INPUT, compressor),))
+    # Two examples: with one, a sum over the batch would pass for one a row.
     z = np.random.default_rng(0).normal(0, 2, (2, *shape)).astype(dtype)
     try:
         variables = settle(alone, init(alone, jax.random.key(0), z))

@@ -35,6 +35,7 @@ class TopK(Compressor):
         # Of equal magnitudes top_k takes the first, as the codec does.
         _, places = jax.lax.top_k(jnp.abs(flat), codec.k)
         values = jnp.take_along_axis(flat, places, axis=1)
+        # In training they stay unquantised: rounding would stop their gradient.
         if not train:
             q, zero, scale = quantise(values, self.bits, jnp)
             values = (q + zero) * scale
@@ -49,4 +50,5 @@ class TopK(Compressor):
                 f"a top-k share is above 0 and at most 1, not {self.share}"
             )
         size = math.prod(shape)
+        # At least one value: an empty message has no scale.
         return TopKCodec(shape, max(1, round(self.share * size)), self.bits)

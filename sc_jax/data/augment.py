@@ -33,6 +33,7 @@ def augment_on_device(images: jax.Array, key: jax.Array, kind: str) -> jax.Array
 def windows(images: jax.Array, key: jax.Array, side: int) -> jax.Array:
     """[B, H, W, C] -> [B, side, side, C]: a random square of each image. For jit."""
     count, height, width, channels = images.shape
+    # randint excludes its upper end.
     free = jnp.array([[height - side, width - side]]) + 1
     corners = jax.random.randint(key, (count, 2), 0, free)
 
@@ -73,6 +74,7 @@ def _none(images: jax.Array, key: jax.Array) -> jax.Array:
 
 def _flip(images: jax.Array, key: jax.Array) -> jax.Array:
     """Mirrors left to right every second image, by chance."""
+    # A draw an example, whatever shape the batch has on this process.
     mirrored = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
@@ -83,6 +85,7 @@ def _crop_flip(images: jax.Array, key: jax.Array) -> jax.Array:
     pad = _padding(height, width)
     offset_key, flip_key = jax.random.split(key)
     offsets = jax.random.randint(offset_key, (count, 2), 0, 2 * pad + 1)
+    # A window over a padded image: shapes are static, offsets need not be.
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
     def crop(image, offset):
@@ -96,14 +99,17 @@ def _resized_crop(images: jax.Array, key: jax.Array) -> jax.Array:
     """A box of 8 to 100 % of the area, aspect 3/4 to 4/3, resized; then a flip."""
     count, height, width, channels = images.shape
     box_key, flip_key = jax.random.split(key)
+    # Area, aspect and both coordinates of the corner from one draw.
     draws = jax.random.uniform(box_key, (count, 4))
 
     def crop(image, draw):
         area = height * width * (_AREA[0] + draw[0] * (_AREA[1] - _AREA[0]))
         low, high = _LOG_ASPECT
+        # Uniform in the log: 3/4 and 4/3 are equally far from 1.
         aspect = jnp.exp(low + draw[1] * (high - low))
         sides = jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)])
         whole = jnp.array([height, width], jnp.float32)
+        # An elongated box may be longer than the image: it is cut there.
         sides = jnp.minimum(sides, whole)
         corner = draw[2:] * (whole - sides)
         # Moving a window over a fixed grid: shapes inside jit cannot follow the box.
@@ -117,6 +123,7 @@ def _resized_crop(images: jax.Array, key: jax.Array) -> jax.Array:
             "linear",
         )
 
+    # Interpolation leaves uint8's range and grid.
     cropped = jnp.clip(jnp.round(jax.vmap(crop)(images, draws)), 0, 255)
     return _flip(cropped.astype(images.dtype), flip_key)
 
@@ -138,6 +145,7 @@ def _random_box(
     height: int, width: int, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """(left, top, right, bottom), drawn as `_resized_crop` draws it."""
+    # The same distribution as on the device, from NumPy's generator.
     area = height * width * rng.uniform(*_AREA)
     aspect = math.exp(rng.uniform(*_LOG_ASPECT))
     high = min(math.sqrt(area / aspect), height)

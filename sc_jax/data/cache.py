@@ -25,6 +25,7 @@ def cached(key: str, make: Callable[[], A]) -> A:
 
     A damaged file is written again. A cache that cannot be written costs a warning.
     """
+    # Without a home there is nowhere to keep anything: decode every time.
     root = cache_root()
     if root is None:
         return make()

@@ -85,6 +85,7 @@ class Dataset:
 
     def example(self) -> np.ndarray:
         """Zeros [1, ...] of the shape and type that a net reads."""
+        # Decoded pictures are bytes, whatever is still in the files.
         dtype = self.images.dtype if isinstance(self.images, np.ndarray) else np.uint8
         return np.zeros((1, *self.shape), dtype)
 
@@ -127,6 +128,7 @@ class Dataset:
         if self.shape[:2] == (height, width):
             return self
         shape = (len(self), height, width, self.shape[2])
+        # Enlarging may not fit, though the set itself does: then on every reading.
         if math.prod(shape) > MEMORY_LIMIT_BYTES:
             rows = np.arange(len(self))
             lazy = LazyImages(images.__getitem__, rows, self.shape[2], size)
@@ -188,6 +190,7 @@ def centre_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """uint8 [h, w, C] -> the largest centred box of `size`'s aspect, resized to it."""
     height, width = image.shape[:2]
     high, wide = sides(size)
+    # Compared by products: whole numbers have no rounding.
     if height * wide <= width * high:
         tall, broad = height, height * wide / high
     else:
@@ -207,6 +210,7 @@ def resize_box(
     """
     height, width, channels = image.shape
     high, wide = sides(size)
+    # Resampling to the same size must not touch a pixel.
     if box == (0, 0, width, height) and (height, width) == (high, wide):
         return image
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)

@@ -72,10 +72,12 @@ def _read_idx(path: Path, rank: int) -> np.ndarray:
         if data[:4] != bytes([0, 0, 8, rank]):
             raise ValueError("not an idx file of bytes")
         shape = np.frombuffer(data, ">i4", rank, offset=4)
+        # A file cut short has fewer bytes than its sizes say: reshape refuses it.
         return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
 
 
 def _dataset(name: str, part: str, images: np.ndarray, labels: np.ndarray) -> Dataset:
+    # A channel axis: every source gives [N, H, W, C].
     return Dataset(name, part, CLASSES, images[..., None], labels.astype(np.int32))

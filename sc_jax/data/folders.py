@@ -131,6 +131,7 @@ def _parts(argument: str) -> dict[str, Part]:
 
 def _check_same_classes(train: Part, test: Part) -> None:
     """By name, for labels are positions in the sorted names."""
+    # Both ways: a class in one part alone shifts every number behind it.
     odd = sorted({*train.classes} ^ {*test.classes})
     if odd:
         raise UsageError(
@@ -150,6 +151,7 @@ def _dataset(
     if _SKIPPING.get():
         bad = {which: _damaged(each, which) for which, each in parts.items()}
         _tell_damaged(chosen, bad[part])
+    # Before training: a broken test image would end the run after hours.
     elif part == "train" and "test" in parts:
         _refuse_damaged(parts["test"], _damaged(parts["test"], "test"))
     readable = [Readable(p, np.flatnonzero(~bad[which])) for which, p in parts.items()]
@@ -226,6 +228,7 @@ def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
     """uint8 [N, H, W, C] of `chosen`; None where the parts' sizes vary or are large."""
     (width, height), _ = chosen.part.header(int(chosen.rows[0]))
     count = max(len(each.part.files) for each in parts)
+    # As if in colour: whether all are grey is known only after reading all.
     if count * width * height * 3 > MEMORY_LIMIT_BYTES:
         return None
     for part, rows in ((each.part, each.rows) for each in parts):
@@ -248,6 +251,8 @@ def _decode(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
             this_size, grey = part.header(i)
             if this_size != size:
                 return None
+            # One picture in colour makes the set colour: a net has one number of
+            # channels.
             all_grey = all_grey and grey
     mode, channels = ("L", 1) if all_grey else ("RGB", 3)
     count = len(chosen.part.files)

@@ -24,6 +24,7 @@ def evaluation_batches(
             rows = range(start, min(start + batch_size, len(dataset)))
             images = np.repeat(dataset.example(), batch_size, 0)
             labels = np.repeat(dataset.target(), batch_size, 0)
+            # -1 is no class: a metric of a padded row can never count as right.
             if labels.dtype.kind == "i":
                 labels -= 1
             for row, image in enumerate(_read(dataset, rows, pool)):

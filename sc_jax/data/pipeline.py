@@ -108,6 +108,7 @@ class _BatchSource:
         data = self.dataset
         # A function of the step alone: a resumed run needs no state but its step.
         epoch, within = divmod(index, len(data) // self.batch_size)
+        # Every process draws the same permutation and takes its slice of each batch.
         share = self.batch_size // self.process_count
         start = within * self.batch_size + self.process_index * share
         indices = _permutation(len(data), self.seed, epoch)[start : start + share]
@@ -145,6 +146,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def set_state(self, state: dict[str, int]) -> None:
         """Continues where `state` was taken; UsageError if that was another stream."""
+        # All but the step must agree: another seed or size is another stream.
         expected = {**self.get_state(), "step": state.get("step")}
         if state != expected:
             raise UsageError(f"saved data state {state} does not fit {expected}")
@@ -156,6 +158,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def _restart(self, step: int) -> None:
         if self._stream is not None:
+            # Threads that read ahead would hold batches of the old place.
             self.close()
         self._step = step
         self._stream = _stream(self._source, step)

@@ -95,6 +95,7 @@ def _only(dataset: Dataset, wanted: str) -> Dataset:
         if each not in numbers:
             raise unknown("class", each, dataset.classes)
     chosen = [numbers[each] for each in kept]
+    # A name and a number may mean the same class.
     if not len({*chosen}) == len(chosen) < len(dataset.classes):
         raise UsageError(f"{wanted}: give different classes, and fewer than all")
     # Class 0 is "none of them": an exit that finds it can drop the image there.
@@ -114,6 +115,7 @@ def held_out(labels: np.ndarray) -> np.ndarray:
         labels = np.zeros(len(labels), np.int32)
     rng = np.random.default_rng(_HELD_OUT_SEED)
     held = np.zeros(len(labels), bool)
+    # Class by class: a plain tenth could miss a rare class altogether.
     for label in range(int(labels.max(initial=-1)) + 1):
         members = rng.permutation(np.flatnonzero(labels == label))
         held[members[: round(_HELD_OUT_SHARE * len(members))]] = True

@@ -58,6 +58,7 @@ def prepared_folder(argument: str, data_dir: str | None) -> Path:
     root = expanded(data_dir).joinpath(*argument.replace(":", "/").split("/"))
     found = [path.parent for path in root.glob("*/dataset_info.json")]
     if found:
+        # By number: as text 10.0.0 would come before 9.0.0.
         return max(found, key=lambda path: _version(path.name))
     configs = sorted({p.parent.parent.name for p in root.glob("*/*/dataset_info.json")})
     if configs:
@@ -107,6 +108,7 @@ def _keys(name: str, features: Any) -> tuple[str, str]:
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
     labels = [k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)]
     image, label = images[:1], labels[:1]
+    # Sets with several labels call the usual one so.
     if "label" in labels:
         label = ["label"]
     if len(images) != 1 or not label or (len(labels) > 1 and label != ["label"]):
@@ -170,4 +172,5 @@ def _chunks(count: int, name: str) -> Iterator[range]:
 
 
 def _version(name: str) -> tuple[int, ...]:
+    # A folder of another name sorts below every version.
     return tuple(int(piece) if piece.isdigit() else -1 for piece in name.split("."))

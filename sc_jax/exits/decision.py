@@ -18,6 +18,7 @@ def first_leaving(verdicts: Any, xp: Any = np) -> Any:
     verdicts: bool[E - 1, N], of every exit but the last.
     """
     last = xp.ones((1, verdicts.shape[1]), bool)
+    # argmax of bools is the first True; the last row makes sure there is one.
     return xp.concatenate([verdicts, last]).argmax(0).astype("int32")
 
 
@@ -30,6 +31,7 @@ def not_below(thresholds: Numbers | float) -> np.ndarray:
     exact = np.asarray(thresholds, np.float64)
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
+        # Rounding down would let a score leave that lies below the exact threshold.
         return np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near)
 
 
@@ -63,13 +65,16 @@ def counts(shares: Numbers, examples: int) -> np.ndarray:
     shares = np.asarray(shares, np.float64)
     if shares.ndim != 1 or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise UsageError(f"shares are 0 or more and sum to 1, not {shares.tolist()}")
+    # The margin: 0.1 + 0.2 of ten examples are three, not four.
     gone = np.minimum(np.ceil(examples * np.cumsum(shares) - 1e-9), examples)
+    # Whatever the rounding of the sum, nobody is left without an answer.
     gone[-1] = examples
     return np.diff(gone, prepend=0).astype(np.int64)
 
 
 def surest(score: Any, count: int, xp: Any = np) -> tuple[Any, Any]:
     """(indices of the `count` highest scores, ties the first; the others in order)."""
+    # Stable, or NumPy and XLA would choose among ties each in its own manner.
     order = xp.argsort(-score, stable=True)
     return order[:count], xp.sort(order[count:])
 
@@ -88,4 +93,5 @@ def top_fraction(score: Any, shares: Numbers, xp: Any = np) -> Any:
         places.append(left[gone])
         left = left[stay]
     taken = xp.asarray(np.repeat(np.arange(len(leaving), dtype=np.int32), leaving))
+    # Sorted back: places hold who left, exit after exit.
     return taken[xp.argsort(xp.concatenate([*places, left]))]

@@ -30,6 +30,7 @@ class KnowledgeDistillation:
         student = context.student.predictions[self.exit] / self.tau
         teacher = _teacher(context).predictions[FINAL] / self.tau
         log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
+        # In logs: probabilities of unlikely classes underflow.
         divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
         # tau^2 keeps the gradient's size: softening divides it by tau twice.
         return self.alpha * hard + (1 - self.alpha) * self.tau**2 * divergence

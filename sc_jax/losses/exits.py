@@ -56,6 +56,8 @@ class ExitDistillation:
         answers = context.student.predictions
         parts = []
         for name in self.teachers:
+            # A teacher that followed its students would make the task easier, not
+            # better.
             teacher = jax.lax.stop_gradient(answers[name])
             tau = self.tau(context.step) if callable(self.tau) else self.tau
             if tau is None:
@@ -64,6 +66,7 @@ class ExitDistillation:
             log_q = jax.nn.log_softmax(answers[self.exit] / tau)
             if self.direction == "reverse":
                 log_p, log_q = log_q, log_p
+            # tau^2 keeps the gradient's size: softening divides it by tau twice.
             parts.append(tau**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1))
         return jnp.stack(parts).mean(0)
 
@@ -113,6 +116,7 @@ class WeighedCrossEntropy:
         seen = jax.lax.stop_gradient(each.T)
         hidden = jax.nn.relu(seen @ weigher["w1"] + weigher["b1"].reshape(1, -1))
         raw = jnp.tanh(hidden @ weigher["w2"] + weigher["b2"].reshape(1, -1))
+        # Mean 1 over the batch: weights move losses between examples, not their sum.
         weights = 1 + self.eps * (raw - raw.mean(0, keepdims=True))
         return (weights.T * each).sum(0)
 
@@ -139,8 +143,10 @@ class AssignedCrossEntropy:
         answers = [context.student.predictions[name] for name in self.exits]
         still, loss = jnp.ones(each.shape[1], bool), jnp.zeros(each.shape[1])
         for row, z, share in zip(each[:-1], answers, self.shares):
+            # Below every probability: who has left is never among the surest.
             score = jnp.where(still, jax.nn.softmax(z).max(-1), -1.0)
             best = jax.lax.top_k(score, round(share * len(score)))[1]
+            # Where fewer are left than the share, top_k reaches for those that left.
             leaves = jnp.zeros_like(still).at[best].set(True) & still
             loss, still = jnp.where(leaves, row, loss), still & ~leaves
         return jnp.where(still, each[-1], loss)

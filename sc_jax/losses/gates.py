@@ -53,7 +53,9 @@ class Mixture:
         ]
         if self.over == "losses":
             each = [cross_entropy(z, label) for z in answers]
+            # The last exit has no confidence: its loss always counts whole.
             return each[-1] + sum(c * loss for c, loss in zip(leaving, each))
+        # Of logits, as published: a product of powers of the softmaxes.
         mixed = (shares(leaving)[..., None] * jnp.stack(answers)).sum(0)
         return cross_entropy(mixed, label) + cross_entropy(answers[-1], label)
 
@@ -108,8 +110,10 @@ class GateTarget:
 
     def __call__(self, context: Context):
         paid = self.price * jnp.array(self.costs).reshape(-1, 1)
+        # Targets are fixed numbers: gates learn from them, classifiers do not.
         best = (jax.lax.stop_gradient(losses_of(context, self.exits)) + paid).argmin(0)
         gates = [extra(context, name, "confidence") for name in self.exits[:-1]]
+        # A gate is right to stop at the best exit and at every later one.
         terms = [_balanced(gate, best <= e) for e, gate in enumerate(gates)]
         return jnp.stack(terms).mean(0)
 
@@ -127,6 +131,7 @@ class GateCost:
 
     def __call__(self, context: Context):
         share = executed_share(context.student.features[self.stage])
+        # [B] as every loss, though the batch has one number.
         return jnp.full(share.shape, (share.mean() - self.target) ** 2)
 
 
@@ -146,6 +151,7 @@ def shares(leaving: list[jax.Array]) -> jax.Array:
     """f32[E, B], where each leaves: c_e prod_{j<e} (1 - c_j), of c [E - 1][B]."""
     rows, still = [], jnp.ones_like(leaving[0])
     for c in leaving:
+        # Leaves here, having passed all gates before.
         rows.append(c * still)
         still = still * (1 - c)
     return jnp.stack([*rows, still])
@@ -153,7 +159,9 @@ def shares(leaving: list[jax.Array]) -> jax.Array:
 
 def _balanced(logit: jax.Array, target: jax.Array) -> jax.Array:
     """BCE in which both targets weigh half of the batch, whatever their number."""
+    # Nearly all answers may be right: unweighted, the constant 1 would do.
     positive = target.mean()
     of_each = jnp.where(target, positive, 1 - positive)
     plain = optax.sigmoid_binary_cross_entropy(logit, target.astype(jnp.float32))
+    # A batch of one kind has nothing to balance, and no division by zero.
     return plain / jnp.maximum(2 * of_each, 1e-6)

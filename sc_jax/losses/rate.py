@@ -18,5 +18,6 @@ class Rate:
 
     def __call__(self, context: Context):
         bits = context.student.bits
+        # A device, an edge and a cloud send twice: both count.
         chosen = [bits[self.split]] if self.split else list(bits.values())
         return jnp.stack(chosen).sum(0)

@@ -28,6 +28,7 @@ class CrossEntropy:
         hard = optax.softmax_cross_entropy_with_integer_labels(logits, label)
         if not self.smoothing:
             return hard
+        # Cross-entropy against the uniform distribution: the mean over classes.
         uniform = -jax.nn.log_softmax(logits).mean(-1)
         return (1 - self.smoothing) * hard + self.smoothing * uniform
 

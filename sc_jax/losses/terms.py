@@ -52,6 +52,7 @@ def total(
     for term in terms:
         value = reduce(term.loss(context))
         weight = term.weight(step) if callable(term.weight) else term.weight
+        # Unweighted: a log of terms stays comparable where a weight is a schedule.
         values[term.label] = value
         loss = loss + weight * value
     return loss, values

@@ -18,6 +18,7 @@ def _equilibrium(x, ahead: int):
 
 def _detached(x, ahead: int):
     """Exits before the last learn from the trunk and leave it as it is."""
+    # The last answer still trains the trunk: with none ahead nothing would.
     return (jax.lax.stop_gradient(x) if ahead > 1 else x), x
 
 
@@ -35,6 +36,7 @@ def _scaled(x, factor: float):
     return x
 
 
+# A custom gradient and no (x * f + stop_gradient(...)), which would round x.
 _scaled.defvjp(
     lambda x, factor: (x, None),
     lambda factor, _, gradient: (jax.tree.map(lambda g: factor * g, gradient),),

@@ -33,6 +33,7 @@ def alike(variables: Variables, donor: Variables) -> tuple[frozenset[str], list[
 
     both = variables.params.keys() & donor.params.keys()
     same = {n for n in both if shapes(variables, n) == shapes(donor, n)}
+    # Parts without parameters have nothing of their own to lose.
     own = [n for n in variables.params if n not in same and variables.params[n]]
     return frozenset(same), own
 
@@ -51,5 +52,6 @@ def widened(mine: Any, theirs: Any) -> Any:
     rows = mine.shape[0] - theirs.shape[0] if theirs.ndim else 0
     if rows < 0 or mine.shape[1:] != theirs.shape[1:]:
         raise UsageError(f"no array of {mine.shape} widens one of {theirs.shape}")
+    # Zero rows, not fresh ones: a wider layer begins with the same answers.
     nothing = jnp.zeros((rows, *theirs.shape[1:]), theirs.dtype)
     return jnp.concatenate([theirs, nothing]) if rows else theirs

@@ -76,15 +76,20 @@ class Net:
 
     def __post_init__(self):
         names = self.names
+        # Names are the only coupling between parts: two of one name would share
+        # parameters.
         if len(set(names)) != len(names) or INPUT in names:
             raise UsageError(f"stage names must be unique and not 'input': {names}")
         for exit_ in self.exits:
             if exit_.after not in names:
                 raise unknown("stage", exit_.after, names)
         for split in self.splits:
+            # Unlike an exit a split may stand at the input: then only the image is
+            # sent.
             if split.after not in (INPUT, *names):
                 raise unknown("stage", split.after, (INPUT, *names))
         for stage in self.stages:
+            # A cut may leave the owner on the other side; its parameters come along.
             if stage.owner is not None and stage.owner not in names + self.across:
                 raise unknown("owner stage", stage.owner, names)
 
@@ -102,6 +107,7 @@ class Net:
     @property
     def exit_names(self) -> tuple[str, ...]:
         """Who answers, in order: exits before the last stage, and "final"."""
+        # An exit after the last stage is not counted here: it makes the "final" answer.
         at = {e.after: e.name for e in self.exits}
         return (*(at[n] for n in self.names[:-1] if n in at), FINAL)
 
@@ -116,6 +122,7 @@ def resolve(net: Net, name: str) -> str:
     """The stage a name means: itself, or the last stage of the group it prefixes."""
     if name == INPUT or name in net.names:
         return name
+    # With the dot, so that "layer1" never means a stage of "layer10".
     group = [n for n in net.names if n.startswith(name + ".")]
     if not group:
         raise unknown("stage", name, (INPUT, *net.names))
@@ -147,6 +154,7 @@ def _between(net: Net, start: int, stop: int, splits: tuple[SplitPoint, ...]) ->
     stages = net.stages[start:stop]
     inside = {stage.name for stage in stages}
     exits = tuple(e for e in net.exits if e.after in inside)
+    # A dict and no set: parts keep their order, and so do the keys of a checkpoint.
     owners = dict.fromkeys(s.owner for s in stages if s.owner is not None)
     return Net(stages, exits, splits, tuple(o for o in owners if o not in inside))
 
@@ -162,6 +170,7 @@ def head(net: Net, cut: str) -> Net:
 def tail(net: Net, cut: str) -> Net:
     """What the server runs: the stages after `cut`; its input is the decoded latent."""
     start = _index(net, cut)
+    # What arrives is decoded already, so the cut's own split is not part of the tail.
     kept = tuple(s for s in net.splits if _index(net, s.after) > start)
     return _between(net, start, len(net.stages), kept)
 
@@ -178,10 +187,12 @@ def inject(
     "decoder" (Matsubara et al. 2019). Exits on replaced stages must be moved first.
     """
     gone = match(net, replaced)
+    # By position: a group of stages must be replaced whole, without one left inside.
     indices = [i for i, stage in enumerate(net.stages) if stage.name in gone]
     first, last = indices[0], indices[-1]
     if indices != list(range(first, last + 1)):
         raise UsageError(f"replaced stages must adjoin: {sorted(gone)}")
+    # Dropped silently, a method would train fewer exits than its recipe names.
     lost = [p.after for p in (*net.exits, *net.splits) if p.after in gone]
     if lost:
         raise UsageError(f"exits or splits stand on replaced stages: {lost}")

@@ -40,6 +40,7 @@ def init(net: Net, key: jax.Array, example: Any) -> Variables:
         isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, example))
     )
     if not traced and _is_hashable(net):
+        # A key cannot be hashed, its words can: equal seeds meet in the cache.
         words = tuple(np.asarray(jax.random.key_data(key)).tolist())
         impl = str(jax.random.key_impl(key))
         return Variables(*_initialiser(net, words, impl)(example))
@@ -70,7 +71,9 @@ def _fresh(net: Net, key: jax.Array, example: Any) -> tuple[dict[str, Any], Stat
         # By name, so that a part begins alike whatever stands around it.
         folded = jax.random.fold_in(key, _hash(name))
         rngs = {"params": folded, "noise": folded, "dropout": folded}
+        # In evaluation mode: batch statistics start as they are, whatever the example.
         fresh = dict(module.init(rngs, *inputs, train=False))
+        # Parts without parameters have an empty entry, so that every name is found.
         params[name] = fresh.pop("params", {})
         state[name] = fresh
 
@@ -86,6 +89,7 @@ def _fresh(net: Net, key: jax.Array, example: Any) -> tuple[dict[str, Any], Stat
         if exit_ is not None:
             start(exit_.name, exit_.module, x, previous)
             own = params[exit_.name], state[exit_.name]
+            # The next exit may size its weights by what this one hands on.
             previous = _answer(_apply(exit_.module, *own, x, previous))[2]
         if split is not None:
             start(split.name, split.compressor, x)
@@ -243,11 +247,13 @@ def _finish(net: Net, out: Outputs, x: Any) -> None:
 def _answer(answer: Any) -> tuple[jax.Array, dict[str, Any], Any]:
     """(logits, extras, what the next exit reads) of an exit's output."""
     logits, extras = answer if isinstance(answer, tuple) else (answer, {})
+    # "carry" travels between exits only; losses and traces never see it.
     kept = {key: value for key, value in extras.items() if key != "carry"}
     return logits, kept, extras.get("carry", logits)
 
 
 def _apply(module, params, state, *inputs, rng=None, with_state=False):
+    # Two streams of one key: dropout must not repeat the noise of a quantiser.
     rngs = {} if rng is None else {"noise": rng, "dropout": jax.random.fold_in(rng, 1)}
     # Not mutable unless trained: what is frozen cannot drift by mistake.
     mutable = list(state) if rng is not None else False
@@ -276,6 +282,7 @@ def _apart(x, wall: jax.Array | None):
     XLA's CPU backend drops optimisation barriers before it fuses, and what is fused
     sums in another order (last bits, and so symbols, differ). A branch it must keep.
     """
+    # Enough on accelerators, which keep barriers.
     x = jax.lax.optimization_barrier(x)
     if wall is None:
         return x
@@ -287,13 +294,17 @@ def _hash(name: str) -> int:
     """A stable 31-bit number of a name (Python's own hash is salted)."""
     number = 2166136261
     for byte in name.encode():
+        # FNV-1a: part of every seed's weights, so it may never change.
         number = ((number ^ byte) * 16777619) & 0xFFFFFFFF
+    # fold_in takes what fits an int32.
     return number & 0x7FFFFFFF
 
 
 def _cast(tree, dtype):
     return jax.tree.map(
-        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+        # Integers and bools pass: tokens, labels and masks have no precision to choose.
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a,
+        tree,
     )
 
 

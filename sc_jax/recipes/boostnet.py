@@ -33,6 +33,7 @@ def boostnet(
     """One phase: cross-entropy of boosted sums, gradients in equilibrium."""
     base = classifier(backbone=backbone, **shared)
     plain = branches.branch(base)
+    # The first too: it has nothing before it and adds nothing.
     boosted = [replace(e, module=Boosted(e.module, scale)) for e in plain.exits]
     net = replace(plain, exits=tuple(boosted))
     joint = branches.phase(

@@ -45,11 +45,13 @@ def bottlefit(
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
+        # Without the one at the decoder: the tail decides what of the feature it needs.
         common.hints(teacher, over=over)[1:],
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", learning_rate, "step", drops=(0.5,)),
         reduction="sum",
     )
+    # A fixed encoder: bundles on devices stay valid while the server is refined.
     refined = ("decoder", *common.after_bottleneck(net))
     stage2 = Phase(
         "stage2",

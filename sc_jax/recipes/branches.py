@@ -40,12 +40,14 @@ def branch(
     def of(classes: int, index: int, final: bool) -> nn.Module:
         if final and last is not None:
             return last
+        # A net that ends in features gets its logits from the last exit.
         if final or classifier is None:
             return chosen.classifier(classes)
         return classifier(classes, index)
 
     classes = classes_of(base)
     exits = exit_net(base.backbone, classes, places=places, classifier=of).exits
+    # exit_net puts none after the last stage of a net that ends in logits.
     if last is not None and all(e.after != net.names[-1] for e in exits):
         exits = (*exits, Exit(net.names[-1], last))
     return Net(net.stages, exits, net.splits)
@@ -58,6 +60,7 @@ def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[st
     probability.
     """
     recorded, shapes = record.load(file), _shapes(base.net, example(base))
+    # Stages alone: exits that were recorded are not part of this network.
     (trunk,) = record.exit_costs(base.net, shapes, example(base))
     if recorded.trace.cost[-1] - recorded.classifier_cost[-1] != trunk:
         raise UsageError(
@@ -67,6 +70,7 @@ def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[st
     known = candidates(
         recorded.trace, threshold, classifier_cost=recorded.classifier_cost
     )
+    # The budget as a share of the trunk, which stays the same whatever is kept.
     places = placement.dynamic_programme(known, budget * known.trunk_cost[-1])
     if not places:
         raise UsageError(f"no branch pays at a budget of {budget:g}: give a lower one")
@@ -125,7 +129,9 @@ def evenly(base: Recipe, count: int) -> tuple[str, ...]:
     net, image = base.net, example(base)
     shapes = _shapes(net, image)
     features = jax.eval_shape(lambda v: run(net, v, image)[0].features, shapes)
+    # Not behind the normalisation, which computes nothing, nor behind the end.
     names = [n for n in net.names[1:-1] if jax.tree.leaves(features[n])[-1].ndim == 4]
+    # All candidates at once: one trace counts every place.
     bare = Net(net.stages, tuple(Exit(n, _Nothing()) for n in names))
     *costs, whole = record.exit_costs(bare, _shapes(bare, image), image)
     return placement.equal_macs(names, costs, count, whole)

@@ -38,7 +38,9 @@ def branchynet(
     """Two phases: cross-entropy of the last exit, then of all by their weights."""
     base = classifier(**shared)
     net = branches.branch(
-        base, lambda k, i: ConvClassifier(k, (width, width) if i == 0 else (width,))
+        # Deeper at the first exit, whose features are the least processed.
+        base,
+        lambda k, i: ConvClassifier(k, (width, width) if i == 0 else (width,)),
     )
     weights = lambda i, n: last_weight if i == n - 1 else 1.0  # noqa: E731
     alone = (Term(CrossEntropy(), name="final"),)

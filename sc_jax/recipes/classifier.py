@@ -58,12 +58,14 @@ def classifier(
             "adamw", learning_rate, "cosine", warmup=0.1, weight_decay=weight_decay
         ),
     )
+    # Weights of a public checkpoint fit its own normalisation only.
     make = common.published if pretrained else common.whole
     return Recipe(
         "classifier",
         "Classifier",
         source,
         make(backbone, source),
+        # No epochs: a checkpoint is taken as it is.
         (phase,) if epochs else (),
         backbone=backbone,
         pretrained=pretrained,

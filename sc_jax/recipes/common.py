@@ -52,6 +52,7 @@ def _measured(data: Data) -> Facts:
     return Facts(*counts, tuple(mean), tuple(std), shape)
 
 
+# A context and no argument: recipes of one's own call `facts` too.
 _KNOWN: ContextVar[Facts | None] = ContextVar("facts", default=None)
 
 
@@ -87,6 +88,7 @@ def steps(data: Data, epochs: float) -> int:
     """Training steps of `epochs` passes, at least one."""
     if not 0 <= epochs < math.inf:
         raise UsageError(f"epochs are 0 or more, not {epochs}")
+    # 0.01 epochs of a small set, as tests take, are still one step.
     return max(1, round(epochs * facts(data).examples / data.batch_size))
 
 
@@ -107,6 +109,7 @@ def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) ->
     chosen = backbone(teacher.backbone)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
+    # Sizes follow from the backbone, so that a pair fits every one of them.
     built = PAIRS[pair](
         channels, chosen.target, chosen.strides, chosen.small, chosen.linear
     )
@@ -118,6 +121,7 @@ def hints(
 ) -> tuple[Term, ...]:
     """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
     chosen = backbone(teacher.backbone)
+    # The decoder stands for the stage that it replaced; later groups keep their names.
     cut = Hint("decoder", resolve(teacher.net, chosen.cut), over)
     terms = [Term(cut, name=f"hint_{chosen.cut}")]
     for group in chosen.hints if deep else ():

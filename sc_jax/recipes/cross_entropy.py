@@ -39,6 +39,7 @@ def cross_entropy(
     phase = Phase(
         "end_to_end",
         common.steps(teacher.data, epochs),
+        # The baseline of the others: labels alone, though a teacher is at hand.
         (Term(CrossEntropy(), name="cross_entropy"),),
         trainable=("*",),
         optimiser=Optimiser("adam", learning_rate, "cosine"),

@@ -41,6 +41,7 @@ def ddi(
     """One phase: cross-entropies of all exits, and the gates' cost."""
     base = classifier(backbone=backbone, **shared)
     net = branches.branch(base, lambda k, i: ConvClassifier(k, (16,)))
+    # Of the last gated group: its feature carries the gates of all before it.
     cost = Term(GateCost(resolve(net, gated), target), price, "gate_cost")
     joint = branches.phase("joint", base, epochs, (*branches.joint(net), cost))
     setting = f"{backbone}, target={target}"

@@ -37,7 +37,9 @@ def ddnn(
     """One phase: the sum of the cross-entropies of local, edge and cloud exits."""
     base = classifier(backbone=backbone, **shared)
     net = branches.branch(
-        base, lambda k, i: DevicesClassifier(k, local) if i == 0 else PooledLinear(k)
+        # Only the first exit stands on the devices, before their features are joined.
+        base,
+        lambda k, i: DevicesClassifier(k, local) if i == 0 else PooledLinear(k),
     )
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(

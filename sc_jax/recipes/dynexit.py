@@ -39,6 +39,7 @@ def dynexit(
     base = classifier(**shared)
     net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)))
     costs = branches.shares_of(net, base)
+    # Between equal weights and weights by cost.
     leaning = tuple(1 - priority + priority * cost for cost in costs)
     term = Term(AdaptiveWeights(net.exit_names, leaning), name="adaptive")
     joint = branches.phase("joint", base, epochs, (term,))

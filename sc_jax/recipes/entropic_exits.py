@@ -52,6 +52,7 @@ def entropic_exits(
     places = ("encoder", resolve(student.net, server))
     exits = tuple(Exit(place, ConvClassifier(classes, (width,))) for place in places)
     net = replace(student.net, exits=exits)
+    # Exits come with the second phase: the first trains the bottleneck alone.
     hints, distil = student.phases
     losses = [(name, KnowledgeDistillation(0.5, 1.0, name)) for name in net.exit_names]
     terms = tuple(Term(loss, name=name) for name, loss in losses)

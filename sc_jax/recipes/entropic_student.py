@@ -18,7 +18,7 @@ teacher at a third of the bytes of WebP (docs/results.md).
 """
 
 from dataclasses import replace
-from typing import Annotated, Unpack
+from typing import Unpack
 
 import optax
 
@@ -29,8 +29,15 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Beta, Channels, Epochs, LearningRate, Over, Pair
-from sc_jax.spec import Knob
+from sc_jax.recipes.knobs import (
+    Beta,
+    Channels,
+    Epochs,
+    LearningRate,
+    Over,
+    Pair,
+    Window,
+)
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -43,9 +50,7 @@ def entropic_student(
     channels: Channels = 12,
     pair: Pair = "fp",
     shallow_epochs: Epochs = 0.0,
-    window: Annotated[
-        int, Knob("side of a random square of each image; 0: all", at_least=0)
-    ] = 0,
+    window: Window = 0,
     stage1_epochs: Epochs = 20.0,
     stage2_epochs: Epochs = 12.0,
     teacher_epochs: Epochs = 10.0,
@@ -68,6 +73,7 @@ def entropic_student(
     )
     steps = common.steps(teacher.data, shallow_epochs)
     share = window / common.facts(teacher.data).shape[0] if over == "mean" else 0
+    # A square has share^2 of the image's bits, where hints are means over places.
     rising = optax.linear_schedule(0.0, beta / (share**2 or 1), steps)
     terms = cut, Term(Rate(), rising, "bits")
     shallow = replace(stage1, name="shallow", steps=steps, terms=terms, window=window)

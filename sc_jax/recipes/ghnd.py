@@ -41,6 +41,7 @@ def ghnd(
         common.hints(teacher, over=over),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),
+        # Summed over the batch too, as published.
         reduction="sum",
     )
     return replace(

@@ -37,6 +37,7 @@ def hnd(
     phase = Phase(
         "head",
         common.steps(teacher.data, epochs),
+        # At the cut alone, so the tail is never run in training.
         common.hints(teacher, deep=False),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),

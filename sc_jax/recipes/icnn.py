@@ -42,6 +42,7 @@ def icnn(
     def pruned(classifier: nn.Module) -> nn.Module:
         return classifier if keep is None else Pruned(classifier, keep)
 
+    # The network's own logits are pruned too, or a class could come back at the end.
     last = None if keep is None else pruned(Identity())
     net = branches.branch(base, lambda k, i: pruned(PooledLinear(k)), last=last)
     joint = branches.phase("joint", base, epochs, branches.joint(net))

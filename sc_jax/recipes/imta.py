@@ -51,12 +51,15 @@ def imta(
     teacher = replace(base, phases=(met,))
     if not all(isinstance(e.module, MSDNetClassifier) for e in base.net.exits):
         raise UsageError(f"imta links exit classifiers of MSDNet, not of {backbone}")
+    # The same parameter names and wider: the teacher's weights can be taken over.
     linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
     net = replace(base.net, exits=tuple(linked))
     early = [
+        # Their gamma weighs the teacher, alpha here the labels.
         Term(KnowledgeDistillation(1 - gamma, tau, name), name=name)
         for name in net.exit_names[:-1]
     ]
+    # The last exit has no better one to learn from.
     terms = (*early, Term(CrossEntropy(), name=FINAL))
     phase = branches.phase(
         "exit_classifiers", base, epochs, terms, trainable=branches.exit_parts(net)

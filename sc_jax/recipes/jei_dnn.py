@@ -43,8 +43,10 @@ def jei_dnn(
     """Two phases over frozen stages: exit classifiers alone, then gates too."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
+    # Gates included: what deciding costs is part of the price.
     costs = branches.shares_of(net, teacher)
     only = {"trainable": branches.exit_parts(net, teacher)}
+    # Early exits most: gates that find them useless would never train them.
     warm = branches.joint(net, lambda i, n: float(n - i))
     both = (
         Term(GatedCrossEntropy(net.exit_names), name="gated"),

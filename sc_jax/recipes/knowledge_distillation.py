@@ -50,6 +50,7 @@ def knowledge_distillation(
         "distil",
         common.steps(teacher.data, epochs),
         (Term(KnowledgeDistillation(alpha, tau), name="distillation"),),
+        # No hints, so that nothing ties the tail to the teacher's features.
         trainable=("*",),
         optimiser=Optimiser("adam", learning_rate, "cosine"),
     )

@@ -46,6 +46,7 @@ def l2w_den(
     names, last = net.exit_names, net.exits[-1]
     weighing = replace(last, module=Weighing(last.module, len(names)))
     net = replace(net, exits=(*net.exits[:-1], weighing))
+    # No budget is known in training: as many are assigned to each exit.
     even = (1 / len(names),) * len(names)
     assigned = (Term(AssignedCrossEntropy(names, even), name="assigned"),)
     weighed = Term(WeighedCrossEntropy(names, last.name, eps), name="weighed")

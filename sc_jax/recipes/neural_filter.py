@@ -44,6 +44,7 @@ def neural_filter(
     teacher = classifier(epochs=teacher_epochs, **shared)
     if not 0 <= negative < branches.classes_of(teacher):
         raise UsageError(f"no class {negative} of {branches.classes_of(teacher)}")
+    # The trained network behind it is not touched: only the filter is new.
     net = branches.branch(teacher, lambda k, i: Filter(k, negative), (place,))
     name = net.exits[0].name
     phase = branches.phase(

@@ -42,10 +42,12 @@ def phuong(
     """One phase: labels for all exits, the last exit's answer for all others."""
     base = classifier(backbone=backbone, **shared)
     net = branches.branch(base)
+    # The temperature belongs to who teaches, the last exit.
     last = replace(net.exits[-1], module=Softening(net.exits[-1].module, sharpness))
     net = replace(net, exits=(*net.exits[:-1], last))
     scale = 2 * 5 / len(net.exit_names)
     distilled = tuple(
+        # None: the temperature that the teaching exit has come to.
         Term(ExitDistillation(name, tau=None), scale * share, f"{name}_taught")
         for name in net.exit_names[:-1]
     )

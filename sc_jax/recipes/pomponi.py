@@ -45,11 +45,14 @@ def pomponi(
     """One phase: losses by confidences, and each confidence against being right."""
     base = classifier(**shared)
     net = branches.branch(
-        base, lambda k, i: LearnedConfidence(ConvClassifier(k + 1, (width,)))
+        # One output more than classes: the confidence's logit.
+        base,
+        lambda k, i: LearnedConfidence(ConvClassifier(k + 1, (width,))),
     )
     sure = tuple(
         Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits
     )
+    # Halved each epoch: samples of the gates grow sharper as they learn.
     temperature = Halving(common.steps(base.data, 1))
     mixture = Term(Mixture(net.exit_names, over, temperature), name="mixture")
     joint = branches.phase("joint", base, epochs, (mixture, *sure))

@@ -40,6 +40,7 @@ def reconstruction(
     teacher = classifier(epochs=teacher_epochs, **shared)
     chosen = backbone(teacher.backbone)
     pair = (AutoEncoder(channels), AutoDecoder(chosen.target, chosen.linear))
+    # Inserted and not injected: the device runs the teacher's own first groups.
     net = insert(teacher.net, chosen.cut, pair, Affine(bits))
     original = resolve(teacher.net, chosen.cut)
     phase = Phase(

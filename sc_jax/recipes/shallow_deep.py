@@ -47,11 +47,13 @@ def shallow_deep(
     base = classifier(epochs=teacher_epochs, **shared)
     net = branches.branch(base, lambda k, i: MixedPool(k, side))
     weighted = branches.joint(net, branches.by_depth)
+    # Fixed stages keep the whole network's accuracy as it was.
     trained = branches.exit_parts(net, base) if frozen else ("*",)
     joint = branches.phase("joint", base, epochs, weighted, trainable=trained)
     recipe = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
     return replace(
         recipe,
+        # A trained network to start from; else there is nothing to wait for.
         teacher=base if frozen else None,
         setting=f"{rule}, frozen" if frozen else rule,
         policy=f"patience:patience={patience}" if rule == "patience" else rule,

@@ -34,6 +34,7 @@ def spinn(
 ) -> Recipe:
     """One phase: the sum of the cross-entropies of `exits` exits and the last."""
     base = classifier(**shared)
+    # Placed by MACs and not by layers, which differ in cost.
     places = branches.evenly(base, exits)
     net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), places)
     joint = branches.phase("joint", base, epochs, branches.joint(net))

@@ -40,13 +40,16 @@ def zero_time_waste(
 ) -> Recipe:
     """One phase over frozen stages: exits on their own logits, ensembles on theirs."""
     teacher = classifier(epochs=teacher_epochs, **shared)
+    # Its last exit would be new, where the method keeps the trained classifier.
     if teacher.net.exits:
         raise UsageError(f"{teacher.backbone} has no classifier of its own to join")
     net = branches.branch(
         teacher,
         lambda k, i: Ensembled(MixedPool(k, side, cascade=True)),
+        # The network's own logits join the ensemble as they are.
         last=Ensembled(Identity()),
     )
+    # Not of the last: its logits are the frozen network's.
     own = [Term(OwnCrossEntropy(e.name), name=f"{e.name}_own") for e in net.exits[:-1]]
     joined = [Term(CrossEntropy(e.name), name=e.name) for e in net.exits]
     phase = branches.phase(

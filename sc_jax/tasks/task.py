@@ -74,6 +74,7 @@ def check(task: Task, answer: Any, batch: Mapping[str, Any]) -> None:
     _leads(task, "logits", logits, size)
     for name, value in _call(task, "reply", answer).items():
         _leads(task, f"reply[{name!r}]", value, size)
+    # Zeros of two examples: summaries are NumPy and cannot be traced.
     two = {n: np.zeros((2, *v.shape[1:]), np.float32) for n, v in metrics.items()}
     figures = _call(task, "summary", two)
     if task.figure not in figures:
@@ -86,6 +87,7 @@ def _call(task: Task, function: str, *arguments: Any) -> Any:
     except UsageError:
         raise
     except Exception as error:
+        # jax's messages run over many lines; users get one.
         text = " ".join(str(error).split())[:200]
         raise UsageError(
             f"task {task.name!r}: {function} cannot read the net's answer: "

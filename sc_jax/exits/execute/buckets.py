@@ -51,6 +51,7 @@ def bucketed(
         pool = (images, None, None)
         for e in range(plan.exits):
             ran[e] = size = next(s for s in sizes if s >= len(left))
+            # Only a smaller bucket is worth a gather, and another compiled program.
             if size < rows(pool):
                 index = np.resize(place, size).astype(np.int32)  # again from the first
                 pool, place = _gathered(pool, index), np.arange(len(left))
@@ -63,6 +64,7 @@ def bucketed(
             if not len(left):
                 break
         order, logits = map(np.concatenate, zip(*found))
+        # Answers come exit after exit: back into the order of the batch.
         return Decision(logits[np.argsort(order)], exits, ran)
 
     return decide
@@ -73,6 +75,7 @@ _gathered = jax.jit(take)
 
 def ladder(examples: int, buckets: int) -> tuple[int, ...]:
     """The sizes of buckets, rising; the last holds all."""
+    # A set: in small batches several parts round to one size.
     return tuple(sorted({-(-examples * k // buckets) for k in range(1, buckets + 1)}))
 
 

@@ -30,6 +30,7 @@ def capacity(
             "policy, or executor bucketed (cond for a batch of 1)"
         )
 
+    # Python loops over exits: counts are known, so XLA sees static shapes only.
     def program(variables, images):
         leaving = counts(shares, rows(images))
         x, memory, left = (images, None), None, jnp.arange(rows(images))
@@ -38,15 +39,18 @@ def capacity(
             ran[e] = len(left)
             at = plan.segments.advance(e, variables, *x)
             x = at.onward
+            # All that are left leave: what follows is not even compiled.
             if count == len(left):
                 places.append(left)
                 logits.append(at.logits)
                 break
             verdict, memory = plan.verdict(e, at, memory)
+            # An exit at which nobody leaves still feeds a policy with memory.
             if count:
                 gone, stay = surest(verdict, count, jnp)
                 places.append(take(left, gone))
                 logits.append(take(at.logits, gone))
+                # The memory moves with its examples, or scores would mix them up.
                 left, x, memory = take((left, x, memory), stay)
         back = jnp.argsort(jnp.concatenate(places))
         exits = np.repeat(np.arange(plan.exits, dtype=np.int32), leaving)

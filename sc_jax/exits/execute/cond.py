@@ -29,6 +29,7 @@ def cond(
         if e == plan.exits - 1:
             return at.logits, jnp.full(1, e, jnp.int32)
         verdict, memory = plan.verdict(e, at, memory)
+        # Nested, so that the branch not taken holds all later segments.
         return jax.lax.cond(
             verdict[0],
             lambda: (at.logits, jnp.full(1, e, jnp.int32)),
@@ -37,6 +38,7 @@ def cond(
 
     def program(variables, images):
         logits, exits = chain(0, variables, images, None, None)
+        # Every segment up to the exit taken ran once.
         ran = (jnp.arange(plan.exits) <= exits).astype("int32")
         return Decision(logits, exits, ran)
 

@@ -56,6 +56,7 @@ class Plan:
         """The policy's step at exit e: (bool[B], or a score to rank by; memory)."""
         cost = None if self.cost is None else float(self.cost[e + 1])
         answer = ExitAnswer(e, reached.logits, reached.confidence, cost)
+        # A fresh memory for each batch, whatever came before.
         memory = self.policy.init() if e == 0 else memory
         return self.policy.step(answer, memory, jnp)
 
@@ -65,6 +66,7 @@ def prepare(
 ) -> tuple[Plan, Variables]:
     """The plan of an executor, and the variables on the device."""
     parts = segments_of(net)
+    # Before anything is compiled, which takes seconds.
     policy.check(parts.exits, cost)
     return Plan(parts, policy, cost), jax.device_put(variables)
 

@@ -29,6 +29,7 @@ def run_all(
                 verdicts.append(verdict)
         stacked = jnp.stack(verdicts) if last else jnp.zeros((0, rows(images)), bool)
         exits = taken(policy, stacked, cost, jnp)
+        # [E, B, K] by i[1, B, 1]: each example's row at its own exit.
         found = jnp.take_along_axis(jnp.stack(logits), exits[None, :, None], 0)[0]
         return Decision(found, exits, jnp.full(plan.exits, rows(images), jnp.int32))
 

@@ -82,4 +82,5 @@ def from_json(text: str) -> Policy:
 def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
+    # JSON has lists; frozen policies hold tuples, which hash and compare.
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

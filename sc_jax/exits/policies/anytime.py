@@ -34,11 +34,14 @@ class Anytime(Policy):
             )
 
     def step(self, answer, memory, xp):
+        # Alike for all inputs: whoever comes here leaves unless the next exit is in
+        # time.
         late = answer.next_cost is not None and answer.next_cost > self.deadline_macs
         return xp.full(len(answer.logits), late), memory
 
     def shares_of(self, exits, cost=None):
         self.check(exits, cost)
+        # One-hot shares: with them the fixed-capacity executor serves this policy too.
         deepest = (
             np.searchsorted(np.asarray(cost), self.deadline_macs, side="right") - 1
         )

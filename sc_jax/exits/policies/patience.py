@@ -39,6 +39,7 @@ class Patience(Policy):
             )
 
     def init(self):
+        # The counter is a score too, so that a threshold of it may be solved.
         return SCORES["patience"].init()
 
     def step(self, answer, memory, xp):

@@ -59,9 +59,11 @@ class Policy:
         self.check(exits, cost)
         memory, verdicts = self.init(), []
         for answer in answers_of(logits, confidence, cost):
+            # The last exit gives no verdict: it answers whoever comes.
             if answer.exit < exits - 1:
                 verdict, memory = self.step(answer, memory, np)
                 verdicts.append(verdict)
+        # A net of one exit has nothing to decide.
         rows = np.stack(verdicts) if verdicts else np.zeros((0, logits.shape[1]), bool)
         return taken(self, rows, cost, np)
 
@@ -69,6 +71,7 @@ class Policy:
 def taken(policy: Policy, verdicts: Any, cost: Cost, xp: Any) -> Any:
     """i32[N] from the verdicts [E - 1, N] of all exits but the last."""
     if not policy.ranks:
+        # Causal: an exit's verdict is final, whatever later ones would say.
         return first_leaving(verdicts, xp)
     if not len(verdicts):
         return xp.zeros(verdicts.shape[1], "int32")

@@ -28,6 +28,7 @@ class Threshold(Policy):
 
     def step(self, answer, memory, xp):
         score, memory = self.scoring.step(answer, memory, xp)
+        # >=: a solver's threshold is the score of the last example that should leave.
         return score >= not_below(self.thresholds[answer.exit]), memory
 
 
@@ -53,6 +54,7 @@ class PerClass(Policy):
         return self.scoring.init()
 
     def step(self, answer, memory, xp):
+        # A row a class, indexed by the exit's own answer, for nobody knows the label.
         thresholds = xp.asarray(not_below(self.thresholds[answer.exit]))
         if len(thresholds) != answer.classes:
             raise UsageError(

@@ -24,6 +24,7 @@ class TopFraction(Policy):
 
     def __post_init__(self):
         check_numbers("shares", self.shares, 1)
+        # For its check alone: shares of 0 or more that sum to 1.
         counts(self.shares, 1)
 
     def check(self, exits, cost=None):

@@ -95,6 +95,8 @@ class Scoring:
             row = self.weights[e] if e < len(self.weights) else ()
             answer = replace(answer, weights=row)
         score, memory = kind.step(answer, memory, xp)
+        # Solvers and executors compare the same float32, though NumPy computed in 64
+        # bits.
         score = score.astype("float32")
         return xp.where(xp.isnan(score), np.float32(-np.inf), score), memory
 

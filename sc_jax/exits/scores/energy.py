@@ -16,6 +16,7 @@ def _energy(answer, memory, xp):
     """
     z, t = answer.logits, answer.temperature
     largest = z.max(-1)
+    # The largest goes in front of the log: no exp above 1.
     rest = xp.exp((z - largest[:, None]) / t).sum(-1)
     return largest + t * xp.log(rest), memory
 

@@ -62,6 +62,7 @@ def _eenet(answer, memory, xp):
     """
     predictions, scores = memory
     features, predictions = standing(answer, predictions, xp)
+    # Earlier scores as features, so weights grow by one an exit.
     columns = xp.concatenate([features, *(s[:, None] for s in scores)], -1)
     score = logistic(columns, answer.weights, answer.exit, xp)
     return score, (predictions, (*scores, score))

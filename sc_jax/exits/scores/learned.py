@@ -12,6 +12,7 @@ def _confidence(answer, memory, xp):
     c_e of Pomponi et al. (2021, https://doi.org/10.3390/e24010001), the gate of JEI-DNN
     (Regol et al. 2024, https://arxiv.org/abs/2310.09163).
     """
+    # A net without them would otherwise fail deep inside an executor.
     if answer.confidence is None:
         raise UsageError(
             "this score reads confidences that the exits of this net never learnt "

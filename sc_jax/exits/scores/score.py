@@ -70,6 +70,7 @@ def unit(exits: int, classes: int) -> tuple[float, float]:
 
 def log_softmax(z: Any, xp: Any) -> Any:
     """Over the last axis."""
+    # Else exp overflows for logits above 88.
     z = z - z.max(-1, keepdims=True)
     return z - xp.log(xp.exp(z).sum(-1, keepdims=True))
 
@@ -89,6 +90,7 @@ def certainty_of(log_p: Any, xp: Any) -> Any:
 def margin_of(log_p: Any, xp: Any) -> Any:
     """f[B], the largest minus the second largest probability of f[B, K]."""
     largest = log_p.argmax(-1)[:, None] == xp.arange(log_p.shape[-1])[None]
+    # One place is struck out, not one value: of a tie the margin is 0.
     second = xp.where(largest, -xp.inf, log_p).max(-1)
     return xp.exp(log_p.max(-1)) - xp.exp(second)
 
@@ -104,6 +106,7 @@ def logistic(columns: Any, weights: tuple[float, ...], exit: int, xp: Any) -> An
             f"exit {exit} takes {needed} weights of its score, not {len(weights)}"
         )
     w = xp.asarray(weights, columns.dtype)
+    # The sigmoid, in a form that overflows nowhere.
     return 0.5 * (1 + xp.tanh(0.5 * (w[0] + (columns * w[None, 1:]).sum(-1))))
 
 

@@ -13,6 +13,7 @@ def _patience(answer, memory, xp):
     """
     before, count = memory
     predicted = answer.predicted
+    # Before the first exit "before" is -1, which no class is.
     count = xp.where(predicted == before, count + 1.0, 0.0)
     return count, (predicted, count)
 
@@ -23,6 +24,7 @@ def _cumulative(answer, doubt, xp):
     The cumulative confidence of Pomponi et al. (2021,
     https://doi.org/10.3390/e24010001), the softmax's in place of their extra output.
     """
+    # The memory is the product of doubts: one number carries all earlier exits.
     doubt = doubt * (1 - xp.exp(answer.log_softmax(xp).max(-1)))
     return 1 - doubt, doubt
 
@@ -33,6 +35,7 @@ def _ensembled(answer, total, xp):
     The arithmetic ensemble of Zero Time Waste (Wolczyk et al. 2021,
     https://arxiv.org/abs/2106.05409).
     """
+    # A sum and not a mean: divided once, by how many were added.
     total = total + xp.exp(answer.log_softmax(xp))
     return total.max(-1) / (answer.exit + 1), total
 

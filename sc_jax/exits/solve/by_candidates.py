@@ -26,6 +26,7 @@ def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
     needed = [f.name for f in fields if f.default is dataclasses.MISSING]
 
     def solver(trace, *, budget=None, lost=None, **settings):
+        # None leaves a knob to the solver, in specs as in recipes.
         settings = {name: v for name, v in settings.items() if v is not None}
         fixed = [name for name in needed if name in settings]
         if fixed:
@@ -51,6 +52,7 @@ def by_candidates(kind: type[Policy]) -> Callable[..., Solved]:
         inspect.Parameter(name, word, default=None, annotation=annotation)
         for name, annotation in knobs.items()
     ]
+    # The one signature from which specs are checked and lists are printed.
     solver.__signature__ = inspect.Signature([trace, *each])  # pyright: ignore
     solver.__doc__ = kind.__doc__
     return solver

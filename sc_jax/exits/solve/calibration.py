@@ -22,6 +22,7 @@ def temperatures(
 
 def _temperature(z: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
     z = z.astype(np.float64)
+    # All 0 or less: exp(beta z) cannot overflow at any temperature.
     z -= z.max(-1, keepdims=True)
     own = z[np.arange(len(z)), labels]
 
@@ -33,15 +34,18 @@ def _temperature(z: np.ndarray, labels: np.ndarray, low: float, high: float) -> 
         return float((mean - own).mean()), float(curves.mean())
 
     left, right = 1 / high, 1 / low
+    # Convex, so a slope that rises at the end has its minimum there.
     if slopes(left)[0] >= 0:
         return high
     if slopes(right)[0] <= 0:
         return low
+    # A geometric middle: temperatures are a scale, not a line.
     beta = (left * right) ** 0.5
     for _ in range(60):
         slope, curve = slopes(beta)
         left, right = (beta, right) if slope < 0 else (left, beta)
         step = beta - slope / curve if curve > 0 else left
+        # Newton's step is taken only where the bracket proves it.
         new = step if left < step < right else (left * right) ** 0.5
         if abs(new - beta) <= 1e-10 * beta:
             break

@@ -73,12 +73,15 @@ def fit(
     within(budget, cost)
     x = _features(trace.answers)
     middle, scale = x.mean(1), x.std(1) + 1e-3
+    # More than the whole network costs cannot be spent.
     aim = min(budget, float(cost[-1]))
+    # No share of exactly 0: the KL would be infinite.
     prior = geometric_shares(cost, aim) * (1 - SPREAD) + SPREAD / len(cost)
     read = Read(
         features=(x - middle[:, None]) / scale[:, None],
         right=np.clip(trace.quality, 0, 1),
         prior=prior.astype(np.float32),
+        # In budgets, so that one price serves networks of every size.
         cost=(cost / aim).astype(np.float32),
     )
     rows, shares = _learn(read, (pull, price, ridge), width, steps, seed)
@@ -111,10 +114,13 @@ def _learn(
     exits, _, columns = read.features.shape
     rng = np.random.default_rng(seed)
     start = {
+        # Zero weights: every q starts at 1/2, and the first gradient is the same
+        # everywhere.
         "scores": [np.zeros(1 + columns + e, np.float32) for e in range(exits)],
         "w1": rng.normal(0, 0.1, (exits * (SCALARS + 1), width)).astype(np.float32),
         "b1": np.zeros((1, width), np.float32),
         "w2": rng.normal(0, 0.1, (width, exits)).astype(np.float32),
+        # The softmax starts at the prior: the KL begins at 0.
         "b2": np.log(read.prior)[None],
     }
     scores, shares = _program(steps)(start, read, terms)
@@ -153,6 +159,7 @@ def _leaving(weights: dict, read: Read) -> tuple[Any, Any]:
     for x, w in zip(read.features, weights["scores"]):
         earlier = jnp.stack([jax.nn.sigmoid(o) for o in odds], -1) if odds else x[:, :0]
         odds.append(w[0] + jnp.concatenate([x, earlier], 1) @ w[1:])
+        # r reads scores but must not shape them: who runs the network has q alone.
         score = jax.lax.stop_gradient(jax.nn.sigmoid(odds[-1]))
         summary.append(jnp.concatenate([x[:, -SCALARS:], score[:, None]], 1))
     hidden = jnp.tanh(jnp.concatenate(summary, 1) @ weights["w1"] + weights["b1"])
@@ -166,9 +173,11 @@ def _loss(weights: dict, read: Read, terms: tuple[Any, Any, Any]) -> Any:
     odds, leaving = _leaving(weights, read)
     exits, examples = odds.shape
     wrong = optax.sigmoid_binary_cross_entropy(odds, read.right)
+    # Half of the weight is even (see above); E r has mean 1 where shares are even.
     even = (1 + exits * leaving.T) / 2
     shares = leaving.mean(0)
     apart = (shares * jnp.log(shares / read.prior)).sum()
+    # Both sides: an unspent budget is accuracy left on the table.
     over = jnp.abs(shares @ read.cost - 1)
     squares = sum((w[1:] ** 2).sum() for w in weights["scores"])
     pull, price, ridge = terms

@@ -21,6 +21,7 @@ def fit(trace: Trace, ridge: float = 1.0) -> Scoring:
         raise UsageError(f"ridge is above 0, not {ridge}")
     quality = for_fitting(trace).quality
     x = features(trace.answers)
+    # Wrong at both is no mistake: going on would not mend it.
     fine = (quality >= quality[-1]).astype(np.float64)
     rows = [_logistic(a, b, ridge) for a, b in zip(x, fine)]
     return Scoring("failure_prediction", weights=tuple(rows))
@@ -39,15 +40,18 @@ def _logistic(x: np.ndarray, target: np.ndarray, ridge: float) -> tuple[float, .
         return float((np.logaddexp(0, z) - target * z).sum() + penalty @ w**2 / 2)
 
     for _ in range(50):
+        # The sigmoid, without overflow.
         p = 0.5 * (1 + np.tanh(0.5 * (design @ w)))
         slope = design.T @ (p - target) + penalty * w
         curve = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
         step = np.linalg.solve(curve, slope)
         size = 1.0
+        # Newton overshoots where classes are separable: halve until it descends.
         while size > 1e-6 and value(w - size * step) > value(w):
             size /= 2
         w = w - size * step
         if np.abs(size * step).max() < 1e-9:
             break
+    # Weights of the features as they are: a device standardises nothing.
     own = w[1:] / scale
     return (float(w[0] - own @ middle), *own.tolist())

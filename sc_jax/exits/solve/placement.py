@@ -34,7 +34,9 @@ def candidates(
     return Candidates(
         places=tuple(name.removeprefix("exit@") for name in trace.exits[:-1]),
         leaves_at=first_confident(confident(trace, threshold, scoring)),
+        # Quality 1 or 0 of classification; of other tasks the better half.
         correct=trace.quality > 0.5,
+        # A cost on the way holds the classifiers of all earlier places too.
         trunk_cost=trace.cost - classifiers,
         exit_cost=np.diff(classifiers[:-1], prepend=0.0),
     )

@@ -40,6 +40,7 @@ def _checked(
     name, knobs = parse(text, "policy")
     known = knobs_of(name)
     if budget is not None:
+        # The spec's own budget wins over the flag's.
         knobs = {"budget": budget} | knobs
     if "budget" in knobs and "budget" not in known:
         able = ", ".join(n for n in SOLVERS if "budget" in knobs_of(n))
@@ -62,6 +63,7 @@ def usable(
     rng, examples = np.random.default_rng(0), 8 * classes
     labels = np.arange(examples) % classes
     shape = (len(exits), examples, classes)
+    # Surely right with a little noise: scores differ, so that quantiles do.
     answers = 8 * np.eye(classes)[labels] + rng.normal(size=shape)
     sure = rng.uniform(0.5, 1.0, shape[:2]) if learned else None
     drawn = Trace(answers, labels, cost, "any", tuple(exits), "validation", sure)

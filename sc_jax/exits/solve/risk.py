@@ -28,14 +28,18 @@ def hoeffding_bentkus(losses: np.ndarray, epsilon: float) -> np.ndarray:
     """
     n = losses.shape[-1]
     total = losses.sum(-1)
+    # Above epsilon the p-value is 1: there kl would fall again.
     mean = np.minimum(total / n, epsilon)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # 0 log 0 = 0.
         low = np.where(mean > 0, mean * np.log(mean / epsilon), 0.0)
         high = (1 - mean) * np.log((1 - mean) / (1 - epsilon))
     k = np.arange(1, n + 1)
+    # log of n over k, by its recurrence: factorials overflow at 171.
     choose = np.concatenate([[0.0], np.cumsum(np.log((n - k + 1) / k))])
     hits = np.arange(n + 1)
     pmf = choose + hits * math.log(epsilon) + (n - hits) * math.log1p(-epsilon)
+    # The cumulative binomial in logs, for tails far below float64's smallest number.
     below = np.logaddexp.accumulate(pmf)[np.ceil(total).astype(int)]
     return np.minimum(1.0, np.exp(np.minimum(-n * (low + high), 1 + below)))
 
@@ -48,9 +52,12 @@ def betting(losses: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     aim at level delta; any delta is valid.
     """
     n = losses.shape[-1]
+    # One observation more than there is: 1/2, of variance 1/4, keeps the first bet
+    # small.
     t = np.arange(2, n + 2)
     mean = (0.5 + np.cumsum(losses, -1)) / t
     variance = (0.25 + np.cumsum((losses - mean) ** 2, -1)) / t
+    # Shifted by one: a bet that saw its own outcome would prove anything.
     before = np.concatenate(
         [np.full_like(variance[..., :1], 0.25), variance[..., :-1]], -1
     )
@@ -67,6 +74,7 @@ def fixed_sequence(p_values: np.ndarray, delta: float) -> np.ndarray:
     p_values: [..., C], safest first. All candidates up to it are safe together with
     probability 1 - delta, monotone or not (Angelopoulos et al. 2021, section 3).
     """
+    # Stops at the first failure, so that no correction for many tests is due.
     return np.cumprod(p_values <= delta, axis=-1).sum(-1) - 1
 
 
@@ -96,6 +104,7 @@ def conformal(losses: np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     first replaced by its largest value so far, which keeps the guarantee.
     """
     n = losses.shape[-1]
+    # Monotone on the path, which the theorem requires.
     worst = np.maximum.accumulate(losses, axis=-2).sum(-1)
     return ((worst + 1) / (n + 1) <= epsilon).sum(-1) - 1
 
@@ -151,7 +160,9 @@ def control(
     path = np.asarray(path, np.float32)
     losses = np.stack([table[decide(score, row), own] for row in path])
     if method in UNSIGNED:
+        # The range shrinks with it: less of epsilon is lost to scaling.
         losses, low = np.maximum(losses, 0.0), max(low, 0.0)
+    # The tests are of losses in 0..1, and of a bound scaled alike.
     unit, bound = (losses - low) / (high - low), (epsilon - low) / (high - low)
     chosen = int(METHODS[method](unit, bound, delta))
     nobody = np.full(len(score) - 1, never(scoring, trace))

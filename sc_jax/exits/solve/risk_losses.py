@@ -33,6 +33,7 @@ def harm(trace: Trace) -> np.ndarray:
 def disagreement(trace: Trace) -> np.ndarray:
     """1 where e answers otherwise than the last, else 0; reads no labels."""
     answers = trace.answers.argmax(-1)
+    # So it holds on unlabelled data of the place where it runs.
     return (answers != answers[-1]).astype(np.float64)
 
 
@@ -42,6 +43,7 @@ def brier_gap(trace: Trace) -> np.ndarray:
     rows, own = [], np.arange(len(labels))
     for z in trace.answers:
         p = np.exp(log_softmax(z.astype(np.float64), np))
+        # The squared distance to the one-hot label; halved it lies in 0..1.
         p[own, labels] -= 1
         rows.append((p**2).sum(-1) / 2)
     return np.stack(rows) - rows[-1]

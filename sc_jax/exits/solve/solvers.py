@@ -79,6 +79,7 @@ def threshold(
     scoring = scoring_of(trace, score, calibrated)
     if thresholds is not None:
         alone("thresholds", targets)
+        # The last exit answers whoever is left: it has no threshold.
         each = each_exit(thresholds, len(trace.exits) - 1)
         return evaluate(trace, _reachable(Threshold(each, scoring), trace))
     return solve_for(trace, scoring, targets, search=search, points=points)
@@ -88,6 +89,8 @@ def _reachable(policy: Threshold, trace: Trace) -> Threshold:
     """The policy; UsageError where all thresholds are above the score's range."""
     name, thresholds = policy.scoring.score, policy.thresholds
     low, high = find(name).bounds(len(trace.exits), trace.answers.shape[2])
+    # Most likely a threshold for entropy, which is negated here to be "higher is
+    # surer".
     if thresholds and min(thresholds) > high:
         raise UsageError(
             f"score {name!r} goes from {low:.4g} to {high:.4g}, higher is surer: at "
@@ -121,6 +124,7 @@ def per_class(
     if quantile is not None:
         alone("quantile", {"budget": budget, "lost": lost})
         return class_quantiles(trace, scoring, quantile=quantile)
+    # From the strictest quantile down, in steps of 5 %.
     steps = np.linspace(1, 0, 21).tolist()
     each = [class_quantiles(trace, scoring, quantile=q) for q in steps]
     return best(trace, each, budget, lost)
@@ -140,7 +144,9 @@ def top_fraction(
     if shares is not None:
         alone("shares", {"budget": budget, "lost": lost})
         return evaluate(trace, TopFraction(shares, scoring))
+    # Shares ask no label, yet their choice on the test split would fit to it.
     for_fitting(trace)
+    # Geometric shares have one free number, the budget: a line search finds the best.
     budgets = np.linspace(cost[-1], cost[0], 40) if budget is None else [budget]
     paths = [geometric_shares(cost, b).tolist() for b in budgets]
     each = [evaluate(trace, TopFraction(tuple(path), scoring)) for path in paths]
@@ -156,6 +162,7 @@ def anytime(
     budget: Budget = None,
 ) -> Solved:
     """The deepest exit within a deadline, for every example."""
+    # A deadline bounds each answer, so as a mean it is a budget as well.
     if (deadline_macs is None) == (budget is None):
         raise UsageError("anytime takes deadline_macs or a budget, one of them")
     deadline = budget if deadline_macs is None else deadline_macs
@@ -173,6 +180,7 @@ def fixed(
     if found not in names:
         raise unknown("exit", found, names)
     place, early = names.index(found), len(names) - 1
+    # Of the largest probability 0 is always reached, 2 never.
     always, never = (0.0,) * (early - place), (2.0,) * place  # of a probability
     return evaluate(trace, Threshold(never + always))
 
@@ -234,7 +242,9 @@ def risk_controlled(
     A score that is fitted takes half of the trace, which the tests then leave out.
     """
     tested = for_fitting(trace)
+    # A guarantee holds on examples that chose nothing, not even a temperature.
     if calibrated or score == "failure_prediction":
+        # Another seed than control's own halves, or the two would be the same.
         order = np.random.default_rng(seed + 1).permutation(len(trace.labels))
         half = len(order) // 2
         if half < 2:
@@ -268,6 +278,7 @@ def eenet(
     if budget is not None:
         alone("budget", {"lost": lost})
         return scheduler.fit(trace, budget=budget, **more)
+    # Without the first exit's cost: there nobody goes on, and nothing is learned.
     budgets = np.linspace(trace.cost[-1], trace.cost[0], 8, endpoint=False).tolist()
     return best(
         trace, [scheduler.fit(trace, budget=b, **more) for b in budgets], None, lost

@@ -23,6 +23,7 @@ def solve_for(trace: Trace, scoring: Scoring, targets: dict, **more: Any) -> Sol
         raise UsageError(
             f"one target of {', '.join(targets)}, not {' and '.join(target)}"
         )
+    # A floor of accuracy that is counted from the whole network's.
     lost = target.pop("lost", None)
     if not target:
         target = {"accuracy": whole_accuracy(trace) - (LOST if lost is None else lost)}
@@ -37,6 +38,7 @@ def best(
         raise UsageError("one target of budget, lost, not both")
     if budget is not None:
         within(budget, trace.cost)
+        # The margin: a mean of equal costs may round above them.
         fits = [s for s in each if s.expected.mean_cost <= budget * (1 + 1e-9)]
         if not fits:
             costs = [s.expected.mean_cost for s in each]
@@ -44,6 +46,7 @@ def best(
                 f"no setting meets a mean cost of {budget:.6g} on split "
                 f"{trace.split!r}: they take {min(costs):.6g} to {max(costs):.6g}"
             )
+        # Of equals the cheaper one.
         return max(fits, key=lambda s: (s.expected.accuracy, -s.expected.mean_cost))
     floor = whole_accuracy(trace) - (LOST if lost is None else lost)
     fits = [s for s in each if s.expected.accuracy >= floor - 1e-9]

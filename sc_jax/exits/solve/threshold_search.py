@@ -26,6 +26,7 @@ def shares_to_thresholds(score: np.ndarray, shares: Numbers) -> np.ndarray:
     if np.shape(shares) != score.shape[:1]:
         raise UsageError(f"{np.size(shares)} shares for {len(score)} exits")
     thresholds = np.empty(len(score) - 1, np.float32)
+    # Running sums: ties that leave early are taken off the next exit's share.
     due = np.cumsum(counts(shares, score.shape[1]))
     left = np.arange(score.shape[1])
     for e in range(len(thresholds)):
@@ -35,7 +36,9 @@ def shares_to_thresholds(score: np.ndarray, shares: Numbers) -> np.ndarray:
         elif count <= 0:
             thresholds[e] = above(score[e, left])
         else:
+            # The lowest score among those that shall leave.
             thresholds[e] = np.sort(score[e, left])[-count]
+        # As `decide` does it, ties included: the plan is what will happen.
         left = left[score[e, left] < thresholds[e]]
     return thresholds
 
@@ -56,15 +59,18 @@ def geometric_shares(
         return (steps == steps[-1]).astype(np.float64)
 
     def shares(log_z: float) -> np.ndarray:
+        # In logs: z^e of ten exits overflows long before z is extreme.
         powers = steps * log_z + tilted
         weights = np.exp(powers - powers.max())
         return weights / weights.sum()
 
+    # e^700 is about float64's largest number.
     low, high = -700.0, 700.0
     for _ in range(64):
         middle = (low + high) / 2
         met = shares(middle) @ cost <= budget
         low, high = (middle, high) if met else (low, middle)
+    # The end of the bracket that is within the budget.
     return shares(low)
 
 
@@ -90,6 +96,7 @@ def shared(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
     if not early.size:
         return np.zeros((1, 0), np.float32)
     thresholds = np.quantile(early, np.linspace(1, 0, points), method="lower")
+    # The top quantile is a score that someone has, who would then leave.
     thresholds[0] = above(early)
     return np.repeat(thresholds[:, None], len(early), 1).astype(np.float32)
 
@@ -103,7 +110,9 @@ def product(score: np.ndarray, cost: np.ndarray, points: int) -> np.ndarray:
             f"combinations: at most {most}, or search 'geometric' or 'shared'"
         )
     thresholds = [
-        shared(score[[e, -1]], cost, points)[:, 0] for e in range(len(score) - 1)
+        # Each exit alone beside the last, so each column has its own quantiles.
+        shared(score[[e, -1]], cost, points)[:, 0]
+        for e in range(len(score) - 1)
     ]
     return np.array(list(itertools.product(*thresholds)), np.float32)
 

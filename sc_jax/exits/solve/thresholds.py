@@ -65,9 +65,11 @@ def solve(
         raise unknown("search", search, SEARCHES)
     if points < 2:
         raise UsageError(f"a search has 2 points or more, not {points}")
+    # Refuses the test split before anything is read of it.
     score = scoring.of(for_fitting(trace))
     if budget is not None:
         within(budget, trace.cost)
+        # No candidates to compare: its one free number is set by the budget itself.
         if search == "geometric":
             shares = geometric_shares(trace.cost, budget).tolist()
     if shares is not None:
@@ -82,6 +84,7 @@ def _best(
 ) -> int:
     """The row of the path that `solve` picks."""
     correct = trace.quality.astype(np.float64)
+    # Each example's column, beside the row of the exit that it takes.
     own = np.arange(len(trace.labels))
     kinds = _class_means(trace) if target == "recall" else np.zeros((0, len(own)))
     costs, right, lowest = np.empty((3, len(path)))
@@ -92,9 +95,11 @@ def _best(
         lowest[i] = (kinds @ answers).min() if target == "recall" else 0.0
     if target == "budget":
         fits, value = costs <= floor * (1 + 1e-9), costs
+        # Most accurate first; of equals the cheaper (lexsort's last key leads).
         order = np.lexsort((costs, -right))
     else:
         value = right if target == "accuracy" else lowest
+        # Cheapest first; of equals the more accurate.
         fits, order = value >= floor - 1e-9, np.lexsort((-right, costs))
     if not fits.any():
         raise UsageError(
@@ -106,6 +111,7 @@ def _best(
 
 def _class_means(trace: Trace) -> np.ndarray:
     """f64[K', N], the mean over the examples of each class that the trace has."""
+    # One-hot rows divided by their counts: a product with answers gives recalls.
     kinds = np.eye(trace.answers.shape[2])[:, class_labels(trace)]
     return kinds[kinds.any(1)] / kinds[kinds.any(1)].sum(1, keepdims=True)
 
@@ -133,8 +139,11 @@ def minimum_recall(
     if not 0 <= recall <= 1:
         raise UsageError(f"recall is a share in 0..1, not {recall}")
     score, stops = scoring.of(trace)[0], trace.answers[0].argmax(-1)
+    # Surest first: those that a low threshold would stop by mistake.
     missed = np.sort(score[matters & (stops == negative)])[::-1]
+    # How many may be lost; the margin keeps 10 % of ten at one.
     allowed = int(np.floor((1 - recall) * matters.sum() + 1e-9))
+    # Inputs that matter never stop at the filter, however sure it is.
     thresholds = np.full((1, classes), never(scoring, trace))
     thresholds[0, negative] = (
         above(missed[allowed]) if allowed < len(missed) else min(score)
@@ -161,6 +170,7 @@ def class_quantiles(
         mine = answers[e] == k
         wrong = score[e, mine & (labels != k)]
         if wrong.size:
+            # A recorded score and no interpolation: what is reached is what was seen.
             thresholds[e, k] = above(np.quantile(wrong, quantile, method="higher"))
         elif mine.any():
             thresholds[e, k] = score[e, mine].min()

@@ -89,10 +89,12 @@ def group_shapes(
     stages = build(classes=2)
     if until is not None:
         groups = [stage.name.split(".")[0] for stage in stages]
+        # Up to its last stage: later ones are not traced, which takes longest.
         stages = stages[: len(groups) - groups[::-1].index(until)]
     net, image = Net(stages), np.zeros((1, SIDE, SIDE, 3), np.float32)
 
     def features():
+        # Under eval_shape: nothing is drawn, so the seed does not matter.
         variables = init(net, jax.random.key(0), image)
         return run(net, variables, image, exact=False)[0].features
 
@@ -126,8 +128,10 @@ def complete(backbone: Backbone) -> Backbone:
             for group, side, after in zip(images, sides, sides[1:])
             if side * 4 >= SIDE and after < side
         ]
+        # The deepest that fits: the most of the network is replaced.
         cut = fits[-1] if fits else ""
     hints = images[images.index(cut) + 1 :] if cut in images else []
+    # An exit on the stem reads edges, one on the last group saves nothing.
     exits = [group for group in images[:-1] if group != "stem"]
     return replace(
         backbone,

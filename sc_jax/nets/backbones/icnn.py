@@ -26,6 +26,7 @@ def haar(x: jax.Array) -> tuple[jax.Array, ...]:
     """
     odd = [(0, side % 2) for side in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), *odd, (0, 0)))
+    # Even and odd rows, then columns: the four pixels of each 2 x 2 block.
     rows = (sliced(x, 1, i, None, 2) for i in range(2))
     return _mixed(*(sliced(row, 2, j, None, 2) for row in rows for j in range(2)))
 
@@ -50,6 +51,7 @@ class Wavelet(nn.Module):
         details = []
         for _ in range(self.levels):
             x, *found = haar(x)
+            # Coarser details before finer ones: they say more for fewer values.
             details = [*found, *details]
         return (*details, x)
 
@@ -71,12 +73,14 @@ class SubbandStep(nn.Module):
         y = ConvNorm(self.features, 3)(band, train=train)
         sides = [-(-n // 2) for n in y.shape[1:3]]
         sides = sides if self.first else feature.shape[1:3]
+        # Sub-bands of another level are pooled to the side of the feature.
         window = tuple(-(-n // side) for n, side in zip(y.shape[1:3], sides))
         y = max_pool(y, window, window, padding="SAME")
         if not self.first:
             y = jnp.concatenate([feature, y], -1)
         for _ in range(2):
             y = ConvNorm(self.features, 3)(y, train=train)
+        # The last step gives a plain image, which pools and classifiers take.
         return (*left, y) if left else y
 
 

@@ -36,6 +36,7 @@ class ConvNorm6(nn.Module):
     def __call__(self, x, *, train):
         padding = self.kernel // 2
         x = Conv(self.features, self.kernel, self.stride, padding, self.groups)(x)
+        # ReLU6 bounds activations, which keeps int8 steps small.
         return jnp.clip(norm(train)(x), 0.0, 6.0)
 
 
@@ -56,6 +57,7 @@ class InvertedResidual(nn.Module):
         if self.expansion > 1:
             y = ConvNorm6(wide, 1)(y, train=train)
         y = ConvNorm6(wide, 3, self.stride, groups=wide)(y, train=train)
+        # Linear: a ReLU on few channels destroys information (the paper's section 3.2).
         y = norm(train)(Conv(self.features, 1, padding=0)(y))
         return x + y if x.shape == y.shape else y
 
@@ -84,6 +86,7 @@ def checkpoint(stage: str, params: dict) -> Iterator[tuple[str, str]]:
         yield from conv_norm("", f"{theirs}.0", f"{theirs}.1")
     else:
         group, i = (int(n) for n in stage.removeprefix("layer").split("."))
+        # torchvision numbers blocks through, the stem being 0.
         number = 1 + sum(g[2] for g in GROUPS[: group - 1]) + i
         wide = 1 if GROUPS[group - 1][0] == 1 else 2  # convolutions before the last
         theirs = f"features.{number}.conv"

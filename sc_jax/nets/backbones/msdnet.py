@@ -90,11 +90,13 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, scales, *, train):
+        # Fewer growths than scales: the finest scales end at this layer.
         first = len(scales) - len(self.growth)
         grown = []
         for at, growth in enumerate(self.growth, start=first):
             x, down = scales[at], ()
             if at:
+                # Odd growths give the extra channel to the scale itself.
                 half, finer = growth // 2, self.factors[at - 1]
                 down = (Narrowed(half, finer, 2)(scales[at - 1], train=train),)
                 growth -= half
@@ -129,6 +131,7 @@ def msdnet(
     """
     depths = _depths(blocks, base, step, step_mode)
     scales = len(factors)
+    # Rounded up: the coarsest scale may get fewer layers than the others.
     interval = -(-sum(depths) // scales)
     stages = [
         Stage(
@@ -139,10 +142,12 @@ def msdnet(
     for block, depth in enumerate(depths, start=1):
         for i in range(depth):
             n = len(stages) - 1
+            # Scales dropped before this layer, and with it.
             before, after = max(0, n - 1) // interval, n // interval
             unit += growth
             reduced = ()
             if after > before:
+                # Rounded a scale's unit and not each width: factors stay exact.
                 unit = int(reduction * unit)
                 reduced = tuple(unit * f for f in factors[after:])
             grown = tuple(growth * f for f in factors[after:])

@@ -49,12 +49,14 @@ class Views(nn.Module):
 
 def _starts(slack: int, count: int) -> list[int]:
     if count == 1:
+        # A single view is the centre.
         return [slack // 2]
     return [round(i * slack / (count - 1)) for i in range(count)]
 
 
 def signs(x: jax.Array) -> jax.Array:
     """+1 where x >= 0, else -1; the gradient is that of x within -1..1, else 0."""
+    # Straight through within the box, as binary networks train.
     passed = jnp.clip(x, -1, 1)
     hard = jnp.where(x >= 0, 1, -1).astype(x.dtype)
     return hard + (passed - jax.lax.stop_gradient(passed))  # exactly +1 or -1
@@ -72,8 +74,10 @@ class ConvPool(nn.Module):
     def __call__(self, x, *, train):
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", he_normal, shape)
+        # The float kernel is what is trained; its signs are what is used.
         kernel = signs(kernel) if self.binary_weights else kernel
         x = conv2d(x, kernel, padding="SAME")
+        # Pooled before the sign: a maximum of +-1 would be +1 almost everywhere.
         x = max_pool(x, (3, 3), (self.stride, self.stride), padding="SAME")
         x = norm(train)(x)
         return signs(x) if self.binary else nn.relu(x)
@@ -97,6 +101,7 @@ class OnDevices(nn.Module):
             return ConvPool(*form, name=f"device{view}")
 
         if self.shared:
+            # One module over B x V: shared weights, and statistics over all views.
             y = block(0)(x.reshape(-1, *x.shape[2:]), train=train)
             return y.reshape(*x.shape[:2], *y.shape[1:])
         views = (sliced(x, 1, v, v + 1).squeeze(1) for v in range(x.shape[1]))
@@ -122,6 +127,7 @@ class Uplink(nn.Module):
         here = jnp.array([[v not in self.missing for v in range(x.shape[1])]])
         if train and self.drop:
             key = self.make_rng("dropout")
+            # A draw for each example and device, so that every subset is seen.
             here &= jax.random.bernoulli(key, 1 - self.drop, x.shape[:2])
         here = here.reshape(*here.shape, *(1 for _ in x.shape[2:]))
         return jnp.where(here, x, jnp.zeros((), x.dtype))
@@ -134,6 +140,7 @@ def aggregate(x: jax.Array, how: str) -> jax.Array:
     if how == "mean":
         return x.mean(1)
     if how == "concat":
+        # Channels of one device stay together.
         x = jnp.moveaxis(x, 1, -2)
         return x.reshape(*x.shape[:-2], -1)
     raise unknown("aggregation", how, AGGREGATIONS)
@@ -162,8 +169,10 @@ class DevicesClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        # Behind the aggregation there is one view.
         x = x if x.ndim == 5 else x[:, None]
         flat = x.reshape(*x.shape[:2], -1)
+        # Fan in of one device: V is not summed over at "max".
         start = nn.initializers.lecun_normal(batch_axis=0)
         kernel = self.param("kernel", start, (*flat.shape[1:], self.classes))
         logits = aggregate(jnp.einsum("bvn,vnk->bvk", flat, kernel), self.how)

@@ -60,20 +60,26 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train):
+        # Dense layers append, so an earlier feature is the first channels of a run.
         lower = [sliced(images[k], -1, 0, width) for k, width in self.below]
         x, scales = images[self.at], []
+        # Of the growth, a share comes from the sub-network below.
         fused = int(self.growth * self.share) if self.below else 0
         for i in range(self.layers):
+            # Only the last layer: what is read at each depth keeps its resolution.
             halves = self.down and i == self.layers - 1
             own = Narrowed(self.growth - fused, self.factor, 2 if halves else 1)
             new = [own(x, train=train)]
             if halves:
+                # The run ends here, before the side halves; what is above still reads
+                # it.
                 scales.append(x)
                 x = resized(x, *new[0].shape[1:3])
             if fused:
                 up = Narrowed(fused, self.factor_below)(lower[i], train=train)
                 new.insert(0, resized(up, *x.shape[1:3]))
             x = jnp.concatenate([x, *new], -1)
+        # Kept before the 1x1s: the sub-network above reads the dense feature.
         ends = x
         if self.below:
             width = int(x.shape[-1] * self.share)
@@ -82,6 +88,7 @@ class Block(nn.Module):
         if self.reduced:
             scales.append(ends)
             x = ConvNorm(self.reduced, 1)(x, train=train)
+        # Whatever no later block reads is dropped: at a cut it would be sent.
         kept = [images[i] for i in self.keep]
         return (*kept, *(scales if self.lasting else ()), x)
 
@@ -151,13 +158,16 @@ def ranet(
     depths = [step * (j + 1) if linear else step for j in range(counts[-1])]
     nets = []
     for i, (scale, factor) in enumerate(zip(scales, factors)):
+        # The side halves where the sub-networks below had their last block.
         downs = counts[i - scale + 1 : i]
+        # Transitions at even parts of the blocks, one fewer than resolutions.
         cuts = [(j + 1) * counts[i] // scale for j in range(scale - 1)]
         shares = (share if i else 0.0, reduction)
         widths = (channels * factor, growth * factor)
         fused = counts[i - 1] if i else 0
         nets.append(_planned(depths[: counts[i]], widths, shares, fused, downs, cuts))
     fine = range(len(scales) - 1, -1, -1)
+    # Stride 2 only where the next sub-network is coarser than this one.
     strides = (1, *(1 + (scales[i + 1] > scales[i]) for i in fine[1:]))
     stem = Pyramid(tuple(channels * factors[i] for i in fine), strides, small)
     laid = _laid(nets, growth, factors, share)
@@ -172,6 +182,7 @@ def _planned(depths, widths, shares, fused, downs, cuts) -> list[_Plan]:
     (width, growth), (share, reduction) = widths, shares
     plans, run = [], 0
     for number, depth in enumerate(depths, start=1):
+        # Before each layer the run has grown by that many layers.
         reads = [(run, width + growth * t) for t in range(depth)]
         width += growth * depth
         run += number in downs
@@ -189,6 +200,7 @@ def _planned(depths, widths, shares, fused, downs, cuts) -> list[_Plan]:
 def _laid(nets: list[list[_Plan]], growth, factors, share) -> list[Stage]:
     """The blocks as stages that hand on what later ones read, and nothing else."""
     order = [(i, j) for i, plans in enumerate(nets) for j in range(len(plans))]
+    # What the stem gives: a base feature each, fine to coarse.
     held = [(i, 0) for i in reversed(range(len(nets)))]  # (sub-network, run) of each
 
     def sources(i, j):
@@ -200,6 +212,7 @@ def _laid(nets: list[list[_Plan]], growth, factors, share) -> list[Stage]:
         plan, (current, lower) = nets[i][j], sources(i, j)
         later = set()
         for one, others in (sources(*place) for place in order[n + 1 :]):
+            # Liveness, as in a compiler: what some later block still reads.
             later |= {one, *(key for key, _ in others)}
         keep = [at for at, k in enumerate(held) if k in later and k != current]
         lasting = i + 1 < len(nets)
@@ -218,6 +231,7 @@ def _laid(nets: list[list[_Plan]], growth, factors, share) -> list[Stage]:
         )
         stages.append(Stage(f"subnet{i + 1}.{j}", block))
         done = [(i, run) for run in range(plan.start, plan.end + 1)]
+        # The same order in which the block concatenates its output.
         held = [held[at] for at in keep] + (done if lasting else done[-1:])
     return stages
 

@@ -87,11 +87,13 @@ def exit_net(
     stages = known.build(classes=classes)
     net = Net((Stage("normalise", Normalise(mean, std)), *stages))
     end = net.names[-1]
+    # A set: two names of one stage are one exit.
     after = {resolve(net, p) for p in (known.exits if places is None else places)}
     after |= {end} if known.features_only else set()
     own = classifier or (lambda classes, index, last: known.classifier(classes))
     exits = tuple(
         Exit(stage, own(classes, index, stage == end))
+        # In the order of the net, which the index and every policy count by.
         for index, stage in enumerate(sorted(after, key=net.names.index))
     )
     return Net(net.stages, exits)

@@ -46,6 +46,7 @@ class BasicBlock(nn.Module):
     def __call__(self, x, *, train):
         y = ConvNorm(self.features, 3, self.stride, padding=1)(x, train=train)
         y = ConvNorm(self.features, 3, padding=1, relu=False)(y, train=train)
+        # ReLU behind the sum, so features are never negative: decoders may end in one.
         return nn.relu(_shortcut(x, self.features, self.stride, train) + y)
 
 
@@ -65,6 +66,7 @@ class BottleneckBlock(nn.Module):
 
 
 def _shortcut(x, features, stride, train):
+    # An identity wherever shapes allow (option B of the paper elsewhere).
     if stride == 1 and x.shape[-1] == features:
         return x
     return ConvNorm(features, 1, stride, padding=0, relu=False)(x, train=train)
@@ -79,6 +81,7 @@ def resnet(*, depth: int, classes: int, small: bool | None = None) -> tuple[Stag
         block = BottleneckBlock if depth >= 50 else BasicBlock
         counts, widths = IMAGENET[depth], (64, 128, 256, 512)
         stem = ConvNorm(64, 3) if small else ImageNetStem()
+    # Three groups of n blocks of two convolutions, a stem and a classifier: 6 n + 2.
     elif depth > 8 and (depth - 2) % 6 == 0:
         block, counts, widths = BasicBlock, ((depth - 2) // 6,) * 3, (16, 32, 64)
         stem = ConvNorm(16, 3)
@@ -90,6 +93,7 @@ def resnet(*, depth: int, classes: int, small: bool | None = None) -> tuple[Stag
     stages = [Stage("stem", stem)]
     for group, (count, width) in enumerate(zip(counts, widths), start=1):
         for i in range(count):
+            # The first group keeps the stem's side.
             stride = 2 if i == 0 and group > 1 else 1
             stages.append(Stage(f"layer{group}.{i}", block(width, stride)))
     return (*stages, Stage("avgpool", Pooled()), Stage("fc", Classifier(classes)))

@@ -59,6 +59,7 @@ class Skippable(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
+        # The stem hands over a plain feature; from here on the state travels along.
         gates, cell, hidden, x = x if isinstance(x, tuple) else _fresh(x)
         seen = nn.relu(nn.Dense(WIDTH)(x.mean((1, 2))))
         cell, hidden = self._remember(seen, cell, hidden)
@@ -71,7 +72,9 @@ class Skippable(nn.Module):
         if not (train and self.soft):
             hard = (logit > 0).astype(gate.dtype)
             gate = hard + (gate - jax.lax.stop_gradient(gate))  # exactly 0 or 1
+        # A block runs as soon as one of its groups does.
         runs = gate.max(-1, keepdims=True)
+        # Both branches must exist at initialisation, for their parameters.
         if x.shape[0] == 1 and not train and not self.is_initializing():
             nothing = lambda block, x, gate: jnp.zeros_like(x)  # noqa: E731
             y = nn.cond(runs[0, 0] > 0, Skippable._branch, nothing, self, x, gate)
@@ -94,7 +97,9 @@ class Skippable(nn.Module):
         """One step of an LSTM, as one product: flax's own cell has eight kernels."""
         both = jnp.concatenate([seen, hidden], -1)
         gates = nn.Dense(4 * WIDTH, name="lstm")(both)
+        # Forget, input, cell and output gate of the LSTM.
         keep, write, new, show = jnp.split(gates, 4, -1)
+        # +1: it remembers at first (Jozefowicz et al. 2015).
         cell = jax.nn.sigmoid(keep + 1) * cell + jax.nn.sigmoid(write) * jnp.tanh(new)
         return cell, jax.nn.sigmoid(show) * jnp.tanh(cell)
 
@@ -170,6 +175,7 @@ def skipnet(
             return LastPooled()
         if not isinstance(module, BasicBlock):
             return module
+        # No identity around it to fall back on.
         if module.stride > 1:
             return Always(module)
         if module.features % groups:

@@ -26,6 +26,7 @@ def activate(kind: str, x):
     if kind == "gdn":
         return GDN1()(x)
     if kind == "sigmoid":
+        # The 1x1 map plays gamma's part, its bias beta's.
         return x * nn.sigmoid(Conv(x.shape[-1], 1, padding=0, bias=True)(jnp.abs(x)))
     if kind == "relu":
         return nn.relu(x)
@@ -58,8 +59,11 @@ class FPEncoder(nn.Module):
         start = he_normal if self.small else PUBLISHED_START
         conv = partial(Conv, bias=self.small, start=start)
         first, second = self.strides
+        # As published for 24: 96, 48, 24.
         wide, narrow = 4 * self.channels, 2 * self.channels
         if self.stem == "patch":
+            # Kernel equal to stride: no pixel is read twice, which is what makes it
+            # cheap.
             x = conv(narrow, first * second, first * second)(x)
             x = activate(self.activation, x)
             x = conv(narrow, 3)(x)
@@ -78,12 +82,14 @@ class FPEncoder(nn.Module):
         else:
             raise unknown("stem", self.stem, STEMS)
         x = activate(self.activation, x)
+        # No activation behind it: the prior codes a latent of both signs.
         return conv(self.channels, 2, padding=0)(x)
 
 
 def space_to_depth(x, block: int):
     """[B, H, W, C] -> [B, ceil(H / block), ceil(W / block), block^2 C]; zero-padded."""
     _, height, width, channels = x.shape
+    # Behind the image only, so that its own pixels keep their place in a block.
     x = jnp.pad(x, ((0, 0), (0, -height % block), (0, -width % block), (0, 0)))
     rows, columns = x.shape[1] // block, x.shape[2] // block
     x = x.reshape(-1, rows, block, columns, block, channels)
@@ -107,6 +113,7 @@ class FPDecoder(nn.Module):
         rectified = self.small and not self.linear
         start = he_normal if rectified else PUBLISHED_START
         conv = partial(Conv, bias=self.small, start=start)
+        # Even kernels: the side grows by one, shrinks by one, and grows by one.
         x = conv(2 * self.target, 2, padding=1)(x)
         x = GDN1(inverse=True)(x)
         x = conv(self.target, 2, padding=0)(x)

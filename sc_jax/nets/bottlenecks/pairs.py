@@ -32,9 +32,11 @@ class CREncoder(nn.Module):
             x = ConvNorm(64, 3, self.strides[1])(x, train=train)
         else:
             x = resnet_stem(x, train)
+        # No ReLU here, as published: the next layer reads both signs.
         x = ConvNorm(64, 2, padding=1, relu=False)(x, train=train)
         x = ConvNorm(256, 2, padding=1)(x, train=train)
         x = ConvNorm(64, 2, padding=1, relu=False)(x, train=train)
+        # No norm: the quantiser takes each example's own range.
         return Conv(self.channels, 2, padding=1)(x)
 
 
@@ -93,6 +95,7 @@ class AutoEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
+        # The side stays: what is sent shrinks in channels alone.
         x = ConvNorm(x.shape[-1] // 2, 3)(x, train=train)
         return Conv(self.channels, 3)(x)
 

@@ -28,11 +28,14 @@ def load(name: str, net: Net, like: Variables, file: str | Path) -> Variables:
     names = backbone(name).checkpoint
     if names is None:
         raise UsageError(f"no public checkpoint of {name!r} is known here")
+    # What is taken is noted: a file with more is of a larger network.
     arrays, taken = torch_file.read(file), set()
+    # Copies: a load that fails half-way leaves the caller's variables as they were.
     params = {part: _copy(tree) for part, tree in like.params.items()}
     state = {part: _copy(tree) for part, tree in like.state.items()}
     other = ""
     for stage in net.stages:
+        # Pools and the normalisation have no parameters, and no names in the file.
         if not params[stage.name]:
             continue
         for path, theirs in names(stage.name, params[stage.name]):
@@ -43,6 +46,8 @@ def load(name: str, net: Net, like: Variables, file: str | Path) -> Variables:
                     node[leaf] = value
                 elif (
                     stage.name == CLASSIFIER
+                    # Only the number of classes may differ, not what the classifier
+                    # reads.
                     and value.shape[:-1] == (np.shape(node[leaf])[:-1])
                 ):
                     other = (

@@ -51,13 +51,16 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _tensor
+        # A parameter is its tensor: hooks and gradients are of no use here.
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda data, *_: data
         if module == "torch" and name in TYPES:
             return name
+        # A pickle can call anything: only these names are ever resolved.
         raise pickle.UnpicklingError(f"{module}.{name} is not a tensor's")
 
     def persistent_load(self, pid: tuple) -> tuple:
+        # ("storage", type, key, device, count): the device is where it was saved.
         _, kind, key, _, count, *_ = pid
         return kind, str(key), int(count)
 
@@ -66,6 +69,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays by name of a saved state dict; UsageError for what is none."""
     file = Path(path).expanduser()
     try:
+        # Known by content: both forms are named .pth.
         found, data = _zipped(file) if zipfile.is_zipfile(file) else _stream(file)
         tensors = {k: v for k, v in found.items() if isinstance(v, _Tensor)}
         return {name: _array(each, data) for name, each in tensors.items()}
@@ -92,6 +96,7 @@ def _zipped(file: Path) -> tuple[dict, dict[str, bytes]]:
 def _stream(file: Path) -> tuple[dict, dict[str, bytes]]:
     """Magic number, protocol, facts, the object, keys; then a count and bytes a key."""
     with file.open("rb") as source:
+        # Magic number, protocol version and the machine's sizes are not needed.
         for _ in range(3):
             _Unpickler(source).load()
         found = _state(_Unpickler(source).load())
@@ -100,6 +105,7 @@ def _stream(file: Path) -> tuple[dict, dict[str, bytes]]:
                  if isinstance(v, _Tensor)}  # fmt: skip
         data = {}
         for key in keys:
+            # Storages follow the pickle in the order of their keys.
             (count,) = struct.unpack("<q", source.read(8))
             data[str(key)] = source.read(count * np.dtype(TYPES[kinds[key]]).itemsize)
     return found, data
@@ -115,6 +121,7 @@ def _array(tensor: _Tensor, data: dict[str, bytes]) -> np.ndarray:
     """A copy, after checking that the view lies within its storage."""
     kind, key, count = tensor.storage
     stored = np.frombuffer(data[key], TYPES[kind])
+    # A damaged or hostile file may declare a view past its bytes.
     reach = [s * (n - 1) for n, s in zip(tensor.shape, tensor.strides)]
     last = tensor.offset + sum(reach)
     inside = 0 in tensor.shape or (

@@ -40,6 +40,7 @@ class ConvClassifier(nn.Module):
         x = coarsest(x)
         for width in self.features:
             x = nn.relu(Conv(width, bias=True)(x))
+        # Deep features may be one pixel: a window over it would leave nothing.
         window = tuple(min(2, side) for side in x.shape[1:3])
         x = max_pool(x, window, window)
         return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
@@ -61,13 +62,16 @@ class MixedPool(nn.Module):
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
         if x.ndim > 2:
+            # One share for all channels, as published; 0.5 favours neither pool.
             mix = self.param("mix", nn.initializers.constant(0.5), ())
+            # Rounded up, so that the grid never has more than `side` cells a row.
             window = tuple(-(-n // self.side) for n in x.shape[1:3])
             high = max_pool(x, window, window, padding="SAME")
             mean = mean_pool(x, window, window, padding="SAME")
             x = mix * high + (1 - mix) * mean
         x = x.reshape(x.shape[0], -1)
         if self.cascade and previous is not None:
+            # An exit must not bend an earlier one to its own needs.
             before = nn.LayerNorm()(jax.lax.stop_gradient(previous))
             x = jnp.concatenate([x, before], -1)
         return nn.Dense(self.classes)(x)
@@ -88,6 +92,7 @@ class MSDNetClassifier(nn.Module):
     @nn.compact
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
+        # 0 is the ImageNet form: as wide as what it reads.
         features = self.features or x.shape[-1]
         for _ in range(2):
             x = ConvNorm(features, 3, 2, padding=1)(x, train=train)
@@ -95,6 +100,8 @@ class MSDNetClassifier(nn.Module):
         x = mean_pool(x, window, window)
         x = x.reshape(x.shape[0], -1)
         if self.link and previous is not None:
+            # With its gradient: collaboration means that later exits train earlier
+            # ones.
             before = nn.Dense(self.link, name="link")(previous)
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
             x = jnp.concatenate([x, nn.relu(norm(before))], -1)
@@ -113,6 +120,7 @@ class Boosted(nn.Module):
     @nn.compact
     def __call__(self, x, previous, *, train):
         own = self.head(x, previous, train=train)
+        # The first weak learner has no sum to add to.
         if previous is None:
             return own
         return own + self.scale * jax.lax.stop_gradient(previous)

@@ -39,14 +39,17 @@ class Ensembled(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        # `previous` holds the logits of all exits so far; the inner one reads the last.
         before = None if previous is None else sliced(previous, 1, -1, None).squeeze(1)
         own = self.head(x, before, train=train)
         every = own[:, None]  # [B, exits so far, K]
         if previous is not None:
             every = jnp.concatenate([previous, every], 1)
+        # The ensemble learns weights alone: classifiers have their own loss.
         log_p = jax.nn.log_softmax(jax.lax.stop_gradient(every))
         w = self.param("w", nn.initializers.normal(0.01), (every.shape[1],))
         b = self.param("b", nn.initializers.zeros, (own.shape[-1],))
+        # e^w keeps weights positive: an exit may be ignored, never inverted.
         joined = b.reshape(1, -1) + (jnp.exp(w).reshape(1, -1, 1) * log_p).mean(1)
         return joined, {"own": own, "carry": every}
 
@@ -66,6 +69,7 @@ class LearnedConfidence(nn.Module):
         outputs = self.head(x, previous, train=train)
         logits = sliced(outputs, 1, 0, -1)
         confidence = sliced(outputs, 1, -1, None).squeeze(1)
+        # Always there, so that losses need not know the mode.
         noise = jnp.zeros_like(confidence)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), confidence.shape)
@@ -90,9 +94,11 @@ class Softening(nn.Module):
         if not 1 / logits.shape[-1] < self.sharpness < 1:
             least = 1 / logits.shape[-1]
             raise UsageError(f"sharpness is in {least:g}..1, not {self.sharpness:g}")
+        # Beside batch statistics: state that is saved, and untouched where frozen.
         kept = self.variable("batch_stats", "temperature", jnp.ones, ())
         tau = kept.value
         if train:
+            # The schedule follows the exit; it must not push it.
             sure = jax.nn.softmax(jax.lax.stop_gradient(logits) / tau).max(-1).mean()
             kept.value = jnp.where(sure > self.sharpness, self.growth * tau, tau)
         return logits, {"temperature": tau}
@@ -110,6 +116,7 @@ class Gated(nn.Module):
     @nn.compact
     def __call__(self, x, previous, *, train):
         logits = self.head(x, previous, train=train)
+        # Else a gate could become right by making its classifier unsure.
         read = uncertainties(jax.lax.stop_gradient(logits))
         return logits, {"confidence": nn.Dense(1)(read)[:, 0]}
 
@@ -132,7 +139,9 @@ class Pruned(nn.Module):
             raise UsageError(f"keep is 1 to {logits.shape[-1]} classes: {self.keep}")
         if previous is None or train:
             return logits
+        # The k-th largest as a bound: ties keep more than k, none is cut by chance.
         least = sliced(jax.lax.top_k(previous, self.keep)[0], 1, -1, None)
+        # Not -inf: a softmax of these stays finite, and later exits prune them again.
         return jnp.where(previous >= least, logits, -1e9)
 
 
@@ -160,6 +169,7 @@ class _Weigher(nn.Module):
 
     @nn.compact
     def __call__(self):
+        # Parameters only: the loss applies the map, to losses that no exit sees.
         start, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
         return {
             "w1": self.param("w1", start, (self.exits, self.width)),
@@ -186,12 +196,14 @@ class Filter(nn.Module):
     def __call__(self, x, previous, *, train):
         x = coarsest(x)
         window = tuple(-(-side // 64) for side in x.shape[1:3])
+        # Their filter saw at most 64 x 64 pixels, whatever the camera gives.
         x = mean_pool(x, window, window)
         for features, side, stride in ((64, 4, 2), (32, 3, 2), (16, 2, 1)):
             features = max(1, round(self.width * features))
             x = ConvNorm(features, side, stride)(x, train=train)
         two = nn.Dense(2)(pooled(x))
         others = jnp.ones((1, self.classes), bool).at[0, self.negative].set(False)
+        # The log of an even share: exp sums back to the one "any other" class.
         share = sliced(two, 1, 1, None) - math.log(self.classes - 1)
         return jnp.where(others, share, sliced(two, 1, 0, 1))
 
@@ -199,6 +211,7 @@ class Filter(nn.Module):
 def uncertainties(logits: jax.Array) -> jax.Array:
     """f32[B, 4]: largest probability, margin, entropy / ln K, and that of p^2."""
     log_p = jax.nn.log_softmax(logits)
+    # p^2 renormalised: squares in logs are a factor of two.
     sharp = jax.nn.log_softmax(2 * log_p)
     top = jnp.exp(jax.lax.top_k(log_p, 2)[0])
     nats = [-(jnp.exp(p) * p).sum(-1) for p in (log_p, sharp)]

@@ -13,6 +13,7 @@ from jax import lax
 from sc_jax.nets.layers.convolution import conv2d
 
 Padding = Any  # "SAME", "VALID", or an int: that many zeros on every side
+# Fan out, as torchvision's networks start.
 _HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
 
@@ -22,6 +23,7 @@ def he_normal(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.
     A draw of four axes takes XLA's CPU compiler ten times as long as a flat one. So the
     flat draw pretends to a shape of two axes with the same fan.
     """
+    # Taps times output channels: the fan out of the kernel of four axes.
     outputs = math.prod(shape[:-2]) * shape[-1]
     flat = _HE_NORMAL(key, (math.prod(shape) // outputs, outputs), dtype)
     return flat.reshape(shape)
@@ -55,6 +57,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.start, shape)
         padding = self.padding
         if isinstance(padding, int):
+            # Symmetric, as PyTorch pads: "SAME" pads less on the near side at stride 2.
             padding = ((padding, padding),) * 2
         x = conv2d(
             x,
@@ -65,6 +68,7 @@ class Conv(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            # Reshaped: rank promotion is an error in the tests.
             x = x + bias.reshape(1, 1, 1, -1)
         return x
 
@@ -101,6 +105,8 @@ class Normalise(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
+        # One multiplication and one subtraction a pixel: division is slow in int8
+        # heads.
         scale = 1.0 / (255.0 * jnp.asarray(self.std, jnp.float32))
         shift = jnp.asarray(self.mean, jnp.float32) / jnp.asarray(self.std, jnp.float32)
         shape = (1,) * (x.ndim - 1) + (-1,)
@@ -143,11 +149,13 @@ def _bound_forward(x, bound):
 
 def _bound_backward(residual, gradient):
     x, bound = residual
+    # A negative gradient raises x under descent: out of the forbidden range.
     return jnp.where((x >= bound) | (gradient < 0), gradient, 0.0), None
 
 
 lower_bound.defvjp(_bound_forward, _bound_backward)
 
+# Keeps the root's derivative finite at 0 (Ballé et al. 2018).
 _PEDESTAL = 2.0**-36
 
 
@@ -173,10 +181,13 @@ class GDN1(nn.Module):
             return lambda key: jnp.sqrt(value + _PEDESTAL)
 
         beta = self.param("beta", start(jnp.ones(channels)))
+        # Diagonal at first: every channel is normalised by itself alone.
         gamma = self.param("gamma", start(0.1 * jnp.eye(channels)))
         beta = _non_negative(beta.astype(jnp.float32), 1e-6)
         gamma = _non_negative(gamma.astype(jnp.float32), 0.0)
+        # A quotient of sums over all channels: half precision loses the small ones.
         wide = x.astype(jnp.float32)
+        # As a 1x1 convolution, which is a matrix product everywhere, also in LiteRT.
         pool = conv2d(jnp.abs(wide), gamma.T[None, None], padding="VALID")
         pool = pool + beta.reshape(1, 1, 1, -1)
         return (wide * pool if self.inverse else wide / pool).astype(x.dtype)

@@ -55,6 +55,7 @@ def conv2d(
     `padding` is "SAME", "VALID" or ((low, high), (low, high)) of zeros. On CPU
     there is reverse mode only (no jvp).
     """
+    # Plain integers: they are static arguments of the custom gradient.
     strides = (int(strides[0]), int(strides[1]))
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -65,8 +66,10 @@ def conv2d(
     if groups > 1 and kernel.shape[2] == 1 and kernel.shape[3] == groups:
         return _depthwise(x, kernel, strides, pads)
     if groups > 1:
+        # Grouped but not depthwise: too rare in these networks for a form of its own.
         return _convolve(x, kernel, strides, pads, groups)
     if kernel.shape[:2] == (1, 1) and pads == _NONE:
+        # A 1x1 kernel never reads what the stride skips.
         x = x[:, :: strides[0], :: strides[1]]
         y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # gradient 8 x XLA's at 56 px
         return y.reshape(*x.shape[:3], -1)
@@ -80,9 +83,11 @@ def _convolve(x, kernel, strides, pads, groups=1):
 
 def _depthwise(x, kernel, strides, pads):
     """Sum of shifted products; its derivatives are sums of shifted products too."""
+    # Summed in float32: there is no accumulator as inside a convolution.
     taps = _taps(x.astype(jnp.float32), kernel.shape, strides, pads)
     wide = kernel.astype(jnp.float32).reshape(-1, 1, 1, 1, kernel.shape[-1])
     products = [tap * row for tap, row in zip(taps, wide)]
+    # From the first product: starting at 0 would add an operation.
     return sum(products[1:], products[0]).astype(x.dtype)
 
 
@@ -134,14 +139,17 @@ def _input_gradient(shape, kernel, dy, strides, pads):
     (kh, kw, _, _), (_, height, width, channels) = kernel.shape, shape
     (top, bottom), (left, right) = pads
     if strides == (1, 1):
+        # The full correlation: each input meets every output that it took part in.
         pads = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
         return _steered(dy, _turned(kernel), (1, 1), pads)
     if channels < 8:  # here XLA's own is the quicker, 5 x at 5x5/2, 3 -> 96
+        # A convolution is linear in x, so its transpose needs the shape alone.
         x = jax.ShapeDtypeStruct(shape, dy.dtype)
         convolve = partial(_convolve, kernel=kernel, strides=strides, pads=pads)
         return jax.linear_transpose(convolve, x)(dy)[0]
     side = (height + top + bottom, width + left + right)
     dx = _input_gradient_by_phase(kernel, dy, strides, side)
+    # The padding's own gradient is cut off.
     return dx[:, top : top + height, left : left + width]
 
 
@@ -157,6 +165,7 @@ def _input_gradient_by_phase(kernel, dy, strides, side):
         for b in range(sw):
             part = kernel[a::sh, b::sw]
             kh, kw, cin, _ = part.shape
+            # A stride wider than the kernel leaves phases that no tap reaches.
             if kh and kw:
                 after = [n - m for n, m in zip(count, dy.shape[1:3])]
                 pads = ((kh - 1, after[0]), (kw - 1, after[1]))
@@ -164,6 +173,7 @@ def _input_gradient_by_phase(kernel, dy, strides, side):
             else:
                 rows.append(jnp.zeros((dy.shape[0], *count, cin), dy.dtype))
     phases = jnp.stack(rows).reshape(sh, sw, dy.shape[0], *count, -1)
+    # Phases become the innermost part of rows and columns: interleaved by a reshape.
     phases = phases.transpose(2, 3, 0, 4, 1, 5)
     return phases.reshape(dy.shape[0], count[0] * sh, count[1] * sw, -1)
 
@@ -176,6 +186,7 @@ def _turned(kernel):
 def _kernel_gradient(x, kernel, dy, strides, pads):
     """Sums over B, H', W' in float32, whatever the compute type."""
     kh, kw, cin, _ = kernel.shape
+    # Thousands of terms a weight: a bfloat16 sum would stop growing.
     x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
     if _xla_is_quick(x, kernel, dy, strides, pads):
         convolve = partial(_convolve, x, strides=strides, pads=pads)

@@ -29,6 +29,7 @@ def max_pool(
 
     padding: "VALID" or "SAME". Equal maxima share the gradient (XLA: the first has it).
     """
+    # Counting and export must see one pool, accelerators run their own well.
     if convolution.is_plain():
         return nn.max_pool(x, tuple(window), tuple(strides), padding)
     pads = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
@@ -41,19 +42,23 @@ def mean_pool(
     """[B, H, W, C] -> [B, H', W', C]: means of what of the window lies in the image."""
     sides = x.shape[1:3]
     pads = lax.padtype_to_pads(sides, window, strides, padding)
+    # Zeros add nothing, and the divisor counts only what lies in the image.
     summed = _pool(x, window, strides, pads, 0.0, jnp.add)
+    # Known at trace time: a constant of the program, not a second pool of ones.
     counts = np.outer(*map(_inside, sides, window, strides, pads)).astype(np.float32)
     return (summed / counts[None, :, :, None]).astype(x.dtype)
 
 
 def _pool(x, window, strides, pads: Pads, fill: float, join: Callable):
     """`join` of neighbours along the rows, then along the columns."""
+    # A maximum or a sum over a window is one over its rows, then over its columns.
     for axis, (size, stride, pad) in enumerate(zip(window, strides, pads), start=1):
         if any(pad):
             wide = [(0, 0)] * x.ndim
             wide[axis] = pad
             x = jnp.pad(x, wide, constant_values=fill)
         end = x.shape[axis] - size + 1
+        # Strided slices, since LiteRT has no gather for what indexing would be.
         taps = (lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(size))
         x = reduce(join, taps)
     return x
