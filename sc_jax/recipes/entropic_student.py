@@ -29,15 +29,7 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import (
-    Beta,
-    Channels,
-    Epochs,
-    LearningRate,
-    Over,
-    Pair,
-    Window,
-)
+from sc_jax.recipes.knobs import Beta, Channels, Crop, Epochs, LearningRate, Over, Pair
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -50,7 +42,7 @@ def entropic_student(
     channels: Channels = 12,
     pair: Pair = "fp",
     shallow_epochs: Epochs = 0.0,
-    window: Window = 0,
+    window: Crop = 0,
     stage1_epochs: Epochs = 20.0,
     stage2_epochs: Epochs = 12.0,
     teacher_epochs: Epochs = 10.0,

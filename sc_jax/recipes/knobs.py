@@ -28,9 +28,7 @@ Channels = Annotated[int, Knob("of the latent that is sent", at_least=1)]
 Pair = Annotated[
     str, Knob("encoder and decoder, of bottlenecks/pairs.py", choices=PAIRS)
 ]
-Window = Annotated[
-    int, Knob("side of a random square of each image; 0: all", at_least=0)
-]
+Crop = Annotated[int, Knob("side of a random square of each image; 0: all", at_least=0)]
 Over = Annotated[Reduction, Knob("how a hint's squared errors are joined")]
 Temperature = Annotated[float, Knob("softens both distributions", above=0)]
 TeacherShare = Annotated[float, Knob("of the loss to labels", at_least=0, at_most=1)]
