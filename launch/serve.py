@@ -7,10 +7,13 @@
 
 Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. Tail files
 (launch.export --tail) need no training code here. Requests that come together share a
-batch. Health: SERVING once all sizes are compiled; SIGTERM drains, then exit code 0.
+batch. Health: SERVING once all sizes are compiled; SIGTERM drains, then exit code 0,
+or 1 where a batch did not end.
 """
 
+import os
 import signal
+import sys
 import threading
 
 from absl import flags
@@ -29,6 +32,8 @@ MAX_BYTES = flags.DEFINE_integer("max_bytes", 4 << 20, "of one message", 1 << 10
 TOKEN = flags.DEFINE_string("token_file", None, "file of the token that clients send")
 CERT = flags.DEFINE_string("tls_cert", None, "PEM chain; with --tls_key turns TLS on")
 KEY = flags.DEFINE_string("tls_key", None, "PEM private key")
+RECEIVE_S = flags.DEFINE_float("receive_s", 20.0, "for a request to come whole", 0.1)
+BATCH_S = flags.DEFINE_float("batch_s", 30.0, "of a batch, then NOT_SERVING", 0.1)
 GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM", 0)
 
 
@@ -44,7 +49,8 @@ def main(_):
     sizes = tuple(size for size in batching.SIZES if size <= MAX_BATCH.value)
     where = HOST.value, PORT.value, METRICS.value
     limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
-    settings = edge.Settings(*where, sizes, *limits, token, tls)
+    times = RECEIVE_S.value, BATCH_S.value
+    settings = edge.Settings(*where, sizes, *limits, token, tls, *times)
     devices.start(multihost=False)
     served, stop = models.load_all(WORKDIR.value), threading.Event()
     server = edge.serve(served, settings)
@@ -53,7 +59,12 @@ def main(_):
     names, batches = ", ".join(served), ", ".join(map(str, sizes))
     print(f"serving {names} at {server.address}, batches {batches}", flush=True)
     stop.wait()
-    server.drain(GRACE_S.value)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+    if not server.drain(GRACE_S.value):
+        print("error: a batch does not end; its requests were refused", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)  # an ordinary exit would wait for it
 
 
 if __name__ == "__main__":

@@ -67,12 +67,12 @@ def test_answers_are_those_of_the_whole_net(student, installed, edge, images):
 
 
 def test_labels_of_a_server_are_an_answer_without_a_class(installed, images):
-    logits = np.array([2.0, -1.0, 0.5], np.float32)
+    logits = np.array([2.0, -1.0, 0.5, *7 * [-3.0]], np.float32)
     reply = Reply(multilabel.reply(logits))
     device = Device(bundle.read(installed), lambda *_: reply, deadline_s=60)
     found = device.infer(images[0])
     assert (found.prediction, found.exit, found.refused) == (None, "edge", False)
-    assert found.outputs["labels"].tolist() == [True, False, True]
+    assert found.outputs["labels"].tolist()[:4] == [True, False, True, False]
     np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-logits)))
 
 
@@ -85,6 +85,32 @@ def test_a_lost_server_or_a_late_one_is_said_and_not_raised(installed, images):
     assert found.note == "connection refused" and found.sent_bytes > 0
     offline = Device(bundle.read(installed)).infer(images[0])
     assert offline.prediction is None and offline.sent_bytes == 0 and offline.note
+
+
+LOGITS = np.arange(10, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"prediction": np.int64(10), "logits": LOGITS}, "class 10, the model has 10"),
+        ({"prediction": np.int64(-1), "logits": LOGITS}, "class -1"),
+        ({"prediction": np.float32(1), "logits": LOGITS}, "float32"),
+        ({"prediction": np.zeros(2, np.int64), "logits": LOGITS}, "prediction"),
+        ({"prediction": np.int64(1), "logits": LOGITS[:9]}, "logits"),
+        ({"prediction": np.int64(1), "logits": LOGITS.sum()}, "logits"),
+        ({"prediction": np.int64(1)}, "logits"),
+        ({"prediction": np.int64(1), "logits": LOGITS * np.nan}, "not a number"),
+        ({"labels": LOGITS[:9] > 0, "logits": LOGITS[:9]}, "logits"),
+        ({}, "no outputs"),
+    ],
+)
+def test_a_reply_of_another_model_is_a_note(installed, images, outputs, words):
+    outputs = {name: np.asarray(array) for name, array in outputs.items()}
+    device = Device(bundle.read(installed), lambda *_: Reply(outputs))
+    answer = device.infer(images[0])
+    assert (answer.prediction, answer.exit) == (None, NOWHERE)
+    assert words in answer.note and "\n" not in answer.note
 
 
 def test_a_deadline_that_the_head_used_up_sends_nothing(installed, images):

@@ -32,7 +32,7 @@ from sc_jax.codec import codecs  # noqa: E402
 from sc_jax.compressors import Affine  # noqa: E402
 from sc_jax.compressors.splits import codecs_of  # noqa: E402
 from sc_jax.deploy.server import edge, tails  # noqa: E402
-from sc_jax.deploy.server.infer import STATUS  # noqa: E402
+from sc_jax.deploy.server.refusals import STATUS  # noqa: E402
 from sc_jax.deploy.wire import frame  # noqa: E402
 from sc_jax.deploy.wire.client import Client  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402

@@ -1,6 +1,7 @@
 """Several servers of one tail file: one is killed, one is drained, nothing is lost."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ pytest.importorskip("grpc_health")
 pytest.importorskip("grpc_reflection")
 pytest.importorskip("prometheus_client")
 
-from edge_tools import RAW, refusal, rejects, still  # noqa: E402
+from edge_tools import RAW, refusal, rejects, still, wait_until  # noqa: E402
 
 from benchmarks.untrained import frames, untrained  # noqa: E402
 from sc_jax.deploy.server import edge, models, tails  # noqa: E402
@@ -129,7 +130,7 @@ def test_unavailable_is_asked_again_and_other_refusals_are_not(start):
             assert client.infer("still", RAW).prediction == 0
     opened.set()
     thread.join()
-    assert rejects(made[0], "starting") > 0
+    assert rejects(made[0], "starting") == 0  # its health kept all calls away
 
 
 def test_a_missing_server_is_said_soon_and_a_late_one_is_found(start):
@@ -150,11 +151,52 @@ def test_a_missing_server_is_said_soon_and_a_late_one_is_found(start):
                 assert error.code == "UNAVAILABLE" and time.monotonic() < end
 
 
-def test_the_targets_of_addresses():
+def test_the_targets_of_addresses(monkeypatch):
     assert target("edge:50051")[0] == "edge:50051"
-    where, options = target("localhost:1, 127.0.0.1:2")
-    assert where == "ipv4:127.0.0.1:1,127.0.0.1:2"
-    assert ("grpc.default_authority", "localhost") in options
-    for text in ("127.0.0.1:1,127.0.0.1", "127.0.0.1:1,", "127.0.0.1:1,x:0"):
-        with pytest.raises(UsageError, match="server "):
+    assert target("[::1]:50051")[0] == "[::1]:50051"
+    where, options, missing = target("localhost:1, 127.0.0.1:2")
+    assert where.startswith("ipv") and where.endswith(("127.0.0.1:2", "127.0.0.1]:2"))
+    assert ("grpc.default_authority", "localhost") in options and not missing
+    where, options, _ = target("[::1]:1,127.0.0.1:2")
+    assert where == "ipv6:[::1]:1,[::ffff:127.0.0.1]:2"
+    assert ("grpc.default_authority", "[::1]") in options
+    wrong = ("127.0.0.1:1,127.0.0.1", "127.0.0.1:1,", "127.0.0.1:1,x:0", "::1:50051")
+    for text in (*wrong, "127.0.0.1:1,::1:2", "127.0.0.1:1,[edge]:2"):
+        with pytest.raises(UsageError, match=r"server|IPv6"):
             target(text)
+
+
+def test_a_name_that_cannot_be_looked_up_is_left_out_until_it_can(
+    start, monkeypatch, caplog
+):
+    first = start({"still": (still(opened=True),)})
+    second = start({"still": (still(opened=True),)})
+    ports = [server.address.rpartition(":")[2] for server in (first, second)]
+    known, real = {"127.0.0.1"}, socket.getaddrinfo
+
+    def getaddrinfo(host, *arguments, **options):
+        if host not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return real("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("sc_jax.deploy.wire.client.AGAIN_S", 0.05)
+    address = f"127.0.0.1:{ports[0]},later.example:{ports[1]}"
+    with Client(address, timeout_s=0.5) as client:
+        assert client.infer("still", RAW).prediction == 0
+        assert caplog.text.count("later.example") == 1
+        known.add("later.example")
+
+        def both():
+            assert client.infer("still", RAW).prediction == 0
+            return all(
+                server.metrics.registry.get_sample_value(
+                    "sc_jax_edge_latency_seconds_count", {"model": "still"}
+                )
+                for server in (first, second)
+            )
+
+        wait_until(both)
+    known.clear()
+    with pytest.raises(UsageError, match="no server of"):
+        Client(address)

@@ -131,11 +131,11 @@ def test_unknown_outputs_are_refused_before_anything_is_computed(start):
 
 
 def test_a_draining_server_is_not_ready():
-    for ended in (False, True):
-        methods = describe.answers({"a": ()}, {"a": ()}, lambda ended=ended: ended)
-        assert methods["ServerReady"](b"", None).ready is not ended
+    for well in (False, True):
+        methods = describe.answers({"a": ()}, {"a": ()}, lambda well=well: well)
+        assert methods["ServerReady"](b"", None).ready is well
         request = protocol.message("ModelReadyRequest")(name="a").SerializeToString()
-        assert methods["ModelReady"](request, None).ready is not ended
+        assert methods["ModelReady"](request, None).ready is well
         assert methods["ServerLive"](b"", None).live
 
 

@@ -18,6 +18,7 @@ from sc_jax.deploy.device.runtime import (
     latent_of,
 )
 from sc_jax.deploy.wire import frame
+from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.tasks import TASKS
@@ -137,7 +138,8 @@ class Device:
         best = replace(best, sent_bytes=len(data))
         try:
             reply = self.send(self.bundle.manifest["model"], data, left)
-        except ServerLost as error:
+            replies.check(reply.outputs, len(self.bundle.labels))
+        except (ServerLost, replies.ReplyError) as error:
             seconds["edge"] = time.perf_counter() - begun
             return replace(best, note=str(error))
         seconds["edge"] = time.perf_counter() - begun

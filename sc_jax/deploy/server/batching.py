@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import NamedTuple
 
 import numpy as np
 
+from sc_jax.deploy.wire.reply import check_shapes
+
+LOGGER = logging.getLogger(__name__)
 Outputs = Mapping[str, np.ndarray]
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # a third of padding at most
 HISTORY = 8  # batches whose largest estimates how many clients there are
@@ -22,6 +28,10 @@ class Full(RuntimeError):
 
 class Late(RuntimeError):
     """The request's deadline passed while it waited."""
+
+
+class Stuck(RuntimeError):
+    """The batch overran its limit, or the thread that runs batches has ended."""
 
 
 class Answer(NamedTuple):
@@ -50,6 +60,7 @@ class Batcher:
     nobody, and clients that were answered together and ask again stay together.
     limit: examples that may wait; those running are not counted.
     started: called with the number of examples of each batch.
+    A run that never returns cannot be ended: `expire` answers those who wait for it.
     """
 
     def __init__(
@@ -67,6 +78,9 @@ class Batcher:
         self._changed = threading.Condition()
         self._recent: deque[int] = deque([1], HISTORY)
         self._closed = False
+        self._running: list[_Item] = []
+        self._since_s = math.inf  # when the batch that runs began; inf: none does
+        self._stuck = ""  # why no more is taken for now; "": all is well
         self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
         self._thread.start()
 
@@ -75,13 +89,16 @@ class Batcher:
     ) -> Future[Answer]:
         """The answer to come. deadline_s: on time.monotonic; Late when passed.
 
-        All examples have one shape and dtype. Full when the queue is, or closed. A
-        future that is cancelled before its batch starts costs no computing.
+        All examples have one shape and dtype. Full when the queue is, or closed; Stuck
+        while a batch overruns. A future that is cancelled before its batch starts costs
+        no computing.
         """
         item = _Item(example, time.monotonic(), deadline_s, Future())
         with self._changed:
             if self._closed:
                 raise Full("the queue is closed")
+            if self._stuck:
+                raise Stuck(self._stuck)
             if len(self._waiting) >= self._limit:
                 raise Full(f"the queue of {self._limit} requests is full")
             self._waiting.append(item)
@@ -89,16 +106,52 @@ class Batcher:
                 self._changed.notify()
         return item.future
 
-    def close(self) -> None:
-        """Takes nothing more, answers what waits, ends the thread."""
+    @property
+    def stuck(self) -> str:
+        """Why it takes nothing now, one line; empty when all is well."""
+        return self._stuck
+
+    def expire(self, limit_s: float) -> None:
+        """Where the batch has run for longer than this, nobody waits for it any more.
+
+        Its requests and those behind it get Stuck, and so do new ones until it ends.
+        """
+        with self._changed:
+            if time.monotonic() - self._since_s <= limit_s:
+                return
+            self._stuck = f"a batch has run for more than {limit_s:g} s"
+            items = [*self._running, *self._waiting]
+            self._running = []
+            self._waiting.clear()
+        _fail(items, Stuck(self._stuck))
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Takes nothing more, answers what waits, ends the thread.
+
+        False: it runs on after timeout_s; who waits for it gets Stuck.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self.expire(0.0)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        while items := self._take():
-            self._answer(items)
+        try:
+            while items := self._take():
+                self._answer(items)
+                with self._changed:
+                    self._running, self._since_s, self._stuck = [], math.inf, ""
+        except BaseException as error:  # SystemExit and its like, out of a tail
+            with self._changed:
+                self._stuck = f"the model's thread ended: {type(error).__name__}"
+                items = [*self._running, *self._waiting]
+                self._running, self._since_s = [], math.inf
+                self._waiting.clear()
+            LOGGER.exception("no more batches: the model's thread ended")
+            _fail(items, Stuck(self._stuck))
 
     def _take(self) -> list[_Item]:
         """The next batch; empty when closed and nothing waits."""
@@ -127,21 +180,32 @@ class Batcher:
                 live.append(item)
         if not live:
             return
+        with self._changed:
+            self._running, self._since_s = live, begin
         try:  # splitting into rows too: an error there must not end the thread
             self._started(len(live))
-            outputs = self._run(padded(live, self._sizes))
+            batch = padded(live, self._sizes)
+            outputs = self._run(batch)
+            check_shapes(outputs, len(batch), 0)
             rows = [
                 {name: array[row] for name, array in outputs.items()}
                 for row in range(len(live))
             ]
         except Exception as error:  # reaches each request of the batch
-            for item in live:
-                item.future.set_exception(error)
+            _fail(live, error)
             return
         took = time.monotonic() - begin
         for row, item in zip(rows, live):
             waited = begin - item.since_s
-            item.future.set_result(Answer(row, waited, took, len(live)))
+            with contextlib.suppress(InvalidStateError):  # it overran: Stuck was said
+                item.future.set_result(Answer(row, waited, took, len(live)))
+
+
+def _fail(items: Sequence[_Item], error: Exception) -> None:
+    """The answer to each of them that has none."""
+    for item in items:
+        with contextlib.suppress(InvalidStateError):  # cancelled, or answered
+            item.future.set_exception(error)
 
 
 def padded(items: Sequence[_Item], sizes: Sequence[int]) -> np.ndarray:

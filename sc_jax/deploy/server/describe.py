@@ -7,20 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from sc_jax.deploy.server.infer import find, parsed
+from sc_jax.deploy.server.infer import find
 from sc_jax.deploy.server.portable import Tail
+from sc_jax.deploy.server.refusals import parsed
 from sc_jax.deploy.wire import protocol
 
 
 def answers(
     models: Mapping[str, Sequence[Tail]],
     compiled: Mapping[str, object],
-    draining: Callable[[], bool],
+    well: Callable[[], bool],
 ) -> dict[str, Callable[[bytes, Any], Any]]:
     """Method -> (message, gRPC's context) -> its response; may raise Refused.
 
-    compiled: holds the ids of `models` that answer by now. draining: whether the server
-    takes no more requests.
+    compiled: holds the ids of `models` that answer by now. well: whether the server
+    takes requests: it does not drain, and no batch is stuck.
     """
 
     def server_live(request):
@@ -28,10 +29,10 @@ def answers(
 
     def server_ready(request):
         # Models are compiled in turn; a batcher appears when its model is through.
-        return {"ready": len(compiled) == len(models) and not draining()}
+        return {"ready": len(compiled) == len(models) and well()}
 
     def model_ready(request):
-        return {"ready": request.name in compiled and not draining()}
+        return {"ready": request.name in compiled and well()}
 
     def server_metadata(request):
         return {"name": "sc_jax", "version": version("sc_jax")}

@@ -2,12 +2,13 @@
 
 serve() answers the Open Inference Protocol (wire/protocol.py) beside the standard
 health and reflection services. Nothing a client sends ends it or makes it hold more
-than its limits.
+than its limits; docs/security.md has them.
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,32 +17,41 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import (
-    reflection,
-    reflection_pb2,
-    reflection_pb2_grpc,
-)
 
-from sc_jax.deploy.server import batching, describe
+from sc_jax.deploy.server import batching, describe, health, reflected
 from sc_jax.deploy.server import metrics as prometheus
 from sc_jax.deploy.server.batching import Batcher
-from sc_jax.deploy.server.infer import STATUS, InFlight, guarded, infer
+from sc_jax.deploy.server.health import Health
+from sc_jax.deploy.server.holding import Doors, Holding, Method
+from sc_jax.deploy.server.infer import InFlight, infer
 from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
+from sc_jax.deploy.server.reflected import Reflection
+from sc_jax.deploy.server.refusals import STATUS, Refused, guarded
 from sc_jax.deploy.wire import protocol
+from sc_jax.deploy.wire.hosts import bracketed
+from sc_jax.deploy.wire.reply import ReplyError
 from sc_jax.errors import UsageError
 
-SPARE = 64  # calls beside the held requests: health, reflection, refusals under way
+LOGGER = logging.getLogger(__name__)
+ARRIVING = 256  # calls whose message is to come
+SPARE = 64  # threads beside those of held and arriving requests
+CALLS = 4096  # at once, most of them waiting for a thread; each holds about 10 kB
+HEALTH = 24  # calls of health whose message is to come; its threads are its own
+HEALTH_S, REFLECTION_S = 5.0, 10.0  # that such a call may take
+REFLECTING = 16  # streams
+STREAMS = 128  # calls at once on one connection; a client's others wait with it
+AGE_S, IDLE_S, LEAVING_S = 600.0, 300.0, 30.0  # of a connection; then it is renewed
+PING_S, PONG_S, HELLO_S = 60.0, 20.0, 10.0  # who does not answer, or not begin, goes
 SETTLE_S = 0.3  # for a call that is accepted and not yet held, or answered, not sent
+PERIOD_S = 0.1  # between looks at what may have taken too long
 
 
 @dataclass(frozen=True)
 class Settings:
     """port 0: any free one. metrics_port None: none. tls: PEM (certificate, key) or ().
 
-    Memory of requests is below (queue + SPARE) * max_bytes.
+    Memory of requests is below (queue + ARRIVING + SPARE) * max_bytes.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +63,8 @@ class Settings:
     max_bytes: int = 4 << 20  # of one message
     token: str | None = None
     tls: tuple[bytes, ...] = ()
+    receive_s: float = 20.0  # for a request to come whole
+    batch_s: float = 30.0  # a batch that takes longer makes the server NOT_SERVING
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,14 @@ class Server:
     """A running server; `address` is what clients dial.
 
     drain(grace_s): health says NOT_SERVING and new calls are refused, requests under
-    way are answered (after grace_s cancelled), then all threads and ports are gone.
+    way are answered (after grace_s cancelled), then all ports and threads are gone.
+    False: all but a batch that does not end; only leaving the process ends that.
     """
 
     address: str
     metrics_port: int | None
     metrics: Metrics
-    drain: Callable[[float], None] = field(repr=False)
+    drain: Callable[[float], bool] = field(repr=False)
 
 
 def serve(
@@ -74,7 +87,8 @@ def serve(
 ) -> Server:
     """Compiles every batch size of every tail; returns when health says SERVING.
 
-    models: id -> tails in the order of their split ids. UsageError: a taken port.
+    models: id -> tails in the order of their split ids. UsageError: a taken port, a
+    tail that gives no answers of its task.
     """
     settings = settings or Settings()
     metrics, in_flight = prometheus.metrics(settings.sizes), InFlight(settings.queue)
@@ -82,56 +96,86 @@ def serve(
     batchers: dict[str, tuple[Batcher, ...]] = {}
     ended = threading.Event()
 
+    def each_batcher() -> list[Batcher]:
+        return [each for several in list(batchers.values()) for each in several]
+
+    def well() -> bool:
+        return not ended.is_set() and not any(each.stuck for each in each_batcher())
+
     def model_infer(message, context):
         return infer(
             message, context, models, batchers, in_flight, metrics, settings.max_bytes
         )
 
-    states = health.HealthServicer()
-    _set_health(states, health_pb2.HealthCheckResponse.NOT_SERVING)
-    server, address = _listen(settings, metrics)
-    methods = {
-        "ModelInfer": model_infer,
-        **describe.answers(models, batchers, ended.is_set),
-    }
-    calls = {name: guarded(each, metrics, _status) for name, each in methods.items()}
-    _register(server, calls, states)
+    arriving = Holding(ARRIVING, settings.receive_s)
+    checking, reflecting = Holding(HEALTH, HEALTH_S), Holding(REFLECTING, REFLECTION_S)
+    states = Health(("", protocol.SERVICE), checking)
+    methods = {"ModelInfer": model_infer, **describe.answers(models, batchers, well)}
+    doors = _doors(methods, states, arriving, reflecting, settings, metrics)
+    server, address = _listen(settings, metrics, doors)
     metrics_port, end_metrics = None, lambda: None
-    if settings.metrics_port is not None:
-        metrics_port, end_metrics = prometheus.expose(
-            metrics, settings.host, settings.metrics_port
-        )
 
-    def drain(grace_s: float = 10.0) -> None:
+    def look() -> None:
+        """Ends what has taken too long, and says how the server is."""
+        for each in (arriving, checking, reflecting, states):
+            each.expire()
+        for batcher in each_batcher():
+            batcher.expire(settings.batch_s)
+        states.set(len(batchers) == len(models) and well())
+
+    def drain(grace_s: float = 10.0) -> bool:
         ended.set()
-        states.enter_graceful_shutdown()  # who watches health hears of it first
+        states.close()  # who watches health hears of it first
         server.stop(grace_s)
         # gRPC's own event waits for open streams too, such as a client's Watch, for all
         # of grace_s: so what counts is that no request is under way any more.
         time.sleep(min(SETTLE_S, grace_s))
         in_flight.wait_idle(grace_s)
-        server.stop(min(SETTLE_S, grace_s)).wait()
-        for batcher in (each for several in batchers.values() for each in several):
-            batcher.close()
+        stopped = server.stop(min(SETTLE_S, grace_s))
+        until = time.monotonic() + max(grace_s, SETTLE_S)
+        left = lambda: max(until - time.monotonic(), SETTLE_S)  # noqa: E731
+        whole = [each.close(left()) for each in each_batcher()]
+        whole.append(stopped.wait(left()))
+        for door in doors:
+            door.close()
         end_metrics()
+        return all(whole)
 
-    server.start()  # before compiling: a probe sees "not yet", not a closed port
     try:
+        if settings.metrics_port is not None:
+            metrics_port, end_metrics = prometheus.expose(
+                metrics, settings.host, settings.metrics_port
+            )
+        server.start()  # before compiling: a probe sees "not yet", not a closed port
+        watch = threading.Thread(target=_repeat, args=(look, ended), daemon=True)
+        watch.start()
         for name, tails in models.items():
-            batchers[name] = _compiled(tails, settings, metrics.batches.labels(name))
+            histogram = metrics.batches.labels(name)
+            batchers[name] = _compiled(name, tails, settings, histogram)
     except BaseException:
         drain(0)
         raise
-    _set_health(states, health_pb2.HealthCheckResponse.SERVING)
+    states.set(well())
     return Server(address, metrics_port, metrics, drain)
 
 
+def _repeat(look: Callable[[], None], ended: threading.Event) -> None:
+    while not ended.wait(PERIOD_S):
+        try:
+            look()
+        except Exception:  # the next look is as good
+            LOGGER.exception("a look at the server failed")
+
+
 def _compiled(
-    tails: Sequence[Tail], settings: Settings, histogram: Any
+    name: str, tails: Sequence[Tail], settings: Settings, histogram: Any
 ) -> tuple[Batcher, ...]:
     """A batcher for each tail of a model, every batch size compiled."""
     for tail in tails:
-        tail.compile(settings.sizes)
+        try:
+            tail.compile(settings.sizes)
+        except ReplyError as error:
+            raise UsageError(f"model {name} cannot be served: {error}") from None
     return tuple(
         Batcher(
             tail.reply,
@@ -144,24 +188,70 @@ def _compiled(
     )
 
 
-def _set_health(states: health.HealthServicer, status) -> None:
-    for name in ("", protocol.SERVICE):
-        states.set(name, status)
+def _doors(
+    methods: Mapping[str, Callable],
+    states: Health,
+    arriving: Holding,
+    reflecting: Holding,
+    settings: Settings,
+    metrics: Metrics,
+) -> tuple[Doors, ...]:
+    """What answers every method: health apart, so that nothing else can fill it."""
+
+    def refuse(messages, context):
+        raise Refused("full", "too many calls at once")
+
+    def one(answer):
+        return lambda messages, context: answer(
+            arriving.first(messages, context), context
+        ).SerializeToString()
+
+    def doors(name, methods, threads):
+        safe = {
+            path: Method(guarded(answer, metrics), streams)
+            for path, (answer, streams) in methods.items()
+        }
+        return Doors(name, safe, threads, CALLS, guarded(refuse, metrics))
+
+    names = protocol.SERVICE, health.SERVICE_NAME, reflected.SERVICE_NAME
+    inference, healthy, reflection = (f"/{name}/" for name in names)
+    reflect = Reflection(names, reflecting).info
+    main = {
+        reflection + "ServerReflectionInfo": (reflect, True),
+        **{inference + name: (one(each), False) for name, each in methods.items()},
+    }
+    probes = {
+        healthy + "Check": (states.check, False),
+        healthy + "Watch": (states.watch, True),
+    }
+    threads = settings.queue + ARRIVING + SPARE
+    return doors("edge", main, threads), doors("health", probes, HEALTH + HEALTH // 3)
 
 
-def _listen(settings: Settings, metrics: Metrics) -> tuple[grpc.Server, str]:
+def _listen(
+    settings: Settings, metrics: Metrics, doors: Sequence[Doors]
+) -> tuple[grpc.Server, str]:
     """A gRPC server, not yet started, and the address it has taken."""
-    calls = settings.queue + SPARE
     server = grpc.server(
-        ThreadPoolExecutor(calls, "edge"),
+        ThreadPoolExecutor(2, "edge"),  # for calls without the token
+        handlers=list(doors),
         interceptors=[_Token(settings.token, metrics)] if settings.token else [],
         options=[
             ("grpc.max_receive_message_length", settings.max_bytes),
             ("grpc.so_reuseport", 0),  # a taken port is an error
+            # Identity alone: a few kB of gzip would be unpacked before any limit.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
+            ("grpc.max_concurrent_streams", STREAMS),
+            ("grpc.max_connection_age_ms", int(1e3 * AGE_S)),
+            ("grpc.max_connection_age_grace_ms", int(1e3 * LEAVING_S)),
+            ("grpc.max_connection_idle_ms", int(1e3 * IDLE_S)),
+            ("grpc.keepalive_time_ms", int(1e3 * PING_S)),
+            ("grpc.keepalive_timeout_ms", int(1e3 * PONG_S)),
+            ("grpc.server_handshake_timeout_ms", int(1e3 * HELLO_S)),
         ],
-        maximum_concurrent_rpcs=calls,
     )
-    where = f"{settings.host}:{settings.port}"
+    host = bracketed(settings.host)
+    where = f"{host}:{settings.port}"
     try:
         if settings.tls:
             chain, key = settings.tls
@@ -171,28 +261,7 @@ def _listen(settings: Settings, metrics: Metrics) -> tuple[grpc.Server, str]:
             port = server.add_insecure_port(where)
     except (RuntimeError, ValueError):
         raise UsageError(f"cannot listen on {where}: taken, or no PEM pair") from None
-    return server, f"{settings.host}:{port}"
-
-
-def _register(
-    server: grpc.Server, calls: Mapping[str, Callable], states: health.HealthServicer
-) -> None:
-    # Requests are parsed by the handlers: what gRPC's own deserializer cannot read
-    # would end as an error of the server, uncounted.
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            call, response_serializer=lambda response: response.SerializeToString()
-        )
-        for name, call in calls.items()
-    }
-    generic = grpc.method_handlers_generic_handler(protocol.SERVICE, handlers)
-    server.add_generic_rpc_handlers((generic,))
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(), server)
-    health_pb2_grpc.add_HealthServicer_to_server(states, server)
-
-
-def _status(reason: str) -> grpc.StatusCode:
-    return grpc.StatusCode[STATUS[reason]]
+    return server, f"{host}:{port}"
 
 
 class _Token(grpc.ServerInterceptor):
@@ -203,7 +272,8 @@ class _Token(grpc.ServerInterceptor):
 
         def refuse(requests, context):  # reads nothing of what is sent
             metrics.rejects.labels("token").inc()
-            context.abort(_status("token"), "this server wants a valid bearer token")
+            status = grpc.StatusCode[STATUS["token"]]
+            context.abort(status, "this server wants a valid bearer token")
 
         self._refuse = grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -214,34 +284,3 @@ class _Token(grpc.ServerInterceptor):
         if public or hmac.compare_digest(received, self._expected):
             return continuation(handler_call_details)
         return self._refuse
-
-
-class _Reflection(reflection.ReflectionServicer):
-    """A stream holds a thread for as long as its client likes: so only a few may."""
-
-    _slots = threading.Semaphore(SPARE // 4)
-
-    def __init__(self):
-        names = (protocol.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        super().__init__(names, _reflected())
-
-    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:
-        if not self._slots.acquire(blocking=False):
-            context.abort(_status("full"), "too many reflection streams")
-        try:
-            yield from super().ServerReflectionInfo(request_iterator, context)
-        finally:
-            self._slots.release()
-
-
-def _reflected() -> descriptor_pool.DescriptorPool:
-    """The descriptors of all services.
-
-    Not protobuf's default pool: another library's messages of the same names may be in
-    it, and reflection must tell what this server speaks.
-    """
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(protocol.file_descriptor().SerializeToString())
-    for standard in (health_pb2, reflection_pb2):
-        pool.AddSerializedFile(standard.DESCRIPTOR.serialized_pb)
-    return pool

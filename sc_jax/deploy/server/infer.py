@@ -1,54 +1,28 @@
 """What the edge server does with one request: check, decode, wait for its batch.
 
-A refusal is one line and a status of STATUS; the shape that a frame claims allocates
-nothing.
+The shape that a frame claims allocates nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.deploy.server import batching
 from sc_jax.deploy.server.batching import Batcher
 from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
+from sc_jax.deploy.server.refusals import Refused, parsed
 from sc_jax.deploy.wire import frame, protocol
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import Reply, ReplyError, check_numbers
 from sc_jax.errors import unknown
-
-LOGGER = logging.getLogger(__name__)
-STATUS = {  # reason -> name of a gRPC status
-    "message": "INVALID_ARGUMENT",  # not a protobuf of the method, or other tensors
-    "frame": "INVALID_ARGUMENT",  # not one whole frame
-    "stream": "INVALID_ARGUMENT",  # a payload that the codec never writes
-    "budget": "INVALID_ARGUMENT",
-    "model": "NOT_FOUND",
-    "version": "FAILED_PRECONDITION",  # another frame version
-    "mismatch": "FAILED_PRECONDITION",  # another split, codec or latent shape
-    "full": "RESOURCE_EXHAUSTED",
-    "late": "DEADLINE_EXCEEDED",  # budget_s passed in the queue
-    "gone": "CANCELLED",  # by the client, or its timeout
-    "token": "UNAUTHENTICATED",
-    "starting": "UNAVAILABLE",
-    "internal": "INTERNAL",
-}
-
-
-class Refused(Exception):
-    """reason: a key of STATUS; line: what the client reads."""
-
-    def __init__(self, reason: str, line: object):
-        super().__init__(reason, " ".join(str(line).split()))
 
 
 class InFlight:
@@ -74,18 +48,6 @@ class InFlight:
     def wait_idle(self, timeout_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._count, timeout_s)
-
-
-def parsed(kind: Any, data: bytes) -> Any:
-    """The message of class `kind` that the bytes are; Refused.
-
-    Here and not in gRPC's deserializer, whose errors reach neither count nor client.
-    """
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        name = kind.DESCRIPTOR.name
-        raise Refused("message", f"{len(data)} bytes are no {name}") from None
 
 
 def find(models: Mapping[str, Any], name: str, version: str) -> Any:
@@ -120,9 +82,12 @@ def latent(
     if parts.shape != codec.shape:
         raise Refused("mismatch", f"latent {parts.shape}, the model's is {codec.shape}")
     try:
-        return parts.split, codec.decode(parts.payload)
+        z = codec.decode(parts.payload)
     except CorruptStream as error:
         raise Refused("stream", error) from None
+    if z.dtype.kind == "f" and np.isnan(z).any():
+        raise Refused("stream", "the latent is not a number")
+    return parts.split, z
 
 
 def infer(
@@ -173,25 +138,14 @@ def infer(
             raise Refused("full", error) from None
         except batching.Late as error:
             raise Refused("late", error) from None
+        except batching.Stuck as error:
+            raise Refused("stuck", error) from None
         except CancelledError:
             raise Refused("gone", "the client left") from None
+    try:
+        check_numbers(answer.outputs)
+    except ReplyError as error:
+        raise Refused("number", error) from None
     response = protocol.infer_response(request, Reply(*answer))
     latency.observe(time.perf_counter() - since)
     return response
-
-
-def guarded(answer: Callable, metrics: Metrics, status: Callable) -> Callable:
-    """`answer` with every failure counted; status: reason -> what gRPC ends with."""
-
-    def call(message, context):
-        try:
-            return answer(message, context)
-        except Refused as error:
-            reason, line = error.args
-        except Exception:
-            LOGGER.exception("a request failed")
-            reason, line = "internal", "the server failed; its log says how"
-        metrics.rejects.labels(reason).inc()
-        return context.abort(status(reason), line)
-
-    return call

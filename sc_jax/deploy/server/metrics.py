@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    start_http_server,
+    generate_latest,
 )
 
+from sc_jax.deploy.wire.hosts import bracketed
 from sc_jax.errors import UsageError
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+THREADS, WAITING = 4, 32  # of the metrics' port: connections at once
+SECONDS_EACH = 3.0
+HEAD_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -56,15 +67,82 @@ def metrics(sizes: tuple[int, ...]) -> Metrics:
 
 
 def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serves /metrics over HTTP: (the port taken, what ends it)."""
+    """Serves /metrics over HTTP: (the port taken, what ends it).
+
+    THREADS connections are read at once, WAITING more wait, others are closed; each has
+    SECONDS_EACH for its request and its answer together, then it is closed too.
+    """
+    host = bracketed(host).strip("[]")
     try:
-        http, thread = start_http_server(port, host, metrics.registry)
+        family, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        both = (
+            family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        )
+        listening = socket.create_server(
+            where[:2], family=family, backlog=WAITING, dualstack_ipv6=both
+        )
     except (OSError, OverflowError) as error:
         raise UsageError(f"metrics cannot listen on {host}:{port}: {error}") from None
+    pool, free = ThreadPoolExecutor(THREADS, "metrics"), threading.Semaphore(WAITING)
+
+    def answer(connection: socket.socket, until_s: float) -> None:
+        try:
+            with connection:
+                _answer(connection, until_s, metrics.registry)
+        except OSError:  # too slow, or gone
+            pass
+        finally:
+            free.release()
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:  # closed
+                return
+            if free.acquire(blocking=False):
+                pool.submit(answer, connection, time.monotonic() + SECONDS_EACH)
+            else:
+                connection.close()
+
+    thread = threading.Thread(target=accept, name="metrics", daemon=True)
+    thread.start()
 
     def end():
-        http.shutdown()
-        http.server_close()
+        # A thread in accept() wakes from shutdown, not from close.
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
         thread.join()
+        pool.shutdown(wait=False)
 
-    return http.server_port, end
+    return listening.getsockname()[1], end
+
+
+def _answer(connection: socket.socket, until_s: float, registry: Any) -> None:
+    """One request and its response, in HTTP/1.1; TimeoutError after until_s."""
+
+    def left_s() -> float:
+        return max(until_s - time.monotonic(), 1e-3)
+
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
+        connection.settimeout(left_s())
+        more = connection.recv(HEAD_BYTES)
+        if not more or time.monotonic() > until_s:
+            return
+        head += more
+    method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b""]
+    status, body = "404 Not Found", b""
+    if method == b"GET" and path.partition(b"?")[0] in (b"/", b"/metrics"):
+        status, body = "200 OK", generate_latest(registry)
+    lines = (
+        f"HTTP/1.1 {status}",
+        f"Content-Type: {CONTENT_TYPE_LATEST}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    connection.settimeout(left_s())  # sendall takes it for all that it sends
+    connection.sendall("\r\n".join((*lines, "", "")).encode() + body)

@@ -24,6 +24,7 @@ from jax import export
 
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
+from sc_jax.deploy.wire.reply import check_shapes
 from sc_jax.errors import UsageError
 from sc_jax.tasks import classification
 
@@ -68,9 +69,13 @@ class Tail:
         }
 
     def compile(self, sizes: Sequence[int]) -> None:
-        """Compiles for these batch sizes: no request waits for it later."""
+        """Compiles for these batch sizes: no request waits for it later.
+
+        ReplyError where what comes out is no answer of `size` examples and the labels.
+        """
         for size in sizes:
-            self.reply(np.zeros((size, *self.codec.shape), self.dtype))
+            outputs = self.reply(np.zeros((size, *self.codec.shape), self.dtype))
+            check_shapes(outputs, size, len(self.labels))
 
     @property
     def dtype(self) -> type[np.generic]:

@@ -6,17 +6,23 @@ with Client("edge:50051") as client:
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import logging
 import socket
+import threading
+import time
 from typing import Any
 
 from google.protobuf import json_format
 
-from sc_jax.deploy.wire import protocol
+from sc_jax.deploy.wire import hosts, protocol
 from sc_jax.deploy.wire.protocol import SERVICE
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 
+LOGGER = logging.getLogger(__name__)
+AGAIN_S = 10.0  # at least, between two look-ups of the names of a list
 RETRY = {  # a request changes nothing on a server: asking another one is safe
     "maxAttempts": 5,  # gRPC takes no more
     "initialBackoff": "0.02s",
@@ -28,6 +34,9 @@ RETRY = {  # a request changes nothing on a server: asking another one is safe
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": RETRY}],
+    # A server that compiles or drains accepts connections and says NOT_SERVING: without
+    # this it would get requests while others could answer them.
+    "healthCheckConfig": {"serviceName": SERVICE},
 }
 OPTIONS = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
@@ -47,11 +56,12 @@ class EdgeError(RuntimeError):
 class Client:
     """Connections to one or several edge servers; any number of threads may share it.
 
-    address: host:port, or several with commas between; each server of a list, and each
-    record of a name, is tried in turn; after UNAVAILABLE another one, within the call's
-    time. root_certificates: PEM that the servers' certificates (of a list:
-    for its first host) are checked against; None: no TLS, and a token is then readable
-    on the way. timeout_s: of a whole call, retries included. Needs grpcio.
+    address: host:port or [::1]:port, or several with commas between; each server of a
+    list, and each record of a name, is tried in turn; after UNAVAILABLE another one,
+    within the call's time. Names that cannot be looked up are left out while others
+    can, and looked up again. root_certificates: PEM that the servers' certificates (of
+    a list: for its first host) are checked against; None: no TLS, and a token is then
+    readable on the way. timeout_s: of a whole call, retries included. Needs grpcio.
     """
 
     def __init__(
@@ -63,23 +73,31 @@ class Client:
     ):
         import grpc
 
-        self._errors = grpc.RpcError
-        where, options = target(address)
-        if root_certificates is None:
-            self._channel = grpc.insecure_channel(where, options)
+        self._grpc, self._address = grpc, address
+        self._roots, self._timeout_s = root_certificates, timeout_s
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._lock, self._closed = threading.Lock(), False
+        self._where, options, self._missing = target(address)
+        self._looked_s, self._longest_s = time.monotonic(), timeout_s
+        self._channel, self._calls = self._connected(self._where, options)
+
+    def _connected(self, where: str, options: list) -> tuple[Any, dict[str, Any]]:
+        """A channel, and what calls each method on it."""
+        grpc = self._grpc
+        if self._roots is None:
+            channel = grpc.insecure_channel(where, options)
         else:
-            credentials = grpc.ssl_channel_credentials(root_certificates)
-            self._channel = grpc.secure_channel(where, credentials, options)
-        self._calls = {
-            method: self._channel.unary_unary(
+            credentials = grpc.ssl_channel_credentials(self._roots)
+            channel = grpc.secure_channel(where, credentials, options)
+        calls = {
+            method: channel.unary_unary(
                 f"/{SERVICE}/{method}",
                 request_serializer=lambda request: request.SerializeToString(),
                 response_deserializer=protocol.message(f"{method}Response").FromString,
             )
             for method in protocol.METHODS
         }
-        self._timeout_s = timeout_s
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return channel, calls
 
     def infer(
         self,
@@ -110,16 +128,51 @@ class Client:
         return json_format.MessageToDict(self._call("ModelMetadata", request))
 
     def _call(self, method: str, request: Any, timeout_s: float | None = None) -> Any:
+        timeout_s = timeout_s or self._timeout_s
+        self._longest_s = max(self._longest_s, timeout_s)
+        if self._missing:
+            self._look_again()
         try:
             return self._calls[method](
-                request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
+                request, timeout=timeout_s, metadata=self._metadata
             )
-        except self._errors as error:
+        except self._grpc.RpcError as error:
             line = " ".join((error.details() or "no answer").split())
+            if error.code() is self._grpc.StatusCode.UNAVAILABLE:
+                self._look_again()
             raise EdgeError(error.code().name, line) from None
 
+    def _look_again(self) -> None:
+        """Begins to look up the names of a list, if the last time is long enough ago.
+
+        (gRPC itself does so for a single name.)
+        """
+        with self._lock:
+            soon = time.monotonic() - self._looked_s < AGAIN_S
+            if "," not in self._address or soon or self._closed:
+                return
+            self._looked_s = time.monotonic()
+        threading.Thread(target=self._move, name="look-up", daemon=True).start()
+
+    def _move(self) -> None:
+        """New calls go to the servers that the names mean now."""
+        try:
+            where, options, missing = target(self._address)
+        except UsageError:  # none of them for now: those from before may yet answer
+            return
+        with self._lock:
+            self._missing = missing
+            if where == self._where or self._closed:
+                return
+            old, self._where = self._channel, where
+            self._channel, self._calls = self._connected(where, options)
+        time.sleep(self._longest_s)  # closing cancels what is under way
+        old.close()
+
     def close(self) -> None:
-        self._channel.close()
+        with self._lock:
+            self._closed = True
+            self._channel.close()
 
     def __enter__(self) -> Client:
         return self
@@ -128,25 +181,45 @@ class Client:
         self.close()
 
 
-def target(address: str) -> tuple[str, list[tuple[str, Any]]]:
-    """What gRPC dials for "host:port,...", and its options.
+def target(address: str) -> tuple[str, list[tuple[str, Any]], list[str]]:
+    """What gRPC dials for "host:port,...", its options, and what cannot be looked up.
 
-    Names of a list are looked up once, those of a single address again and again.
-    UsageError for what is no address.
+    Names of a list are looked up here, that of a single address by gRPC, again and
+    again. UsageError for what is no address, and where no name of a list is known.
     """
     servers = [text.strip() for text in address.split(",")]
-    options = list(OPTIONS)
+    options: list[tuple[str, Any]] = list(OPTIONS)
     if len(servers) == 1:
-        return servers[0], options
-    found = []
-    for text in servers:
-        host, colon, port = text.rpartition(":")
+        (server,) = servers
+        if server.count(":") > 1 and server.replace(":", "").isalnum():
+            hosts.split(server)  # says where the brackets go
+        return server, options, []
+    found: list[tuple[str, int]] = []
+    missing = []
+    for host, port in map(hosts.split, servers):
         try:
-            if not colon or not 0 < int(port) < 65536:
-                raise ValueError("no host:port")
-            records = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"server {text!r} of {address!r}: {error}") from None
-        found += [f"{record[4][0]}:{port}" for record in records]
-    options.append(("grpc.default_authority", servers[0].rpartition(":")[0]))
-    return "ipv4:" + ",".join(dict.fromkeys(found)), options
+            records = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found += [(str(record[4][0]), port) for record in records]
+        except (OSError, UnicodeError) as error:
+            missing.append(f"{host}: {error}")
+    if not found:
+        raise UsageError(f"no server of {address!r} is known: {'; '.join(missing)}")
+    if missing:
+        LOGGER.warning("servers left out for now: %s", "; ".join(missing))
+    first = hosts.bracketed(hosts.split(servers[0])[0])
+    options.append(("grpc.default_authority", first))
+    return _listed(list(dict.fromkeys(found))), options, missing
+
+
+def _listed(found: list[tuple[str, int]]) -> str:
+    """Addresses as one target of gRPC, whose lists are of one family.
+
+    Among IPv6 addresses an IPv4 one is written as its image there (RFC 4291, 2.5.5.2).
+    """
+    if not any(":" in host for host, _ in found):
+        return "ipv4:" + ",".join(f"{host}:{port}" for host, port in found)
+    images = [
+        (host if ":" in host else f"::ffff:{ipaddress.IPv4Address(host)}", port)
+        for host, port in found
+    ]
+    return "ipv6:" + ",".join(f"[{host}]:{port}" for host, port in images)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class ReplyError(ValueError):
+    """Arrays that are no answer of the task; one line."""
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,44 @@ class Reply:
     def logits(self) -> np.ndarray:
         """f32[K], of a task that has classes."""
         return self.outputs["logits"]
+
+
+def check(outputs: Mapping[str, np.ndarray], classes: int = 0) -> None:
+    """ReplyError unless this is an answer to one example.
+
+    classes: K of the model; 0: not known. A class is a whole number below K, logits of
+    classes or labels are K numbers, and no output is NaN.
+    """
+    check_shapes({name: array[None] for name, array in outputs.items()}, 1, classes)
+    check_numbers(outputs)
+    if (prediction := outputs.get("prediction")) is not None:
+        known = classes or len(outputs["logits"])
+        if not 0 <= int(prediction) < known:
+            raise ReplyError(f"class {int(prediction)}, the model has {known}")
+
+
+def check_shapes(outputs: Mapping[str, np.ndarray], count: int, classes: int) -> None:
+    """ReplyError unless these are answers to `count` examples, one behind another."""
+    if not outputs:
+        raise ReplyError("the answer has no outputs")
+    for name, array in outputs.items():
+        if np.shape(array)[:1] != (count,):
+            shape = list(np.shape(array))
+            raise ReplyError(f"output {name!r} is {shape}, not {count} examples")
+    if "prediction" in outputs:
+        prediction = outputs["prediction"]
+        if prediction.ndim != 1 or prediction.dtype.kind not in "iu":
+            found = f"{prediction.dtype.name}{list(prediction.shape)}"
+            raise ReplyError(f"output 'prediction' is {found}, not a class an example")
+    if "prediction" in outputs or "labels" in outputs:
+        shape = np.shape(outputs["logits"]) if "logits" in outputs else ()
+        if len(shape) != 2 or (classes or shape[-1]) != shape[-1] or not shape[-1]:
+            wanted = f"[{count}, {classes or 'K'}]"
+            raise ReplyError(f"output 'logits' is {list(shape)}, not {wanted}")
+
+
+def check_numbers(outputs: Mapping[str, np.ndarray]) -> None:
+    """ReplyError where an output is NaN: its largest would be class 0."""
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ReplyError(f"output {name!r} is not a number")
