@@ -56,14 +56,16 @@ def outcomes(connection, count):
     return [connection.ended().status for _ in range(count)]
 
 
-def answered(address, calls, token=None):
-    """How many of so many requests get the right answer."""
-    right = 0
-    with Client(address, token, timeout_s=3) as client:
+def failures(address, calls):
+    """What came instead of the right answer to so many requests."""
+    wrong = []
+    with Client(address, timeout_s=10) as client:
         for _ in range(calls):
-            with contextlib.suppress(EdgeError):
-                right += list(client.infer("still", RAW).logits) == [2, 2]
-    return right
+            try:
+                assert list(client.infer("still", RAW).logits) == [2, 2]
+            except EdgeError as error:
+                wrong.append(str(error))
+    return wrong
 
 
 @pytest.mark.parametrize("path", [*METHODS, CHECK, WATCH, REFLECT])
@@ -113,7 +115,7 @@ def test_calls_that_never_send_their_message_refuse_nobody(
                     stream = bad.open(path)
                     if slow:  # the length of a message, and its first bytes
                         bad.data(stream, http2.message(b"x" * 900)[:9])
-        assert answered(server.address, 60) == 60
+        assert not failures(server.address, 60)
         assert state(server.address) == SERVING
     wait_until(lambda: rejects(server, "slow") > 100)  # of 3 x 128
 
@@ -136,7 +138,7 @@ def test_a_message_that_does_not_come_whole_in_time_ends_its_call(start, piece):
         outcomes(connection, 1)
         assert 0.3 <= time.monotonic() - begun < 3
     wait_until(lambda: rejects(server, "slow") == 1)
-    assert answered(server.address, 1) == 1
+    assert not failures(server.address, 1)
 
 
 def test_who_holds_most_loses_the_oldest(monkeypatch):
@@ -364,7 +366,7 @@ def test_every_spelling_of_a_host_is_served(start, host, metrics_port):
     own = server.address.replace("[::]", "[::1]")
     addresses = [own, f"127.0.0.1:{port},{own}"]
     for address in addresses:
-        assert answered(address, 3) == 3
+        assert not failures(address, 3)
     if metrics_port is not None:
         where = own.rpartition(":")[0]
         url = f"http://{where}:{server.metrics_port}/metrics"
