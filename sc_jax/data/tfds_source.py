@@ -4,7 +4,10 @@ Only the prepared folder is looked at, never the network: asking TFDS itself for
 that is not there retries downloads for minutes. `launch.prepare_data` makes the folder.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from sc_jax.errors import UsageError
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 _SPLITS = {"train": ("train",), "test": ("test", "validation")}
 _CHUNK = 500
+_SHARD_BYTES = 1 << 16  # the least that array_record writes
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def load_tfds(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -30,20 +35,21 @@ def load_tfds(argument: str, part: str, data_dir: str | None) -> Dataset:
     """
     name = f"tfds:{argument}"
     folder = prepared_folder(argument, data_dir)
-    builder = _open(name, folder)
-    image_key, label_key = _keys(name, builder.info.features)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    split, labels = _labelled_split(name, part, builder, label_key, files)
-    read = _reader(builder, split, image_key)
-    *size, channels = builder.info.features[image_key].shape
-    if None in size or len(labels) * np.prod([*size, 3]) > MEMORY_LIMIT_BYTES:
-        indices = np.arange(len(labels))
-        images = LazyImages(lambda i: read([i])[0], indices, channels)
-    else:
-        shape = (len(labels), *size, channels)
-        key = key_of(f"tfds 1 {split} {image_key}", files)
-        images = cached(key, lambda: _fill(read, shape, np.uint8, name))
-    classes = tuple(builder.info.features[label_key].names)
+    with _foreign(folder):
+        builder = _open(name, folder)
+        image_key, label_key = _keys(name, builder.info.features)
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        split, labels = _labelled_split(name, part, builder, label_key, files)
+        read = _reader(builder, split, image_key)
+        *size, channels = builder.info.features[image_key].shape
+        if None in size or len(labels) * np.prod([*size, 3]) > MEMORY_LIMIT_BYTES:
+            indices = np.arange(len(labels))
+            images = LazyImages(lambda i: read([i])[0], indices, channels)
+        else:
+            shape = (len(labels), *size, channels)
+            key = key_of(f"tfds 1 {split} {image_key}", files)
+            images = cached(key, lambda: _fill(read, shape, np.uint8, name))
+        classes = tuple(builder.info.features[label_key].names)
     return Dataset(name, part, classes, images, labels)
 
 
@@ -56,7 +62,11 @@ def prepared_folder(argument: str, data_dir: str | None) -> Path:
     if not argument:
         raise UsageError("tfds needs a set: tfds:NAME[:config], as tfds:cifar10")
     root = expanded(data_dir).joinpath(*argument.replace(":", "/").split("/"))
-    found = [path.parent for path in root.glob("*/dataset_info.json")]
+    # TFDS writes into VERSION.incomplete..., and renames that once it is whole.
+    found = [
+        path.parent for path in root.glob("*/dataset_info.json")
+        if _VERSION.fullmatch(path.parent.name)
+    ]  # fmt: skip
     if found:
         # By number: as text 10.0.0 would come before 9.0.0.
         return max(found, key=lambda path: _version(path.name))
@@ -91,6 +101,13 @@ def _open(name: str, folder: Path) -> Any:
     """The folder's read-only builder; UsageError if it is not array_record."""
     import tensorflow_datasets as tfds  # late: 2 s, and only this source needs it
 
+    for file in ("dataset_info.json", "features.json"):
+        try:
+            whole = isinstance(json.loads((folder / file).read_bytes()), dict)
+        except (OSError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise _damaged(folder, f"{file} cannot be read")
     builder = tfds.builder_from_directory(str(folder))
     formats = {form.value for form in builder.info.available_file_formats()}
     if "array_record" not in formats:
@@ -141,15 +158,74 @@ def _labelled_split(
 
 
 def _reader(builder: Any, split: str, key: str) -> Callable[[Sequence[int]], list]:
-    """rows -> the feature `key` of each; other images stay undecoded."""
+    """rows -> the feature `key` of each; other images stay undecoded.
+
+    UsageError that names the shard of a row that cannot be read.
+    """
     import tensorflow_datasets as tfds
 
     skip = tfds.decode.SkipDecoding()  # PartialDecoding needs TensorFlow's reader
     others = {k: v for k, v in builder.info.features.items() if k != key}
     image = tfds.features.Image
     decoders = {k: skip for k, v in others.items() if isinstance(v, image)}
+    about = builder.info.splits[split]
+    folder, shards = Path(str(builder.data_path)), [*map(Path, about.filepaths)]
+    ends = np.cumsum(about.shard_lengths)
+    for shard in shards:
+        if not shard.is_file() or shard.stat().st_size < _SHARD_BYTES:
+            raise _damaged(folder, f"{shard.name} is missing or cut short")
     source = builder.as_data_source(split, decoders=decoders)
-    return lambda rows: [example[key] for example in source.__getitems__(rows)]
+
+    def values(rows: Sequence[int]) -> list:
+        found = [example[key] for example in source.__getitems__(rows)]
+        if any(each is None for each in found):  # of a shard that is cut short
+            raise ValueError("a record is missing")
+        return found
+
+    def read(rows: Sequence[int]) -> list:
+        try:
+            return values(rows)
+        except Exception as error:
+            row = next((r for r in rows if _fails(values, r)), rows[0])
+            shard = shards[int(np.searchsorted(ends, row, "right"))].name
+            raise _damaged(folder, f"{shard}: {_line(error)}") from error
+
+    return read
+
+
+def _fails(values: Callable[[Sequence[int]], list], row: int) -> bool:
+    try:
+        values([row])
+    except Exception:
+        return True
+    return False
+
+
+@contextmanager
+def _foreign(folder: Path) -> Iterator[None]:
+    """UsageError for whatever TFDS, protobuf, JSON and array_record make of damage."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise _damaged(folder, _line(error)) from error
+
+
+def _line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+def _damaged(folder: Path, reason: str) -> UsageError:
+    """With the way out: another version that is there, or preparing again."""
+    others = [
+        path.parent.name for path in folder.parent.glob("*/dataset_info.json")
+        if path.parent != folder and _VERSION.fullmatch(path.parent.name)
+    ]  # fmt: skip
+    instead = f"version {max(others, key=_version)} is used then" if others else (
+        "prepare it again (python -m launch.prepare_data)"
+    )  # fmt: skip
+    return UsageError(f"{folder} is damaged ({reason}): delete it; {instead}")
 
 
 def _fill(

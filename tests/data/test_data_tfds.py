@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -95,6 +96,84 @@ def test_config_must_be_named(prepared, fails):
     with pytest.raises(UsageError) as info:
         sources.load("tfds:tiny_shapes", "train", data_dir=prepared)
     assert "tfds:tiny_shapes:small" in fails(info)
+
+
+TRAIN = "tiny_shapes-train.array_record-00000-of-00001"
+
+
+def newer(without):
+    """Makes version 9.0.0, a copy without the files of which `without` holds."""
+
+    def make(folder):
+        copy = folder.parent / "9.0.0"
+        shutil.copytree(folder, copy)
+        for path in copy.iterdir():
+            if without(path.name):
+                path.unlink()
+
+    return make
+
+
+def rewrite(name, change):
+    def write(folder):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return write
+
+
+DAMAGES = {
+    "cut": (rewrite(TRAIN, lambda data: data[: len(data) // 2]), TRAIN),
+    "cut by one": (rewrite(TRAIN, lambda data: data[:-1]), TRAIN),
+    "empty": (rewrite(TRAIN, lambda data: b""), TRAIN),
+    "flipped": (
+        rewrite(TRAIN, lambda data: data[:1310] + b"????" + data[1314:]),
+        TRAIN,
+    ),
+    "no shard": (lambda folder: (folder / TRAIN).unlink(), TRAIN),
+    "empty info": (rewrite("dataset_info.json", lambda data: b""), "dataset_info.json"),
+    "info of nothing": (rewrite("dataset_info.json", lambda data: b"{}"), "version"),
+    "cut features": (rewrite("features.json", lambda data: data[:40]), "features.json"),
+    "other features": (rewrite("features.json", lambda data: b"{}"), "class name"),
+    "deep features": (
+        rewrite("features.json", lambda data: b"[" * 9000 + b"]" * 9000),
+        "features.json",
+    ),
+    "newer, info only": (newer(lambda name: "info" not in name), "version 1.0.0 is"),
+    "newer, no train": (newer(lambda name: "train" in name), "version 1.0.0 is used"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_one_line_that_names_the_file(kind, prepared, fails):
+    (folder,) = (Path(prepared) / "tiny_shapes").iterdir()
+    damage, word = DAMAGES[kind]
+    damage(folder)
+    with pytest.raises(UsageError) as info:
+        sources.load("tfds:tiny_shapes", "train", data_dir=prepared)
+    line = fails(info)
+    assert word in line and "is damaged" in line and "delete it" in line
+    assert str(folder.parent / ("9.0.0" if "newer" in kind else "1.0.0")) in line
+    assert "newer" in kind or "launch.prepare_data" in line
+
+
+def test_what_is_still_being_prepared_is_not_read(prepared):
+    (folder,) = (Path(prepared) / "tiny_shapes").iterdir()
+    newer(lambda name: "train" in name)(folder)
+    (folder.parent / "9.0.0").rename(folder.parent / "9.0.0.incompleteX7R")
+    check_tiny_shapes(prepared)
+
+
+def test_a_damaged_record_of_a_lazy_set_names_its_shard(prepared, monkeypatch, fails):
+    monkeypatch.setattr("sc_jax.data.tfds_source.MEMORY_LIMIT_BYTES", 100)
+    lazy = sources.load("tfds:tiny_shapes", "train", data_dir=prepared)
+    shard = next(Path(prepared).rglob(TRAIN))
+    data = shard.read_bytes()
+    with shard.open("r+b") as file:  # the same file, that a reader has open
+        file.write(bytes(len(data)))
+    with pytest.raises(UsageError) as info:
+        for i in range(len(lazy)):
+            lazy.image(i)
+    assert TRAIN in fails(info)
 
 
 def test_other_formats_are_refused(prepared, fails):
