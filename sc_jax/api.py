@@ -23,7 +23,7 @@ from sc_jax.evaluate.reports import exit_plots, exit_report, plots
 from sc_jax.evaluate.reports import report as reports
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
-from sc_jax.runs import exit_runs, loading, rate_runs, run_folder, training
+from sc_jax.runs import begun, exit_runs, loading, rate_runs, run_folder, training
 from sc_jax.runs.loading import Answers
 from sc_jax.runs.source import Source
 from sc_jax.runs.sweep import points
@@ -276,9 +276,10 @@ def train(
         )  # fmt: skip
     else:
         for name, point in runs.items():
+            taught = teacher_dir or folder / "teacher"
             training.train(
-                point.build(), folder / name, point, reuse=teacher_dir,
-                teacher_dir=folder / "teacher", **more,
+                begun.build(point, folder / name, taught), folder / name, point,
+                reuse=teacher_dir, teacher_dir=taught, **more,
             )  # fmt: skip
     models = {name: load(folder / name) for name in runs}
     return models if sweep else models[""]

@@ -145,9 +145,13 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         return {"step": self._step, "examples": len(source.dataset), **identity}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues where `state` was taken; UsageError if that was another stream."""
-        # All but the step must agree: another seed or size is another stream.
-        expected = {**self.get_state(), "step": state.get("step")}
+        """Continues where `state` was taken; UsageError if that was another stream.
+
+        A set that has lost or won examples since is gone on with, as it is now.
+        """
+        # All else must agree: another seed or size is another stream.
+        free = {name: state.get(name) for name in ("step", "examples")}
+        expected = {**self.get_state(), **free}
         if state != expected:
             raise UsageError(f"saved data state {state} does not fit {expected}")
         self._restart(state["step"])

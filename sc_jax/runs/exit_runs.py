@@ -92,12 +92,23 @@ def recorded(
             found = record.load(file, name_of(recipe, workdir))
             if np.array_equal(found.trace.labels, dataset.labels):
                 return found
+            # Drawn anew from a set that has changed, it may hold what was trained on.
+            if dataset.split == SPLITS[0] and _has_changed(recipe, workdir):
+                LOGGER.info("%s is of the data as it was: used", file)
+                return found
             LOGGER.info("%s is of other examples: recording again", file)
         except UsageError as error:
             LOGGER.info("recording again: %s", error)
     made = measure(recipe, workdir, dataset)
     record.save(made, trace_file(out or workdir, dataset.split))
     return made
+
+
+def _has_changed(recipe: Recipe, workdir: Path) -> bool:
+    """Whether the training split is not the one that the run was begun with."""
+    facts = run_folder.facts_of(workdir)
+    now = run_folder.dataset_of(recipe, "train")
+    return facts is not None and facts.examples != len(now)
 
 
 def conclude(recipe: Recipe, workdir: Path, command: str) -> None:

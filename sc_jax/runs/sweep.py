@@ -6,7 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sc_jax.errors import UsageError
-from sc_jax.runs import exit_runs, preflight, rate_runs, run_folder, training
+from sc_jax.recipes import common
+from sc_jax.runs import (
+    begun,
+    exit_runs,
+    preflight,
+    rate_runs,
+    run_folder,
+    training,
+)
 from sc_jax.runs.run_folder import Source
 from sc_jax.spec import literal, words
 
@@ -46,9 +54,14 @@ def run(
     measured too. options: of `training.train`. Every mistake of a recipe shows before
     the first is trained.
     """
-    runs = [(name, s, s.build()) for name, s in points(source, sweep).items()]
-    for _, _, recipe in runs:
-        preflight.check(recipe)
+    taught = teacher_dir or workdir / "teacher"
+    runs = [
+        (name, each, begun.build(each, workdir / name, taught))
+        for name, each in points(source, sweep).items()
+    ]
+    for name, _, recipe in runs:
+        with common.known(begun.facts(recipe.data, workdir / name, taught)):
+            preflight.check(recipe)
     for name, _, recipe in runs[1:]:
         if recipe.teacher != runs[0][2].teacher:
             raise UsageError(
@@ -57,15 +70,12 @@ def run(
             )
     finished = teacher_dir is not None and run_folder.is_finished(teacher_dir)
     reuse = teacher_dir if finished else None
-    teacher_dir = teacher_dir or workdir / "teacher"
     rows, first = [], runs[0][2]
     unlike = len({recipe.setting for *_, recipe in runs}) == len(runs)
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
-        training.train(
-            recipe, folder, each, teacher_dir=teacher_dir, reuse=reuse, **options
-        )
+        training.train(recipe, folder, each, teacher_dir=taught, reuse=reuse, **options)
         if exit_runs.leaves_early(recipe.net):
             exit_runs.conclude(recipe, folder, command)
             if not recipe.net.splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import jax
 import numpy as np
 
 from sc_jax.nets.run import Variables
-from sc_jax.runs import run_folder
+from sc_jax.recipes import common
+from sc_jax.runs import begun, run_folder
 from sc_jax.runs.source import Source
 from sc_jax.train import loop
 from sc_jax.train.log import LOGGER
@@ -37,18 +39,38 @@ def train(
     finished run whose last phase is now longer goes on, unless it `teaches` others.
     options: of train.loop.fit.
     """
+    taught = reuse or teacher_dir or workdir / "teacher"
+    known = begun.facts(recipe.data, workdir, taught)
+    # A teacher that is not begun yet is of what its student's run has recorded.
+    with nullcontext() if known is None else common.known(known):
+        return _train(
+            recipe, workdir, source, taught, reuse is not None, init, teaches, options
+        )
+
+
+def _train(
+    recipe: Recipe,
+    workdir: Path,
+    source: Source | None,
+    folder: Path,
+    reused: bool,
+    init: Path | None,
+    teaches: bool,
+    options: dict[str, Any],
+) -> tuple[Variables, Variables | None]:
+    """`train`, where the facts of the data are known. folder: the teacher's."""
     check(recipe)
     start = None if init is None else weights(init)
     begins = None if init is None or start is None else _init(init, start)
-    teacher_variables, folder = None, reuse or teacher_dir or workdir / "teacher"
-    if recipe.teacher is not None and reuse is not None:
-        teacher_variables = _reused(recipe.teacher, reuse)
+    teacher_variables = None
+    if recipe.teacher is not None and reused:
+        teacher_variables = _reused(recipe.teacher, folder)
     elif recipe.teacher is not None:
         inner = folder / "teacher" if recipe.teacher.teacher else None
         run_folder.refuse(folder, recipe.teacher, inner, teaches=True)
     above = folder if recipe.teacher else None
     run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
-    if recipe.teacher is not None and reuse is None:
+    if recipe.teacher is not None and not reused:
         own = None if source is None else source.teacher()
         more: dict[str, Any] = options | {"title": "teacher"}
         teacher_variables, _ = train(recipe.teacher, folder, own, teaches=True, **more)
@@ -58,9 +80,13 @@ def train(
 
 
 def check(recipe: Recipe) -> None:
-    """UsageError, one line, for what would fail while training or at its end."""
+    """UsageError, one line, for what would fail while training or at its end.
+
+    Told: that the data set is not the one that the run was begun with.
+    """
     data = run_folder.dataset_of(recipe, "train")
     validate(recipe, data.example(), data.target())
+    begun.tell(recipe, data)
 
 
 def _reused(teacher: Recipe, folder: Path) -> Variables:
