@@ -17,6 +17,7 @@ from sc_jax.exits.scores import SCORES
 from sc_jax.exits.solve import policy_spec
 from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.backbones.registry import BACKBONES
+from sc_jax.nets.exit_classifiers.registry import EXIT_CLASSIFIERS
 from sc_jax.plan import LINKS, PLANNERS
 from sc_jax.spec import Parameter
 from sc_jax.tasks import TASKS
@@ -26,6 +27,7 @@ LISTS: dict[str, Mapping[str, Any]] = {
     "policies": SOLVERS,
     "scores": SCORES,
     "backbones": BACKBONES,
+    "exit_classifiers": EXIT_CLASSIFIERS,
     "compressors": COMPRESSORS,
     "data": SOURCES,
     "links": LINKS,

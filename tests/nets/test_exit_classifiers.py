@@ -18,7 +18,7 @@ from sc_jax.nets.run import init, run
 from sc_jax.traces.cost import parameters
 
 K = 5
-HEADS = {
+CLASSIFIERS = {
     "pooled": PooledLinear(K),
     "conv": ConvClassifier(K, (8, 4)),
     "mixed": MixedPool(K),
@@ -35,14 +35,14 @@ def fed(name, side=9):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, side, side, 6)).astype(np.float32)
     previous = rng.normal(size=(3, K)).astype(np.float32)
-    module = HEADS[name]
+    module = CLASSIFIERS[name]
     variables = module.init(jax.random.key(1), x, previous, train=False)
     return module, variables, x, previous
 
 
 @pytest.mark.parametrize("side", [1, 2, 9, 16])
-@pytest.mark.parametrize("name", HEADS)
-def test_a_head_gives_float32_logits_at_any_side(name, side):
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_gives_float32_logits_at_any_side(name, side):
     module, variables, x, previous = fed(name, side)
     logits = module.apply(variables, x, previous, train=False)
     assert logits.shape == (3, K) and logits.dtype == np.float32
@@ -51,8 +51,8 @@ def test_a_head_gives_float32_logits_at_any_side(name, side):
     assert module.apply(first, x, None, train=False).shape == (3, K)
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_only_linked_heads_read_the_exit_before_and_isc_alone_trains_it(name):
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_only_linked_classifiers_read_the_exit_before_and_isc_alone_trains_it(name):
     module, variables, x, previous = fed(name)
 
     def total(x, previous):
@@ -82,7 +82,7 @@ def test_mixed_pooling_mixes_by_its_learnt_share():
         )
 
 
-def test_the_msdnet_head_of_cifar_has_its_published_parameters():
+def test_the_msdnet_classifier_of_cifar_has_its_published_parameters():
     """Two 3x3 convolutions of 128 with batch norm, and a linear layer on 1x1x128."""
     shapes = jax.eval_shape(
         lambda: MSDNetClassifier(10).init(

@@ -26,7 +26,7 @@ X = RNG.normal(size=(B, 9, 9, 6)).astype(np.float32)
 KEY = jax.random.key(0)
 
 
-def test_the_first_ensemble_is_its_head_and_the_next_joins_both_geometrically():
+def test_the_first_ensemble_is_its_classifier_and_the_next_joins_both_geometrically():
     module = Ensembled(MixedPool(K, cascade=True))
     variables = module.init(KEY, X, None, train=False)
     _, told = module.apply(variables, X, None, train=False)
@@ -42,7 +42,7 @@ def test_the_first_ensemble_is_its_head_and_the_next_joins_both_geometrically():
     np.testing.assert_allclose(joined, expected, rtol=1e-5)
 
 
-def test_ensembles_train_their_weights_and_never_a_head():
+def test_ensembles_train_their_weights_and_never_a_classifier():
     module = Ensembled(PooledLinear(K))
     carry = jnp.asarray(RNG.normal(size=(B, 1, K)), jnp.float32)
     params = module.init(KEY, X, carry, train=False)["params"]
@@ -112,7 +112,7 @@ def test_a_temperature_grows_a_step_at_a_time_while_its_answers_are_sharp():
         Softening(head, sharpness=0.2).init(KEY, x, None, train=False)
 
 
-def test_a_gate_reads_the_uncertainties_that_scores_read_and_trains_no_head():
+def test_a_gate_reads_the_uncertainties_that_scores_read_and_trains_no_classifier():
     module = Gated(PooledLinear(K))
     variables = module.init(KEY, X, None, train=False)
     logits, _ = module.apply(variables, X, None, train=False)

@@ -55,7 +55,7 @@ class Ensembled(nn.Module):
 
 
 class LearnedConfidence(nn.Module):
-    """One whose last output learns whether to leave (Pomponi et al. 2021).
+    """A classifier whose last output learns whether to leave (Pomponi et al. 2021).
 
     `head` has K + 1 outputs, logits and the confidence's logit. Extras: "confidence"
     [B], that logit, and "noise" [B]: a logistic sample in training, else 0. In training
