@@ -138,8 +138,8 @@ class Dataset:
         # A set is opened several times a run, and resizing takes longer than reading.
         digest = hashlib.sha256(np.ascontiguousarray(images).data)
         digest.update(f"resized 1 {images.shape} {shape}".encode())
-        made = cached(digest.hexdigest()[:32], lambda: _resized(images, shape))
-        return replace(self, images=made)
+        kept = cached(digest.hexdigest()[:32], lambda: _resized(images, shape))
+        return replace(self, images=kept)
 
     def fitted(self, shape: tuple[int, ...]) -> "Dataset":
         """The same as a net takes it, [H, W, C]: resized, and in its colours.

@@ -7,7 +7,7 @@ once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by
 `plain:PATH` images of no known class.
 
 A damaged image is an error, of the test part before training begins; inside `skipping`
-it is left out, and told. Whether it is damaged is found out by decoding it, once.
+it is left out, with a line about it. Only decoding shows that it is, and is done once.
 """
 
 from collections.abc import Iterator
@@ -150,7 +150,7 @@ def _dataset(
     )
     if _SKIPPING.get():
         bad = {which: _damaged(each, which) for which, each in parts.items()}
-        _tell_damaged(chosen, bad[part])
+        _report_damaged(chosen, bad[part])
     # Before training: a broken test image would end the run after hours.
     elif part == "train" and "test" in parts:
         _refuse_damaged(parts["test"], _damaged(parts["test"], "test"))
@@ -202,7 +202,7 @@ def _damaged(part: Part, which: str) -> np.ndarray:
     )
 
 
-def _tell_damaged(part: Part, bad: np.ndarray) -> None:
+def _report_damaged(part: Part, bad: np.ndarray) -> None:
     names = [part.files[i] for i in np.flatnonzero(bad)]
     if names:
         notices.once(
@@ -269,5 +269,5 @@ def _progress(part: Part, verb: str, rows: np.ndarray | None = None) -> tqdm:
     """Positions of the images, with a bar on a terminal if it lasts over 2 s."""
     name = f"{verb} {part.tree.path}"
     total = len(part.files) if rows is None else len(rows)
-    given = None if rows is None else rows.tolist()
-    return tqdm(given, name, total=total, delay=2, disable=None)
+    places = None if rows is None else rows.tolist()
+    return tqdm(places, name, total=total, delay=2, disable=None)

@@ -10,7 +10,7 @@ LOGGER = logging.getLogger("sc_jax.data")
 
 @cache
 def once(line: str) -> None:
-    """A warning of one line; a set is opened several times a run, it is told once."""
+    """A warning of one line; a set is opened several times a run, it is said once."""
     LOGGER.warning("%s", line)
 
 

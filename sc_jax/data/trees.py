@@ -1,6 +1,6 @@
 """Image files below a folder or in a zip alike.
 
-Each real folder is read once, however many links lead to it. What is left out is told
+Each real folder is read once, however many links lead to it. What is left out is said
 in a line: suffixes that Pillow does not read, links that lead nowhere or back, what is
 no regular file.
 """
@@ -63,20 +63,20 @@ def open_tree(path: str) -> Tree:
     """The folder or zip at `path`; one folder around everything is looked through."""
     where = expanded(path)
     if where.is_dir():
-        return _told(_open_folder(_guarded(where, _unwrapped)))
+        return _reported(_open_folder(_guarded(where, _unwrapped)))
     if not where.is_file():
         raise UsageError(f"no folder or zip at {where}")
     tree = _open_zip(where)
     # Archives often hold one folder of the archive's own name around everything.
     tops = tree.tops()
     wrapped = len(tops) == 1 and all(file.count("/") > 1 for file in tree.files)
-    return _told(tree.below(tops[0]) if wrapped and tree.files else tree)
+    return _reported(tree.below(tops[0]) if wrapped and tree.files else tree)
 
 
 def open_parts(path: str, tests: Iterable[str]) -> dict[str, Tree]:
     """The trees of PATH/train as "train" and of the first of `tests` there as "test".
 
-    Without a train folder none. Of a folder each is walked alone: what a link from one
+    Without a train folder none. Of a folder each is scanned alone: what a link from one
     brings in of the other shows (`refuse_shared`).
     """
     where = expanded(path)
@@ -90,9 +90,9 @@ def open_parts(path: str, tests: Iterable[str]) -> dict[str, Tree]:
         opened = {name: lambda name=name: tree.below(name) for name in found}
     if "train" not in opened:
         return {}
-    trees = {"train": _told(opened["train"]())}
+    trees = {"train": _reported(opened["train"]())}
     for name in found[1:2]:
-        trees["test"] = _told(opened[name]())
+        trees["test"] = _reported(opened[name]())
     return trees
 
 
@@ -111,8 +111,8 @@ class _Found:
 
 def _open_folder(where: Path) -> Tree:
     found = _Found()
-    real = _guarded(where, lambda root: _walk(root, found))
-    _tell_links(where, found)
+    real = _guarded(where, lambda root: _scan(root, found))
+    _report_links(where, found)
     files = in_order(found.files)
     return Tree(
         shown(str(where)),
@@ -135,7 +135,7 @@ def _guarded(where: Path, use: Callable[[Path], T]) -> T:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from None
 
 
-def _walk(root: Path, found: _Found) -> set[Identity]:
+def _scan(root: Path, found: _Found) -> set[Identity]:
     """Fills `found`; the identities of all folders. Each real folder once.
 
     Links wait until all real folders are read, so that a folder keeps its own name. A
@@ -204,7 +204,7 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _tell_links(where: Path, found: _Found) -> None:
+def _report_links(where: Path, found: _Found) -> None:
     path = shown(str(where))
     for names, what in (
         (found.nowhere, "links that lead nowhere are left out"),
@@ -215,8 +215,8 @@ def _tell_links(where: Path, found: _Found) -> None:
             notices.once(f"{path}: {len(names)} {what} ({notices.first(names)})")
 
 
-def _told(tree: Tree) -> Tree:
-    """The tree, having told which files in it are no images."""
+def _reported(tree: Tree) -> Tree:
+    """The tree, having reported which files in it are no images."""
     if tree.skipped:
         notices.once(f"{tree.path}: left out {by_suffix(tree.skipped)}")
     return tree

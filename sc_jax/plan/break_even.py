@@ -1,4 +1,4 @@
-"""When one way to an answer beats another over a link: seconds, and bytes to save."""
+"""When one path to an answer beats another over a link: seconds, and bytes to save."""
 
 from __future__ import annotations
 

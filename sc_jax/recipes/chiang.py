@@ -9,7 +9,7 @@ is trained; from its recorded validation predictions the second command keeps th
 which most are right within a mean cost, as a share of the network's without exits, and
 trains with them alone. They were chosen on the validation split: what risk control then
 promises on it is a little too good. Reconstruction: the recurrence of
-plan/placement.py, which is optimal where who is sure stays sure; the abstract tells
+plan/placement.py, which is optimal where who is sure stays sure; the abstract says
 that theirs is a pseudo-polynomial programme. Expected: at or above evenly spaced exits
 at the budget.
 """

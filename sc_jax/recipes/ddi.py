@@ -5,7 +5,7 @@
 Wang et al., dual dynamic inference, JSTSP 2020 (https://arxiv.org/abs/1907.04523):
 gates of blocks and of groups of their channels, driven by a small recurrent controller,
 learn with the exits under a term that steers the share that runs to `target`. The
-steering is a square (reconstruction; nets/backbones/skipnet.py tells the rest). One
+steering is a square (reconstruction; nets/backbones/skipnet.py has the rest). One
 input alone skips a closed block, a batch does not: the exits' costs in the report leave
 the gates' saving out. Published: up to 4 x fewer computations at equal accuracy
 (abstract). Expected: within a point of its own last exit at 70 % of the cost or less.

@@ -3,7 +3,7 @@
 Wang et al. 2020 (DDI), after SkipNet (Wang et al. 2018): gates of blocks, and of groups
 of their inner channels, by pooled features and a recurrent controller. One input alone
 really skips a closed block. A batch computes every block, and closed groups are always
-computed: there the gates tell a cost only. Reconstruction: a block is closed when all
+computed: there the gates give a cost only. Reconstruction: a block is closed when all
 its groups are; blocks that change the shape always run; the controller's state goes
 from gate to gate, but each owns its weights, since a cut must not tear shared ones.
 """
