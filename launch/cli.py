@@ -30,6 +30,7 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
     """
 
     def parse(argv):
+        # absl's own --help lists every library's flags and exits 1.
         if {"--help", "-help", "-h", "-?"} & {*argv[1:]}:
             print(help_page(sys.modules["__main__"]))
             sys.exit(0)
@@ -60,6 +61,7 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
         except (Diverged, ExportError) as error:
             fail(str(error), 1)
         except Stopped as error:
+            # 128 + SIGTERM: what a scheduler expects of who heeded it.
             fail(str(error), 143)
         except KeyboardInterrupt:
             fail("interrupted; the same command resumes from the last checkpoint", 130)
@@ -98,6 +100,7 @@ def help_page(binary: ModuleType) -> str:
 def command() -> str:
     """The line that started this binary, to be repeated."""
     spec = sys.modules["__main__"].__spec__
+    # Under `python -m` argv has the file's path, which others cannot run.
     name = spec.name if spec is not None else sys.argv[0]
     return " ".join(["python -m", name, *sys.argv[1:]])
 
@@ -119,6 +122,7 @@ def read(file: str) -> bytes:
 def secret(file: str) -> str:
     """The one line of a file; an empty one is a mistake, never an open door."""
     text = read(file).decode("utf-8", "replace").strip()
+    # It travels in a header; an empty one would let everybody in.
     if not text or not text.isascii() or not text.isprintable():
         raise UsageError(f"{file} does not hold one line of ASCII")
     return text

@@ -45,14 +45,15 @@ def main(_):
         send = device.connect(SERVER.value, token, roots)
     limits = {"deadline_s": DEADLINE.value, "threads": THREADS.value}
     runtime = device.Device(installed, send, **limits)
+    # One image first: a server that refuses it will refuse a thousand.
     first = runtime.infer(found.image(0))
     if first.refused:
         cli.fail(f"{SERVER.value} does not answer: {first.note}", 1)
     bar = tqdm(range(len(found)), "images", disable=None)
-    given = [runtime.infer(found.image(i)) for i in bar]
+    results = [runtime.infer(found.image(i)) for i in bar]
     if OUT.value:
-        answers.write(Path(OUT.value), given, found, installed.labels, TOP.value)
-    print("\n".join(answers.summary(given, found, installed.labels)))
+        answers.write(Path(OUT.value), results, found, installed.labels, TOP.value)
+    print("\n".join(answers.summary(results, found, installed.labels)))
 
 
 if __name__ == "__main__":

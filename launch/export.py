@@ -5,7 +5,7 @@
   python -m launch.export --workdir=runs/first --tail=first.tail
 
 Writes the folder --out and the same as --out.zip: the .tflite head, the integer tables,
-fitted to what that head gives on training images, labels, a manifest of hashes. It is
+fitted to its outputs on training images, labels, a manifest of hashes. It is
 compared with JAX and measured on the test split; beyond a bound nothing is written. Of
 a run without a split the whole net, which sends nothing. --tail: what a server needs,
 as one file. Needs: pip install -e '.[export]' (docs/bundle.md).

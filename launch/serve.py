@@ -39,6 +39,7 @@ GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM",
 
 def main(_):
     try:
+        # Late: grpc is an extra, and --help must work without.
         from sc_jax.deploy.server import batching, edge, models
     except ImportError as error:
         raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
@@ -55,8 +56,10 @@ def main(_):
     served, stop = models.load_all(WORKDIR.value), threading.Event()
     server = edge.serve(served, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
+        # Only now: until it serves, a signal may end it at once.
         signal.signal(number, lambda *_: stop.set())
     names, batches = ", ".join(served), ", ".join(map(str, sizes))
+    # Flushed: who started it reads the port from this line.
     print(f"serving {names} at {server.address}, batches {batches}", flush=True)
     stop.wait()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,6 +44,7 @@ def main(_):
         raise cli.UsageError(
             "give --recipe and --workdir; --list=recipes shows recipes"
         )
+    # Before the recipe is built: processes must join before jax is used.
     devices.start(MULTIHOST.value)
     name, knobs = parse(RECIPE.value, "recipe")
     sweep.run(

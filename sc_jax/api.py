@@ -23,11 +23,10 @@ from sc_jax.evaluate.reports import exit_plots, exit_report, plots
 from sc_jax.evaluate.reports import report as reports
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
-from sc_jax.runs import begun, exit_runs, loading, rate_runs, run_folder, training
+from sc_jax.runs import exit_runs, loading, rate_runs, run_folder, training
+from sc_jax.runs import sweep as sweeps
 from sc_jax.runs.loading import Answers
 from sc_jax.runs.source import Source
-from sc_jax.runs.sweep import points
-from sc_jax.runs.sweep import run as run_sweep
 from sc_jax.train import devices
 from sc_jax.train.recipe import Recipe
 
@@ -111,6 +110,7 @@ def load(path: str | Path) -> Model:
     if path.is_file():
         return _tail(path) if _manifest(path).get("kind") == "tail" else _bundle(path)
     if path.is_dir():
+        # Of a sweep: the folder that a command named, not the one that holds a run.
         inside = sorted(file.parent.name for file in path.glob(f"*/{run_folder.FILE}"))
         if inside:
             raise UsageError(
@@ -132,6 +132,7 @@ def _run(folder: Path) -> Model:
     loaded = loading.load(folder)
 
     def decode(data: bytes, bundled: str) -> Answers:
+        # Read each time: the bundle may have been exported since.
         own = _tables(bundle.registered(folder), bundled) if bundled else None
         return loading.decode(loaded, data, own)
 
@@ -157,6 +158,7 @@ def _bundle(path: Path) -> Model:
     shape = tuple(facts["input"])
     segments = [Runner(model) for model in read.segments.values()]
 
+    # Opened once: an interpreter takes longer than an image.
     codec: Any = read.codec  # of those that a head may compute
     split = read.manifest["split"]
 
@@ -169,6 +171,7 @@ def _bundle(path: Path) -> Model:
         images, single = loading.checked(images, shape, "uint8")
         found = in_turn(segments, images)
         outputs = {k: v for k, v in found.items() if k.startswith(EXIT) or k == FINAL}
+        # One by one, as a device would: the coder takes one example.
         sent = [payload(found, i) for i in range(len(images))] if codec else []
         framed = [loading.framed_bytes(codec, split, data) for data in sent]
         for name, data in (("payload_bytes", sent), ("framed_bytes", framed)):
@@ -202,6 +205,7 @@ def _sends(codec: Codec | None, path: Path) -> None:
 
 def _tail(path: Path) -> Model:
     models, manifest = portable.read(path), _manifest(path)
+    # The run's own id comes first in the file; its bundles' ids follow.
     (name, (tail, *others)) = next(iter(models.items()))
     codecs = {f"split{i}": each.codec for i, each in enumerate((tail, *others))}
     shape, dtype = tuple(tail.codec.shape), np.dtype(tail.dtype).name
@@ -256,7 +260,7 @@ def train(
     """Trains a recipe in a folder (or resumes it), reports it, and opens it.
 
     As launch.train: recipe and knobs as of `build`; overrides: "path=value" each;
-    sweep: "knob:value,value", which gives a model a value; teacher, init: folders of
+    sweep: "knob:value,value", a model each; teacher, init: folders of
     finished runs. report=False measures nothing; baselines: the teacher and image
     codecs beside the run. options: of train.loop.fit, as log_every.
     """
@@ -267,26 +271,23 @@ def train(
     if init is not None:
         more["init"] = Path(init)
     teacher_dir = None if teacher is None else Path(teacher)
-    runs = points(source, sweep)
     if report:
         command = f"sc_jax.train({recipe!r}, ...)"
-        run_sweep(
+        sweeps.run(
             source, folder, sweep=sweep, teacher_dir=teacher_dir, baselines=baselines,
             command=command, **more,
         )  # fmt: skip
     else:
-        for name, point in runs.items():
-            taught = teacher_dir or folder / "teacher"
-            training.train(
-                begun.build(point, folder / name, taught), folder / name, point,
-                reuse=teacher_dir, teacher_dir=taught, **more,
-            )  # fmt: skip
-    models = {name: load(folder / name) for name in runs}
+        more |= sweeps.teacher_of(folder, teacher_dir)
+        for name, point, built in sweeps.built(source, folder, sweep, teacher_dir):
+            training.train(built, folder / name, point, **more)
+    models = {name: load(folder / name) for name in sweeps.points(source, sweep)}
     return models if sweep else models[""]
 
 
 def _show_progress() -> None:
     """Lines of training on stderr, unless whoever imports sc_jax has set up logging."""
+    # A notebook shows no INFO by itself, and would look hung while XLA compiles.
     logger = logging.getLogger("sc_jax")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
@@ -337,6 +338,7 @@ def compare(
     codecs) stand once. Where a run only leaves early: accuracy against MACs, of nets
     with exits alone.
     """
+    # A folder named twice would draw its line twice.
     folders = list(dict.fromkeys(map(Path, runs)))
     file = None if picture is None else Path(picture)
     if not folders:
@@ -345,6 +347,7 @@ def compare(
         [folder for folder in folders if (folder / name).is_file()]
         for name in ("report.json", "exit_report.json")
     )
+    # A net with exits and a split reports both, and goes with either kind.
     early = [folder for folder in exits if folder not in rates]
     if not early:
         return _rates(folders, file)

@@ -35,7 +35,7 @@ def find(
 def from_file(kind: str, text: str, needs: Callable[[Any], bool] = callable) -> Any:
     """What `name` is in FILE.py of "FILE.py:name"; "FILE.py" alone means its stem.
 
-    `needs` tells whether an object can be a `kind` ("backbone", "codec", ...): other
+    `needs`: whether an object can be a `kind` ("backbone", "codec", ...): other
     objects, absent names and files that do not load are UsageErrors of one line.
     """
     path, _, name = text.partition(":")
@@ -68,6 +68,7 @@ def _module(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        # Half a module must not be found by the next who looks.
         del sys.modules[name]
         kind = type(error).__name__
         raise UsageError(f"{file} does not load: {kind}: {error}") from error

@@ -100,6 +100,7 @@ def parse(text: str, kind: str = "spec") -> tuple[str, dict[str, Any]]:
         word = word.strip()
         if equals and word.isidentifier() and word not in knobs:
             last, knobs[word] = word, value
+        # No knob's name: a comma of the value before, as in thresholds=(0.9,0.8).
         elif last and not (equals and word.isidentifier()):
             knobs[last] += "," + piece
         else:
@@ -115,6 +116,7 @@ def _name(text: str) -> tuple[str, str, str]:
     name, colon, rest = text.partition(":")
     if not name.strip().endswith(".py"):
         return name, colon, rest
+    # Absolute: the spec is kept with the run and read again from elsewhere.
     name = str(Path(name.strip()).expanduser().resolve())
     function, more, behind = rest.partition(":")
     if function.strip().isidentifier():
@@ -145,6 +147,7 @@ def named(text: str, kind: str) -> tuple[str, str]:
     A text that is itself a path (of a sweep: runs/curve/bits=4) has no name.
     """
     name, equals, path = text.partition("=")
+    # A sweep's folders are called knob=value: what exists is a path.
     if not equals or Path(text).exists():
         return "", text
     if not name or not path:
@@ -166,6 +169,7 @@ def numbers(items: Iterable[str], kind: str) -> tuple[float, ...]:
 
 def knobs_of(function: Callable, skip: int = 0) -> dict[str, Parameter]:
     """The knobs of a function's signature, without its first `skip` parameters."""
+    # eval_str: annotations are text under `from __future__ import annotations`.
     every = list(inspect.signature(function, eval_str=True).parameters.values())
     found = {}
     for each in every[skip:]:
@@ -231,8 +235,10 @@ def _fits_one(value: Any, kind: Any, knob: Knob) -> bool:
         return isinstance(value, tuple) and all(_fits(v, items[0], knob) for v in value)
     if base in (int, float):
         types_ = (int, float) if base is float else int
+        # True is an int for Python, and no number of epochs.
         is_number = isinstance(value, types_) and not isinstance(value, bool)
         return is_number and knob.holds(value)
+    # A type that cannot be checked at run time is left to the function.
     return isinstance(value, base) if isinstance(base, type) else True
 
 

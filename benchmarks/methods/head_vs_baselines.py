@@ -58,6 +58,7 @@ from sc_jax.deploy.export.convert import DTYPES
 from sc_jax.errors import unknown
 from sc_jax.evaluate.reports.report import machine
 from sc_jax.plan.link import ASSUMED_RTT, LINKS
+from sc_jax.spec import named
 
 WORKDIRS = flags.DEFINE_list("workdirs", [], "finished runs: FOLDER or LABEL=FOLDER")
 SIZE = flags.DEFINE_integer(
@@ -83,16 +84,9 @@ OUT = flags.DEFINE_string("out", None, "JSON file; default: printed only")
 PICTURE = flags.DEFINE_string("picture", None, "PNG file")
 
 
-def named(text: str) -> tuple[str, Path]:
-    """ "LABEL=FOLDER" or "FOLDER" -> (label, folder), as launch.serve reads them."""
-    label, equals, folder = text.partition("=")
-    if not equals or Path(text).is_dir():
-        label, folder = Path(text).resolve().name, text
-    return label, Path(folder)
-
-
 def trained(store: Path) -> list[Deployment]:
-    runs = [named(text) for text in WORKDIRS.value]
+    pairs = [named(text, "--workdirs") for text in WORKDIRS.value]
+    runs = [(name or Path(path).resolve().name, Path(path)) for name, path in pairs]
     if len({label for label, _ in runs}) < len(runs):
         raise cli.UsageError("two runs of one name: give --workdirs LABEL=FOLDER")
     settings = trained_deployments.Settings(
@@ -171,6 +165,7 @@ def main(_):
     if not WORKDIRS.value and not SIZE.value:
         raise cli.UsageError("give --workdirs, --image_size or both (--help)")
     cli.writable(OUT.value, PICTURE.value)
+    # Before minutes of exporting.
     for dtype in TYPES.value + WHOLE.value:
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)

@@ -33,6 +33,7 @@ def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> d
     end = begin + seconds
 
     def client(number: int) -> None:
+        # A connection each: devices do not share one.
         with Client(address) as connection:
             i = number
             while (start := time.perf_counter()) < end:

@@ -9,23 +9,19 @@ drifts; each row is the round of median throughput. Without --workdir an untrain
 is served: the work is the same.
 """
 
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
+from benchmarks.serving import report
 from benchmarks.serving.clients import load
 from benchmarks.serving.server import serving
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.data import pipeline
-from sc_jax.evaluate.reports.report import machine
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
 
@@ -55,6 +51,7 @@ def interleaved(workdir: Path, sent: Sequence[bytes]) -> list[dict]:
                     found.setdefault((batch, clients), []).append(row)
     rows = []
     for batch, clients in sorted(found, key=lambda key: (-key[0], key[1])):
+        # A round of its own, not a mean of several: its quantiles belong together.
         rounds = sorted(found[batch, clients], key=lambda row: row["answers_per_s"])
         middle = rounds[len(rounds) // 2]
         each = [row["answers_per_s"] for row in rounds]
@@ -85,18 +82,8 @@ def main(_):
         sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
         rows = interleaved(workdir, sent)
     print(table(rows))
-    facts = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.serving.load " + " ".join(sys.argv[1:]),
-        "machine": machine(),
-        "net": recipe.title,
-        "frame_bytes": float(np.mean([len(data) for data in sent])),
-        "seconds": _SECONDS.value,
-        "rounds": _ROUNDS.value,
-        "rows": rows,
-    }
-    if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(facts, indent=1) + "\n")
+    times = {"seconds": _SECONDS.value, "rounds": _ROUNDS.value}
+    report.write(_OUT.value, rows, sent, net=recipe.title, **times)
 
 
 if __name__ == "__main__":

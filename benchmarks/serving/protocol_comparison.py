@@ -19,17 +19,16 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
+from benchmarks.serving import report
 from benchmarks.serving.clients import MODEL
 from launch import cli
 from sc_jax.deploy.server import models
 from sc_jax.deploy.wire import frame
-from sc_jax.evaluate.reports.report import machine
 
 _BEFORE = flags.DEFINE_string("before", None, "folder of the other checkout")
 _TAIL = flags.DEFINE_string("tail", None, "tail file that both checkouts serve")
@@ -65,6 +64,7 @@ def serve(stack: ExitStack, tree: Path, tail: Path) -> tuple[str, int]:
         stack, tree, "-m", "launch.serve", f"--workdir={MODEL}={tail}", "--port=0"
     )
     assert server.stdout is not None
+    # launch.serve prints its address once every batch size is compiled.
     words = server.stdout.readline().split()
     if "at" not in words:
         raise cli.UsageError(f"{tree} does not serve {tail}")
@@ -73,6 +73,7 @@ def serve(stack: ExitStack, tree: Path, tail: Path) -> tuple[str, int]:
 
 def cpu_s(pid: int) -> float:
     """What a process has computed, all its threads; Linux."""
+    # Behind the last bracket: a program's name may hold spaces and brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -132,6 +133,7 @@ def summarised(rows: list[dict]) -> list[dict]:
             before, now = (
                 np.array([row[figure] for row in side]) for side in sides.values()
             )
+            # Answers a second are better high, seconds low.
             best = np.max if figure == "answers_per_s" else np.min
             summary[figure] = {
                 "before": float(np.median(before)),
@@ -168,18 +170,8 @@ def main(_):
     sent = frames(tail)
     rows = summarised(interleaved(trees, tail, sent))
     print(table(rows))
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.serving.protocol_comparison "
-        + " ".join(sys.argv[1:]),
-        "machine": machine(),
-        "frame_bytes": float(np.mean([len(data) for data in sent])),
-        "seconds": _SECONDS.value,
-        "rounds": _ROUNDS.value,
-        "rows": rows,
-    }
-    if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(report, indent=1) + "\n")
+    times = {"seconds": _SECONDS.value, "rounds": _ROUNDS.value}
+    report.write(_OUT.value, rows, sent, **times)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ def write(
 
     policy: who leaves where, of all `exits` of the net in order, those behind the split
     and the last too; cost: MACs of an answer at each.
-    facts: whatever else the manifest tells (dtype, input, parity, versions).
+    facts: whatever else the manifest holds (dtype, input, parity, versions).
     """
     refuse_existing(out)
-    archive = out.with_name(out.name + ".zip")
+    # What the manifest hashes; the manifest itself is written last.
     parts = {f"{name}.tflite": model for name, model in segments.items()}
     if codec is not None:
         parts[TABLES] = table_bytes(codec)
@@ -89,23 +89,42 @@ def write(
         "policy": None if policy is None else json.loads(policies.to_json(policy)),
         "labels": list(labels),
         "task": task,
-        "parts": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in parts.items()
-        },
+        "parts": hashes(parts),
         "facts": dict(facts),
     }
-    text = json.dumps(manifest, indent=1).encode()
+    every = parts | {MANIFEST: json.dumps(manifest, indent=1).encode()}
     draft = out.with_name(out.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed here
     draft.mkdir(parents=True)
-    for name, data in {**parts, MANIFEST: text}.items():
+    for name, data in every.items():
         (draft / name).write_bytes(data)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for name, data in {**parts, MANIFEST: text}.items():
-            file.writestr(zipfile.ZipInfo(name), data)
+    pack(out.with_name(out.name + ".zip"), every)
+    # The folder last and in one step: where it stands, all of the bundle does.
     os.replace(draft, out)
     return Bundle(manifest, dict(segments), codec)
+
+
+def hashes(parts: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What a manifest says of each of its parts."""
+    return {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in parts.items()
+    }
+
+
+def unchanged(path: Path, name: str, data: bytes, manifest: Mapping) -> bytes:
+    """`data` if it is the part that the manifest of `path` means; UsageError."""
+    if hashlib.sha256(data).hexdigest() != manifest["parts"][name]["sha256"]:
+        raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
+    return data
+
+
+def pack(file: Path, parts: Mapping[str, bytes]) -> None:
+    """An uncompressed zip whose bytes depend on the parts alone."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in parts.items():
+            # A ZipInfo is of 1980; a name alone would get the time of now.
+            archive.writestr(zipfile.ZipInfo(name), data)
 
 
 def refuse_existing(out: Path) -> None:
@@ -130,13 +149,11 @@ def read(path: Path) -> Bundle:
 
 def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
     def checked(name: str) -> bytes:
-        data, fact = part(name), manifest["parts"][name]
-        if hashlib.sha256(data).hexdigest() != fact["sha256"]:
-            raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
-        return data
+        return unchanged(path, name, part(name), manifest)
 
     try:
         manifest = json.loads(part(MANIFEST))
+        # Before anything else is read: another format may mean other things by it.
         if manifest["format"] not in (1, FORMAT):
             raise UsageError(
                 f"{path} has bundle format {manifest['format']}, this reader knows "
@@ -147,6 +164,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
         } | manifest  # the one task of older bundles
         if manifest["format"] == 1:
             manifest |= _of_thresholds(manifest["thresholds"])
+        # Names become paths: no '..', no '/'.
         if not all(name.isidentifier() for name in manifest["segments"]):
             raise UsageError(f"{path}: a segment's name is not a plain word")
         segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
@@ -179,6 +197,7 @@ def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as file:
         for name, array in arrays.items():
             data = io.BytesIO()
+            # Not np.savez, whose zip entries carry the time of writing.
             np.lib.format.write_array(data, np.asarray(array), allow_pickle=False)
             file.writestr(zipfile.ZipInfo(name + ".npy"), data.getvalue())
     return out.getvalue()
@@ -187,6 +206,7 @@ def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def codec_of(data: bytes) -> codecs.Codec:
     """The codec of `table_bytes`; ValueError or KeyError for anything else."""
     with np.load(io.BytesIO(data)) as arrays:
+        # allow_pickle is off by default: a file of a stranger runs nothing.
         return codecs.from_arrays(arrays)
 
 

@@ -126,6 +126,7 @@ def _log_bytes(points: np.ndarray, quality: np.ndarray) -> np.ndarray:
     slopes = _slopes(width, np.diff(y) / width)
     i = np.clip(np.searchsorted(x, quality, side="right") - 1, 0, len(width) - 1)
     h, t = width[i], (quality - x[i]) / width[i]
+    # Cubic Hermite on [x[i], x[i + 1]], t from 0 to 1.
     left = (1 + 2 * t) * (1 - t) ** 2 * y[i] + t * (1 - t) ** 2 * h * slopes[i]
     right = t**2 * (3 - 2 * t) * y[i + 1] + t**2 * (t - 1) * h * slopes[i + 1]
     return left + right

@@ -20,7 +20,7 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One policy, and what it gives on the split that `outcome` names."""
+    """One policy, and its outcome on the split that `outcome` names."""
 
     name: str
     outcome: Outcome
@@ -83,28 +83,16 @@ def report(
     """Solves on `fitted` (never the test split) and evaluates on `test`.
 
     policy: as text (exits.solve.policy_spec), the method's own; its score serves all
-    curves. budgets: points of the curve, from the first exit's cost to the last.
-    chosen: share of the whole cost, or the first exit's where that is more. lost: in
-    accuracy.
+    curves. budgets: points of the curve, from the first exit's cost to the last; lost:
+    in accuracy. chosen: share of the whole cost, or the first exit's if that is more.
     """
     base = for_fitting(fitted.trace)
     of_net(test.trace, base.net, base.exits)
-    own, problem = None, ""
-    if policy:
-        classes, learned = base.answers.shape[2], base.confidence is not None
-        policy_spec.usable(policy, base.exits, classes, base.cost, learned)
-    try:
-        own = policy_spec.policy_from_text(policy, base) if policy else None
-    except UsageError as error:  # no reason to lose the rest of the report
-        problem = f"{policy}: {error}"
-    scoring = (
-        getattr(own.policy, "scoring", MAX_PROBABILITY) if own else MAX_PROBABILITY
-    )
-    # The guarantee holds for scores that were not fitted on the examples of the test.
-    clean = MAX_PROBABILITY if scoring.weights or scoring.temperatures else scoring
-    safe = risk.control(base, clean, epsilon=epsilon, delta=delta)
-    floor = float(accuracies(base)[-1]) - lost
-    cheapest = thresholds.solve(base, scoring, accuracy=floor)
+    own, problem = _method_policy(base, policy)
+    scoring = getattr(own and own.policy, "scoring", MAX_PROBABILITY)
+    controlled = _risk_controlled(base, scoring, epsilon, delta)
+    lowest = thresholds.solve(base, scoring, accuracy=accuracies(base)[-1] - lost)
+    # A score with fitted weights is another at each budget.
     again = policy if own and policy_spec.refitted(policy) else ""
     within = partial(_within, base, test, scoring, again)
     first, whole = float(base.cost[0]), float(base.cost[-1])
@@ -120,10 +108,10 @@ def report(
         oracle=tuple(oracle_accuracy(test.trace, budget) for budget in steps),
         quarters=tuple(quarters),
         chosen=within(max(chosen * whole, first)),
-        lowest_cost=evaluate_solved(f"at most {points(lost)} lost", test, cheapest),
+        lowest_cost=evaluate_solved(f"at most {points(lost)} lost", test, lowest),
         lost=lost,
         risk_controlled=evaluate_solved(
-            f"risk {epsilon:g}, delta {delta:g}", test, safe
+            f"risk {epsilon:g}, delta {delta:g}", test, controlled
         ),
         epsilon=epsilon,
         delta=delta,
@@ -131,6 +119,29 @@ def report(
         problem=problem,
         executed=None if test.executed is None else float(test.executed.mean()),
     )
+
+
+def _method_policy(base: Trace, policy: str) -> tuple[Solved | None, str]:
+    """The method's own policy solved, or None and why it cannot be, in one line.
+
+    UsageError for one that does not fit the net; none that only cannot be solved.
+    """
+    if not policy:
+        return None, ""
+    classes, learned = base.answers.shape[2], base.confidence is not None
+    policy_spec.usable(policy, base.exits, classes, base.cost, learned)
+    try:
+        return policy_spec.policy_from_text(policy, base), ""
+    except UsageError as error:  # no reason to lose the rest of the report
+        return None, f"{policy}: {error}"
+
+
+def _risk_controlled(
+    base: Trace, scoring: Scoring, epsilon: float, delta: float
+) -> Solved:
+    # The guarantee holds for scores that were not fitted on the examples of the test.
+    clean = MAX_PROBABILITY if scoring.weights or scoring.temperatures else scoring
+    return risk.control(base, clean, epsilon=epsilon, delta=delta)
 
 
 def _anytime(test: Recorded) -> tuple[Evaluated, ...]:
@@ -206,5 +217,6 @@ def oracle_accuracy(trace: Trace, budget: float) -> float:
     order = np.lexsort((prices[moved], -rates))
     left = (budget - trace.cost[0]) * len(each)
     paid = np.cumsum(prices[moved][order])
+    # A hair more: sums of floats must not lose the last example of an exact budget.
     bought = np.searchsorted(paid, left * (1 + 1e-9), side="right")
     return float((quality[0].sum() + gains[moved][order][:bought].sum()) / len(each))

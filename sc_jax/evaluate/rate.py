@@ -78,6 +78,7 @@ def measure(
         raise UsageError(f"measure takes one split, the net has {len(net.splits)}")
     if not len(dataset):
         raise UsageError(f"{dataset.name} has no examples to measure ({dataset.split})")
+    # Outside the loop: a partial made anew would be compiled anew.
     whole = partial(jax.jit(partial(_answers, net)), variables)
     if net.splits:
         answers = _through_codec(

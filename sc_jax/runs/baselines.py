@@ -81,6 +81,7 @@ def rows(
         LOGGER.info("%d baselines are read from %s", len(wanted), file)
     for name, row in _measured(recipe, variables, test, missing):
         kept[name] = row
+        # After each: image codecs take minutes together, and a stop should lose one.
         if file is not None and jax.process_index() == 0:
             _write(file, key, kept)
     return [kept[name] for name in wanted]
@@ -107,6 +108,7 @@ def _measured(
     for number, file in enumerate(left, 1):
         LOGGER.info("image codec %d of %d: %s", number, len(left), file.title)
         cut = cut_at(net, INPUT, Image(file.kind, file.quality))
+        # An image codec has no parameters, but every part has an entry.
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
         codecs = codecs_of(cut, with_cut, example)
         found = rate.measure(
@@ -121,6 +123,7 @@ def _key(recipe: Recipe, test: Dataset, folder: Path) -> dict:
     # The folder's own words: a student may describe its teacher with other knobs.
     saved = run_folder.read_json(folder / "recipe.json")["recipe"]
     probed = np.unique(np.linspace(0, len(test) - 1, _PROBED).astype(int))
+    # The examples themselves: a folder's images may change under one name.
     seen = hashlib.sha256(np.ascontiguousarray(test.labels).tobytes())
     for i in probed.tolist():
         seen.update(np.ascontiguousarray(test.image(i)).tobytes())
@@ -132,6 +135,7 @@ def _key(recipe: Recipe, test: Dataset, folder: Path) -> dict:
         "split": test.split,
         "shape": [len(test), *test.shape],
         "examples": seen.hexdigest()[:12],
+        # Another encoder writes other bytes, another backend other last bits.
         "pillow": PIL.__version__,
         "backend": jax.default_backend(),
     }
@@ -149,6 +153,7 @@ def _read(file: Path | None) -> dict[str, Row]:
     try:
         entries = json.loads(file.read_text("utf-8"))["rows"]
         return {name: row_of(entry) for name, entry in entries.items()}
+    # A cache: what cannot be read is measured again, and no reason to stop.
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

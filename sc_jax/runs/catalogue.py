@@ -75,6 +75,7 @@ def about(kind: str, entry: Any) -> str:
     """
     if kind == "recipes":
         return sys.modules[entry.__module__].__doc__ or ""
+    # A partial's docstring is that of `functools.partial`.
     while isinstance(entry, partial):
         entry = entry.func
     if not is_dataclass(entry) or isinstance(entry, type):

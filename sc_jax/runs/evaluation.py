@@ -27,6 +27,7 @@ def measure(
         raise UsageError("with --data also give --out, so that no report is lost")
     recipe = run_folder.recipe_of(workdir)
     examples = run_folder.dataset_of(recipe, split, data)
+    # Before the net runs: class 3 of other data would count as this one's.
     run_folder.check_same_classes(recipe, examples, workdir)
     out = out or workdir
     if exit_runs.leaves_early(recipe.net):
@@ -46,7 +47,7 @@ def decide(
     out: Path | None = None,
     command: str = "",
 ) -> None:
-    """Prints what a policy gives on the recorded traces; `out` keeps decision.json.
+    """A policy's accuracy and cost on the recorded traces; `out` keeps decision.json.
 
     The network does not run. policy: as text, "" is the recipe's own; budget: share of
     the whole network's cost, or MACs.

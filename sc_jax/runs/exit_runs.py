@@ -52,6 +52,7 @@ def check(recipe: Recipe) -> None:
         costs, classes, learned = record.outline(recipe.net, example, recipe.task)
         names = recipe.net.exit_names
         policy_spec.usable(recipe.policy, names, classes, costs, learned)
+    # Now: after training there would be weights and no report.
     if not len(run_folder.dataset_of(recipe, "validation")):
         raise UsageError(
             f"{recipe.data.name} has no validation examples to solve thresholds on: a "
@@ -84,12 +85,13 @@ def recorded(
 ) -> Recorded:
     """The trace of a split of the run's own data: as it was saved, or measured now.
 
-    `out` keeps what is measured, the run's own folder unless given.
+    out: the folder that keeps what is measured, by default the run's own.
     """
     file = trace_file(workdir, dataset.split)
     if file.exists():
         try:
             found = record.load(file, name_of(recipe, workdir))
+            # The name knows recipe and step; of the examples only labels are kept.
             if np.array_equal(found.trace.labels, dataset.labels):
                 return found
             # Drawn anew from a set that has changed, it may hold what was trained on.
@@ -99,9 +101,9 @@ def recorded(
             LOGGER.info("%s is of other examples: recording again", file)
         except UsageError as error:
             LOGGER.info("recording again: %s", error)
-    made = measure(recipe, workdir, dataset)
-    record.save(made, trace_file(out or workdir, dataset.split))
-    return made
+    measured = measure(recipe, workdir, dataset)
+    record.save(measured, trace_file(out or workdir, dataset.split))
+    return measured
 
 
 def _has_changed(recipe: Recipe, workdir: Path) -> bool:
@@ -169,6 +171,7 @@ def decide(
     if split not in SPLITS:
         raise unknown("recorded split", split, SPLITS)
     net = name_of(recipe, workdir)
+    # Both of one net and step: thresholds of older weights would pass unseen.
     fitted, found = (
         record.load(trace_file(workdir, name), net) for name in (SPLITS[0], split)
     )
@@ -184,14 +187,14 @@ def decide(
     )
 
 
-def write_decision(made: Decided, out: Path, facts: dict) -> None:
+def write_decision(decided: Decided, out: Path, facts: dict) -> None:
     """decision.json in `out`, in one step."""
     out.mkdir(parents=True, exist_ok=True)
     content = {
         "facts": facts,
-        "exits": made.exits,
-        "decision": exit_report.entry(made.policy),
-        "whole": exit_report.entry(made.whole),
+        "exits": decided.exits,
+        "decision": exit_report.entry(decided.policy),
+        "whole": exit_report.entry(decided.whole),
     }
     with draft(out / "decision.json") as path:
         text = json.dumps(content, indent=2, allow_nan=False, default=plain)

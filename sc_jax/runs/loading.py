@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.codec.codecs import Codec
@@ -23,6 +22,7 @@ from sc_jax.nets.run import Variables, init, run
 from sc_jax.runs import exit_runs, run_folder, source
 from sc_jax.runs.source import DataFacts
 from sc_jax.tasks import Task
+from sc_jax.tasks.task import softmax
 from sc_jax.traces import cost, record
 from sc_jax.train.recipe import Recipe
 
@@ -56,6 +56,7 @@ def load(folder: Path) -> LoadedRun:
         split.name: jax.jit(partial(_final, tail(recipe.net, split.after)))
         for split in recipe.net.splits
     }
+    # Variables as arguments: baked in, each batch size would hold a copy.
     program = jax.jit(partial(_everything, recipe.net))
     return LoadedRun(folder, recipe, variables, own, facts, program, tails)
 
@@ -67,15 +68,8 @@ def _everything(net: Net, variables: Variables, images: Any):
         split.name: images if split.after == INPUT else out.features[split.after]
         for split in net.splits
     }
-    rows: list[Any] = [out.extras[n].get("confidence") for n in net.exit_names[:-1]]
-    if rows and all(row is not None for row in rows):
-        last = out.extras[net.exit_names[-1]].get("confidence")
-        rows.append(jnp.full_like(rows[0], jnp.inf) if last is None else last)
-        sure = jax.nn.sigmoid(jnp.stack(rows))
-    else:
-        sure = jnp.zeros((0, len(images)))
     answers = {name: out.predictions[name] for name in net.exit_names}
-    return answers, latents, sure
+    return answers, latents, record.confidences(net, out, len(images))
 
 
 def _final(net: Net, variables: Variables, latents: Any):
@@ -102,6 +96,7 @@ def answer(
     taken = np.full(len(images), len(names) - 1)
     if policy or budget is not None:
         taken = _taken(loaded, policy, budget, scored, sure)
+    # By position from here on: `taken` counts exits in the net's order.
     in_order = [answers[name] for name in names]  # a pytree sorts its keys
     chosen = jax.tree.map(lambda *rows: _choose(taken, rows), *in_order)
     outputs = arrays_of(task, chosen)
@@ -118,12 +113,11 @@ def arrays_of(task: Task, answer: Any) -> Answers:
     """The task's reply, and probabilities: the softmax of what scores read."""
     outputs = {name: np.asarray(value) for name, value in task.reply(answer).items()}
     logits = np.asarray(task.logits(answer), np.float32)
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return outputs | {"probabilities": shifted / shifted.sum(-1, keepdims=True)}
+    return outputs | {"probabilities": softmax(logits)}
 
 
 def checked(images: Any, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, bool]:
-    """(images [N, *shape], whether one alone was given); UsageError for others."""
+    """(images [N, *shape], whether it was one alone); UsageError for others."""
     images = np.asarray(images)
     single = images.shape == tuple(shape)
     images = images[None] if single else images
@@ -184,13 +178,9 @@ def _sizes(loaded: LoadedRun, latents: Mapping, taken: np.ndarray):
     """(payload, framed) bytes i64[N]; 0 for who leaves before a split."""
     net, count = loaded.recipe.net, len(taken)
     payload, framed = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    places = {e.name: net.names.index(e.after) for e in net.exits}
-    last = len(net.names)
-    left = np.array([places.get(name, last) for name in net.exit_names])[taken]
     for number, split in enumerate(net.splits):
-        passed = -1 if split.after == INPUT else net.names.index(split.after)
-        for i in np.flatnonzero(left > passed):
-            codec = loaded.codecs[split.name]
+        codec = loaded.codecs[split.name]
+        for i in np.flatnonzero(taken >= record.before(net, split.after)):
             data = codec.encode(latents[split.name][i])
             payload[i] += len(data)
             framed[i] += len(framed_bytes(codec, number, data))
@@ -224,11 +214,16 @@ def decode(loaded: LoadedRun, data: bytes, codec: Codec | None = None) -> Answer
 
 
 def unframed(codec: Codec, data: bytes) -> np.ndarray:
-    """The latent of one frame; UsageError for bytes that are none of this codec's."""
+    """The latent of one frame; UsageError for bytes that are none of this codec's.
+
+    Tables that are not those of the encoder are not surely noticed: see docs/bitstream.
+    """
     try:
         read = frame.unpack(data)
+        if read.codec != codec.id:
+            raise ValueError(f"codec {read.codec}, not {codec.id} ({codec.kind})")
         if read.shape != tuple(codec.shape):
-            raise UsageError(f"the frame's latent is {read.shape}, not {codec.shape}")
+            raise ValueError(f"the latent is {read.shape}, not {tuple(codec.shape)}")
         return codec.decode(read.payload)
     except ValueError as error:
         raise UsageError(
@@ -249,11 +244,13 @@ def _one_split(loaded: LoadedRun):
 def costs(loaded: LoadedRun) -> dict[str, list]:
     """Columns by exit: its name, MACs of an answer there, parameters held for it."""
     net, example = loaded.recipe.net, loaded.facts.example
+    # Shapes alone: MACs need no weights.
     shapes = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
     places = {e.name: e.after for e in net.exits}
     held, exits = [], []
     for name in net.exit_names:
         stop = places.get(name, net.names[-1])
+        # Exits pile up: whoever answers late has held the earlier ones too.
         exits += [n for n, place in places.items() if place == stop]
         stages = net.names[: net.names.index(stop) + 1]
         parts = {n: loaded.variables.params.get(n, {}) for n in (*stages, *exits)}
@@ -271,6 +268,7 @@ def metrics(folder: Path) -> dict[str, list]:
             records.append(json.loads(line))
         except ValueError:  # the last line of a run that was killed
             continue
+    # Phases have terms of their own; a DataFrame wants columns of one length.
     names = dict.fromkeys(name for each in records for name in each)
     return {name: [each.get(name) for each in records] for name in names}
 

@@ -1,4 +1,4 @@
-"""Whatever ends a run, tried before its first step: on shapes and a made-up row."""
+"""Whatever ends a run, tried before its first step: on shapes and an invented row."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def check(recipe: Recipe) -> None:
             f"{recipe.name} has {len(recipe.net.splits)} splits; a report measures "
             "one. Train it with sc_jax.runs.training.train, which reports nothing"
         )
+    # A net whose operations cannot be counted would end without its report.
     for net in (recipe.net, *([recipe.teacher.net] if recipe.teacher else [])):
         _count_macs(net, run_folder.example_of(recipe))
     _try_report()
 
 
 def _count_macs(net: Net, example: np.ndarray) -> None:
-    """Of the device's part, as a report tells them; on shapes."""
+    """Of the device's part, as a report counts them; on shapes."""
     cut = net.splits[0].after if net.splits else net.names[-1]
     device = head(net, cut)
     if not device.stages:
@@ -50,6 +51,7 @@ def _count_macs(net: Net, example: np.ndarray) -> None:
     cost.macs(latent, variables, example)
 
 
+# It imports matplotlib and draws: once is enough for a sweep.
 @lru_cache
 def _try_report() -> None:
     """The files of a report, once a process, where they leave nothing."""

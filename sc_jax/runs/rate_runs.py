@@ -18,18 +18,27 @@ from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 
 
-def rows(recipe: Recipe, workdir: Path, test: Dataset, *, baselines: bool) -> list[Row]:
+def rows(
+    recipe: Recipe,
+    workdir: Path,
+    test: Dataset,
+    *,
+    baselines: bool,
+    beside: bool = False,
+) -> list[Row]:
     """A finished run's rows: its own and, before it, of the whole net and image files.
 
-    The whole net is its teacher's, of the folder that taught it, or the run's own.
+    The whole net is its teacher's, of the folder that taught it, or the run's own: then
+    it has no second row, unless it stands `beside` other runs of its recipe.
     """
     whole, folder = recipe.teacher or recipe, workdir
-    beside = baselines and not whole.net.splits
+    baselines = baselines and not whole.net.splits
+    is_whole = recipe.teacher is None and not recipe.net.splits
     own: list[Row] = []
     # First: a folder that cannot be read shows before minutes of baselines.
-    if recipe.teacher is not None or recipe.net.splits or not beside:
+    if beside or not (is_whole and baselines):
         own.append(student_row(recipe, workdir, test))
-    if not beside:
+    if not baselines:
         return own
     if recipe.teacher is not None:
         folder = run_folder.teacher_of(workdir)
@@ -46,6 +55,7 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     measured = rate.measure(
         recipe.net, variables, codecs, test, task=recipe.task, title=title
     )
+    # Reported, not raised: the measurement stands, and says what it is worth.
     if measured.disagreements:
         LOGGER.warning(
             "%d replies from decoded bytes differ from the hard-quantised run",
@@ -67,6 +77,7 @@ def conclude(
     rows: Sequence[Row], recipe: Recipe, workdir: Path, test: Dataset, command: str
 ) -> None:
     """Writes the report's files and prints its table, in one process of all."""
+    # All measured, one writes.
     if jax.process_index() > 0:
         return
     facts = facts_of(recipe, test, command)

@@ -1,4 +1,4 @@
-"""The folder of a run: claimed for one recipe, described by JSON, and restored.
+"""The folder of a run: claimed for one recipe, recorded as JSON, and restored.
 
 recipe.json holds the source (name, knobs, overrides), copies of its files, the facts of
 its data, the teacher's folder, the run it began with and the recipe itself: a folder
@@ -71,6 +71,7 @@ def claim(
     if not refuse(workdir, recipe, teacher, init, teaches=teaches):
         return
     file = workdir / FILE
+    # Written anew with more steps; what it began with stays part of it.
     if init is None and file.exists():  # goes on, from what it began with
         init = Init(**found) if (found := read_json(file).get("init")) else None
     if jax.process_index() == 0:
@@ -112,6 +113,7 @@ def _refuse_teacher(workdir: Path, saved: str | None, teacher: Path | None) -> N
     if saved is None or teacher is None:
         return
     before = workdir / saved
+    # A teacher that was moved away is no other: only its place is known.
     if before.exists() and before.resolve() != teacher.resolve():
         raise UsageError(
             f"{workdir} is taught by {os.path.normpath(before)}, not by {teacher}; "
@@ -121,6 +123,7 @@ def _refuse_teacher(workdir: Path, saved: str | None, teacher: Path | None) -> N
 
 def _refuse_init(workdir: Path, saved: dict, init: Init | None) -> None:
     """A run that has a checkpoint goes on from it: another --init would be ignored."""
+    # A claim alone, by a start that failed, binds nobody.
     begun = any((workdir / "checkpoints").glob("[0-9]*"))
     before = Init(**found) if (found := saved.get("init")) else None
     if init is None and before is not None and not begun:
@@ -146,11 +149,13 @@ def _write(
         "source": None if source is None else dataclasses.asdict(source),
         "files": {} if source is None else origin.copy(source, workdir),
         "data": dataclasses.asdict(origin.data_facts(recipe)),
+        # Relative: run and teacher are moved and copied together.
         "teacher": os.path.relpath(teacher, workdir) if teacher else None,
         "recipe": describe(recipe),
     }
     file = workdir / FILE
     draft = file.with_suffix(".tmp")
+    # Whole or not at all: this file is what makes a folder a run's.
     draft.write_text(json.dumps(content, indent=1))
     os.replace(draft, file)
 
@@ -182,10 +187,13 @@ def recipe_of(workdir: Path) -> Recipe:
     files = saved.get("files", {})
     copies = {name: str((workdir / copy).resolve()) for name, copy in files.items()}
     facts = facts_of(workdir)
+    # Recipes read classes and means of their data: here from the folder.
     with common.known(facts and facts.known):
         built = source.moved(copies).build()
-    # Files by their names of then: traces are known by a digest of the recipe.
-    recipe = origin.renamed(built, {copy: name for name, copy in copies.items()})
+    # Files by their names of then: traces are known by a digest of the recipe. Of two
+    # names of one file, the first: `Source.build` writes that one everywhere.
+    names = {copy: name for name, copy in reversed(copies.items())}
+    recipe = origin.renamed(built, names)
     if (differs := difference(saved["recipe"], recipe)) is not None:
         raise UsageError(
             f"{workdir}/recipe.json describes another {recipe.name} than this version "
@@ -226,6 +234,7 @@ def check_answers(
             f"the teacher in {folder} has another net ({differs}); give another "
             "--teacher, or the recipe its teacher's knobs"
         )
+    # Only what an answer depends on: net, classes, shape.
     facts = facts_of(folder)
     if facts is not None:
         own = known or dataset_of(teacher, "train")
@@ -263,7 +272,9 @@ def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.
     """The finished variables and codecs under `workdir`: tables as they were saved."""
     example = example_of(recipe, workdir if (workdir / FILE).exists() else None)
     key = jax.random.key(recipe.seed)
+    # Shapes, not fresh weights, which the checkpoint replaces.
     shapes = jax.eval_shape(lambda x: init(recipe.net, key, x), example)
+    # Saved on a mesh of any size; whoever reads may have one device.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like: Any = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),

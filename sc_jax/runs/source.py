@@ -34,9 +34,10 @@ class Source:
     teachers: int = 0
 
     def build(self) -> Recipe:
-        built = recipes.build(self.recipe, self.knobs)
+        built = recipes.build(self.recipe, self.moved(self._spellings()).knobs)
         for assignment in self.overrides:
             built = override(built, assignment)
+        # Overrides first: they are of the whole recipe, its teacher's fields too.
         for _ in range(self.teachers):
             assert built.teacher is not None
             built = built.teacher
@@ -47,11 +48,19 @@ class Source:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files outside the package that building reads: code, and a trace."""
-        code = [t for t in (self.recipe, *self.knobs.values()) if isinstance(t, str)]
+        """Files outside the package that building reads: code, and a trace.
+
+        As they are written, those of knobs first: a recipe's texts hold these.
+        """
+        code = [t for t in (*self.knobs.values(), self.recipe) if isinstance(t, str)]
         found = [text.partition(":")[0] for text in code if plugins.is_file(text)]
         trace = self.knobs.get("trace")
         return (*found, trace) if isinstance(trace, str) and trace else tuple(found)
+
+    def _spellings(self) -> dict[str, str]:
+        """Each of `files` -> the first name of the same file (relative, absolute)."""
+        first: dict[Path, str] = {}
+        return {file: first.setdefault(_place(file), file) for file in self.files}
 
     def moved(self, files: Mapping[str, str]) -> Source:
         """The same with the files' names replaced."""
@@ -74,6 +83,7 @@ def renamed(node: Any, files: Mapping[str, str]) -> Any:
         return node
     if isinstance(node, tuple):
         items = [renamed(item, files) for item in node]
+        # The same object where nothing changed: what holds it is then not copied.
         return tuple(items) if any(a is not b for a, b in zip(items, node)) else node
     changed = {}
     for name in () if isinstance(node, Task) else field_names(node):
@@ -84,15 +94,26 @@ def renamed(node: Any, files: Mapping[str, str]) -> Any:
 
 
 def copy(source: Source, folder: Path) -> dict[str, str]:
-    """Copies the source's files into `folder`: original -> name in it."""
-    copies: dict[str, str] = {}
-    for number, file in enumerate(dict.fromkeys(source.files)):
+    """Copies the source's files into `folder`: original -> name in it.
+
+    A file under two names is copied once: two copies would be two modules, whose
+    classes are not the same.
+    """
+    copies: dict[Path, str] = {}
+    for file in source.files:
+        place = _place(file)
+        if place in copies:
+            continue
         # A folder each: names stay, since FILE.py alone means the function of its name.
-        name = f"{PARTS}/{number}/{Path(file).name}"
+        copies[place] = name = f"{PARTS}/{len(copies)}/{place.name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
-        copies[file] = name
-    return copies
+    return {file: copies[_place(file)] for file in source.files}
+
+
+def _place(file: str) -> Path:
+    """Where a file is, by whichever name."""
+    return Path(file).resolve()
 
 
 @dataclass(frozen=True)
@@ -156,7 +177,7 @@ def data_facts(recipe: Recipe) -> DataFacts:
 
 
 def facts_from_json(saved: Mapping[str, Any]) -> DataFacts:
-    """Of what `dataclasses.asdict` and JSON made of them; KeyError, TypeError."""
+    """From the JSON of their `dataclasses.asdict`; KeyError, TypeError."""
     tuples: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports.report import Row
 from sc_jax.recipes import common
 from sc_jax.runs import (
     begun,
@@ -17,6 +19,7 @@ from sc_jax.runs import (
 )
 from sc_jax.runs.run_folder import Source
 from sc_jax.spec import literal, words
+from sc_jax.train.recipe import Recipe
 
 
 def points(source: Source, sweep: str) -> dict[str, Source]:
@@ -37,6 +40,43 @@ def points(source: Source, sweep: str) -> dict[str, Source]:
     }
 
 
+class Point(NamedTuple):
+    """One run of a sweep; name: of its folder."""
+
+    name: str
+    source: Source
+    recipe: Recipe
+
+
+def built(
+    source: Source, workdir: Path, sweep: str = "", teacher_dir: Path | None = None
+) -> list[Point]:
+    """The recipes of all points; UsageError where they do not share one teacher."""
+    taught = teacher_dir or workdir / "teacher"
+    found = [
+        Point(name, each, begun.build(each, workdir / name, taught))
+        for name, each in points(source, sweep).items()
+    ]
+    for point in found[1:]:
+        if point.recipe.teacher != found[0].recipe.teacher:
+            raise UsageError(
+                f"--sweep: {point.name} has another teacher than {found[0].name}, and "
+                "a sweep has one; train them in a --workdir each"
+            )
+    return found
+
+
+def teacher_of(workdir: Path, teacher_dir: Path | None) -> dict[str, Any]:
+    """What `training.train` takes of the teacher that all points share.
+
+    A finished run teaches as it is; otherwise the first point trains the teacher there.
+    """
+    # Looked up once, before any point trains: the first may finish the teacher.
+    finished = teacher_dir is not None and run_folder.is_finished(teacher_dir)
+    reuse = teacher_dir if finished else None
+    return {"teacher_dir": teacher_dir or workdir / "teacher", "reuse": reuse}
+
+
 def run(
     source: Source,
     workdir: Path,
@@ -54,40 +94,34 @@ def run(
     measured too. options: of `training.train`. Every mistake of a recipe shows before
     the first is trained.
     """
-    taught = teacher_dir or workdir / "teacher"
-    runs = [
-        (name, each, begun.build(each, workdir / name, taught))
-        for name, each in points(source, sweep).items()
-    ]
+    runs = built(source, workdir, sweep, teacher_dir)
+    taught = teacher_of(workdir, teacher_dir)
     for name, _, recipe in runs:
-        with common.known(begun.facts(recipe.data, workdir / name, taught)):
+        places = workdir / name, taught["teacher_dir"]
+        with common.known(begun.facts(recipe.data, *places)):
             preflight.check(recipe)
-    for name, _, recipe in runs[1:]:
-        if recipe.teacher != runs[0][2].teacher:
-            raise UsageError(
-                f"--sweep: {name} has another teacher than {runs[0][0]}, and a sweep "
-                "has one; train them in a --workdir each"
-            )
-    finished = teacher_dir is not None and run_folder.is_finished(teacher_dir)
-    reuse = teacher_dir if finished else None
-    rows, first = [], runs[0][2]
-    unlike = len({recipe.setting for *_, recipe in runs}) == len(runs)
+    rows, first = [], runs[0].recipe
+    unlike = len({point.recipe.setting for point in runs}) == len(runs)
     test = run_folder.dataset_of(first, "test")
     for name, each, recipe in runs:
         folder = workdir / name
-        training.train(recipe, folder, each, teacher_dir=taught, reuse=reuse, **options)
+        training.train(recipe, folder, each, **taught, **options)
         if exit_runs.leaves_early(recipe.net):
             exit_runs.conclude(recipe, folder, command)
             if not recipe.net.splits:
-                continue
-        beside = baselines and not rows
-        own = rate_runs.rows(recipe, folder, test, baselines=beside)
+                continue  # nothing is sent: the exits' report is all there is
+        # Baselines once: they depend on the teacher and the data alone.
+        own = rate_runs.rows(
+            recipe, folder, test, baselines=baselines and not rows, beside=len(runs) > 1
+        )
         if not unlike:  # as of seed: no setting names the knob, and rows look alike
-            mine = recipe.title, recipe.setting
-            own = [
-                replace(r, setting=name) if (r.method, r.setting) == mine else r
-                for r in own
-            ]
+            own = [_renamed(row, recipe, name) for row in own]
         rows += own
     if rows:
         rate_runs.conclude(rows, first, workdir, test, command)
+
+
+def _renamed(row: Row, recipe: Recipe, name: str) -> Row:
+    """A recipe's own row under its point's name; a baseline as it is."""
+    mine = (row.method, row.setting) == (recipe.title, recipe.setting)
+    return replace(row, setting=name) if mine else row

@@ -33,7 +33,7 @@ def train(
 ) -> tuple[Variables, Variables | None]:
     """Trains (or resumes) `recipe` and first its teacher: (variables, teacher's).
 
-    teacher_dir: where the teacher is trained, `workdir`/teacher unless given. reuse: a
+    teacher_dir: where the teacher is trained, by default `workdir`/teacher. reuse: a
     finished run that is the teacher instead, however it was trained: only its answers
     count. init: a finished run whose parts this one starts with, where they fit. A
     finished run whose last phase is now longer goes on, unless it `teaches` others.
@@ -67,6 +67,7 @@ def _train(
         teacher_variables = _reused(recipe.teacher, folder)
     elif recipe.teacher is not None:
         inner = folder / "teacher" if recipe.teacher.teacher else None
+        # Before this folder is claimed: a refusal must leave no half-claimed run.
         run_folder.refuse(folder, recipe.teacher, inner, teaches=True)
     above = folder if recipe.teacher else None
     run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
@@ -74,6 +75,7 @@ def _train(
         own = None if source is None else source.teacher()
         more: dict[str, Any] = options | {"title": "teacher"}
         teacher_variables, _ = train(recipe.teacher, folder, own, teaches=True, **more)
+    # After the teacher's own call, which has another.
     options.setdefault("title", recipe.name)
     variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
     return variables, teacher_variables
@@ -101,6 +103,7 @@ def _init(folder: Path, start: Variables) -> run_folder.Init:
     """Which run another starts from, and a digest of its weights."""
     seen = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+        # Names and shapes too: the same numbers in other places are other weights.
         seen.update(f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}".encode())
         seen.update(np.ascontiguousarray(leaf).tobytes())
     return run_folder.Init(str(folder), seen.hexdigest()[:12])

@@ -56,6 +56,13 @@ def namespace(array: Any) -> Any:
     return array.__array_namespace__()
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits [..., K], in their own float type; of [0], [0]."""
+    # Less the largest: exp overflows above 88 in float32.
+    exps = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
+    return exps / exps.sum(-1, keepdims=True)
+
+
 def check(task: Task, answer: Any, batch: Mapping[str, Any]) -> None:
     """UsageError, one line, unless the task's functions can read this answer.
 

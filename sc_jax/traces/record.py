@@ -95,7 +95,8 @@ def record(
         recorded = replace(recorded, confidence=np.concatenate(sure, 1))
     payload = None if codec is None else np.concatenate(sent)
     executed = np.concatenate(ran) if ran[0].size else None
-    return Recorded(recorded, costs.classifiers, payload, _on_device(net), executed)
+    on_device = before(net, net.splits[0].after) if net.splits else 0
+    return Recorded(recorded, costs.classifiers, payload, on_device, executed)
 
 
 def _columns(
@@ -124,7 +125,7 @@ def outline(
 
     def answers(variables, images):
         out, _ = run(net, variables, images)
-        return _logits(net, task, out), _confidences(net, out, len(images))
+        return _logits(net, task, out), confidences(net, out, len(images))
 
     shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), example))
     logits, confidence = jax.eval_shape(answers, shapes, example)
@@ -210,11 +211,9 @@ def load(path: str | Path, net: str | None = None) -> Recorded:
         return Recorded(recorded, file[COST], payload, device, executed)
 
 
-def _on_device(net: Net) -> int:
-    """How many exits before the last read what stands before the split."""
-    if not net.splits:
-        return 0
-    passed = (INPUT, *net.names).index(net.splits[0].after)
+def before(net: Net, cut: str) -> int:
+    """How many exits, the last not counted, read what stands up to the stage `cut`."""
+    passed = (INPUT, *net.names).index(cut)
     early = {e.name: e.after for e in net.exits}
     places = [early[name] for name in net.exit_names[:-1]]
     return sum(net.names.index(place) + 1 <= passed for place in places)
@@ -235,7 +234,7 @@ def _answers(net: Net, task: Task, cut: str, variables: Variables, images, targe
     latent = None if cut == INPUT else out.features[cut]
     gated = [f for f in out.features.values() if hasattr(f, "executed")]
     ran = gated[-1].executed if gated else jnp.zeros(0)
-    confidence = _confidences(net, out, len(images))
+    confidence = confidences(net, out, len(images))
     return _logits(net, task, out), jnp.stack(quality), confidence, latent, ran
 
 
@@ -244,8 +243,11 @@ def _logits(net: Net, task: Task, out: Outputs) -> jax.Array:
     return jnp.stack([task.logits(out.predictions[name]) for name in net.exit_names])
 
 
-def _confidences(net: Net, out: Outputs, examples: int) -> jax.Array:
-    """f32[E, B] in 0..1, 1 at a last exit that learnt none; [0, B] if not all did."""
+def confidences(net: Net, out: Outputs, examples: int) -> jax.Array:
+    """What exits learnt to say of themselves, f32[E, B] in 0..1; [0, B] if not all did.
+
+    A last exit that learnt nothing says 1: there is nobody behind it.
+    """
     learned = [out.extras[name].get("confidence") for name in net.exit_names[:-1]]
     rows = [row for row in learned if row is not None]
     if not rows or len(rows) < len(learned):

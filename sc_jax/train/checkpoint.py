@@ -38,12 +38,15 @@ class Checkpoints:
         optimiser: at the end of a run, the last phase's state: to train on from there.
         """
         items = {
+            # Saved in the background, while the next step donates the originals.
             "arrays": ocp.args.StandardSave(jax.tree.map(jnp.copy, arrays)),
             "meta": ocp.args.JsonSave(meta),
         }
+        # None but at the end of a run; and orbax saves no tree without leaves.
         if jax.tree.leaves(optimiser):
             copied = jax.tree.map(jnp.copy, optimiser)
             items["optimiser"] = ocp.args.StandardSave(copied)
+        # force: when to save is for the trainer to say, not for an interval here.
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_tables(self, step: int, tables: Mapping[str, Mapping]) -> None:
@@ -53,6 +56,7 @@ class Checkpoints:
         """
         file = self.folder / str(step) / TABLES
         flat = {f"{s}/{k}": v for s, arr in tables.items() for k, v in arr.items()}
+        # Renamed when whole: a kill in between leaves no tables, which are made again.
         draft = file.with_suffix(".tmp")
         with draft.open("wb") as out:
             np.savez(out, **flat)
@@ -70,6 +74,7 @@ class Checkpoints:
 
     def optimiser(self, step: int, like: Any) -> Any:
         """The optimiser's state of a finished run; UsageError where none was kept."""
+        # What has no state was not saved, and needs none.
         if not jax.tree.leaves(like):
             return like
         if not (self.folder / str(step) / "optimiser").exists():
@@ -93,6 +98,7 @@ class Checkpoints:
             return None
         nested: dict[str, dict] = {}
         for name, value in flat.items():
+            # From the right: a split's name may hold a slash, a field's does not.
             split, _, field = name.rpartition("/")
             nested.setdefault(split, {})[field] = np.asarray(value)
         return nested
@@ -111,6 +117,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=args)
         except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
+            # orbax explains over pages; its first line says what is wrong.
             reason = str(error).strip().splitlines()[0][:160]
             raise UsageError(
                 f"checkpoint {self.folder}/{step} cannot be read ({reason}); "

@@ -25,8 +25,10 @@ def start(multihost: bool) -> None:
         cache = str(root / "xla")
     if cache:
         jax.config.update("jax_compilation_cache_dir", cache)
+        # Not jax's 1 s: a start compiles many programs of less.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if multihost:
+        # None lets jax ask the cluster that it runs in.
         number = os.environ.get("JAX_NUM_PROCESSES")
         own = os.environ.get("JAX_PROCESS_ID")
         try:
@@ -52,10 +54,12 @@ def replicate(tree: Any, on: Mesh) -> Any:
     sharding = NamedSharding(on, PartitionSpec())
 
     def put(leaf):
+        # Nothing is copied that lies there already: restored arrays do.
         if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
             return leaf
         if jax.process_count() == 1:
             return jax.device_put(leaf, sharding)
+        # device_put would need every device to be of this process.
         return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
 
     return jax.tree.map(put, tree)

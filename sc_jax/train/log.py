@@ -14,21 +14,26 @@ from tqdm import tqdm
 LOGGER = logging.getLogger("sc_jax")
 
 
-SILENT_S = 5.0  # after which a line tells that steps go on
+SILENT_S = 5.0  # after which a line is due: short beside a coffee, long beside a step
 # tqdm's own format leaves the bar one character of 100 columns.
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {n}/{total}, {remaining} left{postfix}"
 
 
 class Log:
-    """A bar on a terminal, lines otherwise; every record also goes to metrics.jsonl."""
+    """A bar on a terminal, lines otherwise; every record also goes to metrics.jsonl.
+
+    Lines come at the start and end of a phase and between them every SILENT_S at most:
+    a log file of a long run is read by people too.
+    """
 
     def __init__(self, path: Path, title: str, total_steps: int, done: int, lead: bool):
         self.total, self.lead, self.title = total_steps, lead, title
-        if lead:
+        if lead:  # before the file is opened to append: this replaces it
             _forget_after(path, done)
         self._file = path.open("a") if lead else None
         self._start, self._first = time.monotonic(), done
-        self._last = self._start
+        self._last, self._end = self._start, total_steps
+        # One process of all writes; a bar in a file would be one endless line.
         terminal = lead and sys.stderr.isatty()
         self._bar = (
             tqdm(
@@ -41,6 +46,7 @@ class Log:
 
     def begin(self, phase: str, step: int, end: int) -> None:
         """Before the first step of a phase, which waits until XLA has compiled it."""
+        self._end = end
         self._say(phase, step, f"compiling {end - step} steps of {phase}")
 
     def silent(self) -> bool:
@@ -57,7 +63,9 @@ class Log:
             return
         record = {"phase": phase, "step": step, "examples_per_s": examples_per_s}
         self._file.write(json.dumps({**record, **values}) + "\n")
-        self._file.flush()
+        self._file.flush()  # readers follow the file, and a kill loses no record
+        if self._bar is None and step < self._end and not self.silent():
+            return  # a line would say what one of the last seconds said
         shown = f"loss {values['loss']:.4g}"
         short = self._bar is not None
         if "accuracy" in values:
@@ -72,6 +80,7 @@ class Log:
 
     def _left_s(self, step: int) -> float:
         elapsed = time.monotonic() - self._start
+        # Of this process alone: what was done before a resume took other seconds.
         return elapsed / max(step - self._first, 1) * (self.total - step)
 
     def _say(self, phase: str, step: int, shown: str) -> None:
@@ -79,6 +88,7 @@ class Log:
             return
         self._last = time.monotonic()
         if self._bar is not None:
+            # One refresh for all three, or the bar flickers.
             self._bar.set_description_str(f"{self.title} {phase}", refresh=False)
             self._bar.set_postfix_str(shown, refresh=False)
             self._bar.update(step - self._bar.n)
@@ -105,6 +115,7 @@ def _forget_after(path: Path, done: int) -> None:
                 kept.append(line)
         except ValueError:  # cut short by the kill
             continue
+    # A kill while this is written must not lose the records of the run so far.
     draft = path.with_suffix(".tmp")
     draft.write_text("".join(kept))
     os.replace(draft, path)

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +37,14 @@ def first_variables(
     variables = init(recipe.net, jax.random.key(recipe.seed), example)
     if recipe.teacher is None or teacher_variables is None:
         return variables
+    # Same name, other module: shapes may even fit, but what they mean does not.
     theirs = {e.name: e.module for e in recipe.teacher.net.exits}
     other = {e.name for e in recipe.net.exits if theirs.get(e.name) != e.module}
     shared = frozenset(variables.params) & frozenset(teacher_variables.params)
     variables = graft(variables, teacher_variables, shared - other)
     for exit_ in recipe.net.exits:
         name, before = exit_.name, theirs.get(exit_.name)
+        # Wider, as with more features: what the teacher learnt goes into a corner.
         if name in other and type(before) is type(exit_.module):
             for mine, donor in zip(variables, teacher_variables):
                 mine[name] = widened(mine[name], donor[name])
@@ -66,20 +69,11 @@ def fit(
     end. `start`: variables of parts to begin with, by name (a warm start). Raises
     Diverged with the last good step, Stopped after SIGTERM.
     """
-    data = recipe.data
-    dataset = sources.load(
-        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
-    )
-    if data.batch_size % jax.device_count():
-        raise UsageError(
-            f"batch_size {data.batch_size} does not divide over "
-            f"{jax.device_count()} devices"
-        )
+    dataset, mesh = _training_set(recipe), devices.mesh()
     example = dataset.example()
-    mesh = devices.mesh()
-    variables = devices.replicate(
-        first_variables(recipe, teacher_variables, example), mesh
-    )
+    fresh = first_variables(recipe, teacher_variables, example)
+    variables = devices.replicate(fresh, mesh)
+    # Closed in reverse, also after an exception: checkpoints last, for what is queued.
     with ExitStack() as opened:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
         opened.callback(checkpoints.close)
@@ -90,30 +84,16 @@ def fit(
             and saved == recipe.steps
             and meta["phase"] == len(recipe.phases)
         ):
-            variables = Variables(*checkpoints.arrays(saved, variables))
-            if checkpoints.tables(saved) is None:  # killed before they were made
-                _save_tables(checkpoints, saved, recipe, variables, example)
-            return devices.local(variables)
+            return _finished(checkpoints, saved, recipe, variables, example)
         if saved is None:
             variables = devices.replicate(_warm(recipe, variables, start), mesh)
-        stream = pipeline.batches(
-            dataset,
-            batch_size=data.batch_size,
-            seed=recipe.seed,
-            augment=data.augment,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            names=(recipe.task.input, recipe.task.target),
-        )
+        stream, lead = _stream(recipe, dataset, meta), jax.process_index() == 0
         opened.callback(stream.close)
-        if meta:
-            stream.set_state(meta["data"])
-        lead = jax.process_index() == 0
         log = Log(workdir / "metrics.jsonl", title, recipe.steps, saved or 0, lead)
         opened.callback(log.close)
         if teacher_variables is not None:
             teacher_variables = devices.replicate(teacher_variables, mesh)
-        augment = pipeline.device_kind(dataset, data.augment)
+        augment = pipeline.device_kind(dataset, recipe.data.augment)
         run = Run(
             recipe, teacher_variables, stream, augment, mesh, checkpoints, log,
             opened.enter_context(StopSignal()), log_every, save_every,
@@ -123,8 +103,47 @@ def fit(
     return devices.local(variables)
 
 
+def _training_set(recipe: Recipe) -> sources.Dataset:
+    """UsageError where its batches cannot be shared out evenly."""
+    data, count = recipe.data, jax.device_count()
+    if data.batch_size % count:
+        raise UsageError(
+            f"batch_size {data.batch_size} does not divide over {count} devices"
+        )
+    return sources.load(
+        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
+    )
+
+
+def _stream(recipe: Recipe, dataset: sources.Dataset, meta: dict) -> Any:
+    """This process's shard of every batch, from where `meta` was saved."""
+    stream = pipeline.batches(
+        dataset,
+        batch_size=recipe.data.batch_size,
+        seed=recipe.seed,
+        augment=recipe.data.augment,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        names=(recipe.task.input, recipe.task.target),
+    )
+    if meta:
+        stream.set_state(meta["data"])
+    return stream
+
+
+def _finished(
+    checkpoints: Checkpoints, saved: int, recipe: Recipe, like: Variables, example
+) -> Variables:
+    """The variables of a run that ended, on this process's first device."""
+    variables = Variables(*checkpoints.arrays(saved, like))
+    if checkpoints.tables(saved) is None:  # killed before they were made
+        _save_tables(checkpoints, saved, recipe, variables, example)
+    return devices.local(variables)
+
+
 def _warm(recipe: Recipe, variables: Variables, start: Variables | None) -> Variables:
     """`variables` with what a public checkpoint or another run has of them."""
+    # With a teacher its weights come from there, trained on the data by now.
     if recipe.pretrained and recipe.teacher is None:
         public = pretrained.load(
             recipe.backbone, recipe.net, variables, recipe.pretrained
@@ -144,6 +163,7 @@ def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
     """What was saved beside the arrays; UsageError if by another recipe."""
     meta = checkpoints.meta(saved)
     differs = difference(meta["recipe"], recipe)
+    # More steps of the last phase are the same run, gone on with.
     if differs is not None and not continues(meta["recipe"], recipe):
         raise UsageError(
             f"{checkpoints.folder}/{saved} is of another recipe ({differs}); give "
@@ -157,6 +177,7 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
     recipe = shared.recipe
     first = meta.get("phase", 0)
     ended = bool(recipe.phases) and first == len(recipe.phases)  # and is to go on
+    # The last phase again, from its last step.
     first -= ended
     if not recipe.phases:
         _finish(shared, 0, variables, example)
@@ -174,8 +195,10 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
         current, cold = arrays
         current = _phase(shared, index, begun, step, TrainState(*current), cold)
         variables = Variables({**cold, **current.hot}, current.state)
+        # Before saving: medians that quantise are solved, and a resume must have them.
         variables = devices.replicate(settle(recipe.net, variables), shared.mesh)
         if index + 1 < len(recipe.phases):
+            # As the next phase begins, so that no checkpoint lies between two phases.
             shared.save(end, _start(shared, index + 1, variables), index + 1)
             if shared.stop.anywhere():
                 shared.leave(end)
@@ -196,12 +219,14 @@ def _finish(shared: Run, step: int, variables: Variables, example, optimiser=Non
     """The last checkpoint; once it is on disk, the codecs' tables beside it."""
     phases = len(shared.recipe.phases)
     shared.save(step, variables, phases, optimiser=optimiser)
+    # On disk first: codecs of one's own may fail, and must not cost the run.
     shared.checkpoints.wait()
     _save_tables(shared.checkpoints, step, shared.recipe, variables, example)
 
 
 def _save_tables(checkpoints: Checkpoints, step, recipe, variables, example) -> None:
     codecs = codecs_of(recipe.net, variables, example)
+    # All computed them, one writes: the folder is shared.
     if jax.process_index() == 0:
         tables = {name: codec.to_arrays() for name, codec in codecs.items()}
         checkpoints.save_tables(step, tables)
@@ -224,6 +249,7 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
     # Pictures of varying size are augmented while they are decoded, not again here.
     on_device = replace(recipe.data, augment=shared.augment)
     advance = make_step(replace(recipe, data=on_device), phase)
+    # Keys by step, not by splitting: a resumed run has those of a whole one.
     root = jax.random.key(recipe.seed)
     since, begun_at = [], time.monotonic()
     shared.log.begin(phase.name, step, end)
@@ -236,12 +262,14 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
         since.append(values)
         step += 1
         saving = step % shared.save_every == 0 and step < end
+        # Of several processes each would leave at another step: they agree at records.
         urgent = shared.stop.seen and jax.process_count() == 1
         if not (saving or urgent or step % shared.log_every == 0 or step == end):
             if shared.log.silent():
                 jax.block_until_ready(values)  # or steps would count that only wait
                 shared.log.alive(phase.name, step)
             continue
+        # One fetch a record: fetching each step would wait for each step.
         means = shared.means(phase, step, jax.device_get(since))
         speed = len(since) * recipe.data.batch_size / (time.monotonic() - begun_at)
         shared.log.record(phase.name, step, means, speed)

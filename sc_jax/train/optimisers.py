@@ -46,6 +46,7 @@ class Optimiser:
         if self.name == "adamw":
             return optax.adamw(rate, weight_decay=self.weight_decay)
         if self.name == "sgd":
+            # Before momentum, as in the papers of the nets: coupled, unlike adamw's.
             decay = optax.add_decayed_weights(self.weight_decay)
             return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
         raise unknown("optimiser", self.name, ("adam", "adamw", "sgd"))

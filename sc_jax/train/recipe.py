@@ -21,7 +21,7 @@ class LookAhead:
     """Parameters named `learns` get their gradient from one step ahead, not from now.
 
     The others take a plain gradient step of `step_size` under the phase's terms on one
-    half of the batch; `terms` judge the outcome on the other half, and that judgement
+    half of the batch; `terms` measure the outcome on the other half, and that measure
     is differentiated through the step (a one-step meta gradient: three passes).
     """
 
@@ -57,8 +57,8 @@ class Recipe:
 
     `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
     member its net was made from, `pretrained` a public checkpoint that its stages start
-    from. Without phases the net is as it starts. `policy` tells how the method leaves
-    at exits, as text of exits.solve.policy_spec ("threshold:score=entropy").
+    from. Without phases the net is as it starts. `policy` is how the method leaves at
+    exits, as text of exits.solve.policy_spec ("threshold:score=entropy").
     """
 
     name: str

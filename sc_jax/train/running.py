@@ -1,4 +1,4 @@
-"""What the phases of one run share: saving, stopping, and telling of it."""
+"""What the phases of one run share: saving, stopping, and reporting where."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class StopSignal:
     def __enter__(self):
         self.seen = False
         try:
+            # Ctrl-C stays as it is: whoever presses it waits for the prompt.
             self._old = signal.signal(signal.SIGTERM, self._note)
         except ValueError:  # not the main thread: nothing to catch
             self._old = None
@@ -62,6 +63,7 @@ class Run:
 
     def save(self, step: int, arrays: Any, phase: int, **more):
         """Queues a checkpoint; an array that is not finite is never saved."""
+        # Here too: a loss is finite for a step after the weights no longer are.
         if not all(map(bool, jax.tree.leaves(_finite(arrays)))):
             raise Diverged(
                 f"parameters are not finite at step {step}; {self.good(step - 1)}"
@@ -82,6 +84,7 @@ class Run:
 
     def leave(self, step: int) -> None:
         """Raises Stopped, once `step` is on disk."""
+        # The process ends after this: a save in the background would be cut short.
         self.checkpoints.wait()
         raise Stopped(f"stopped at step {step}, saved; the same command resumes")
 
@@ -89,6 +92,7 @@ class Run:
         """Mean metrics of the steps before `step`; Diverged if one is not finite."""
         first = step - len(since)
         for done, values in enumerate(since):
+            # The norm as well: it is infinite a step before the loss is.
             for name in ("loss", "gradient_norm"):
                 if not math.isfinite(values[name]):
                     raise Diverged(

@@ -30,10 +30,12 @@ def override(recipe: Recipe, text: str) -> Recipe:
 
 def _replace(node: Any, keys: tuple[str, ...], value: Any, path: str) -> Any:
     if not keys:
+        # `--set=...=1` of a float is meant as 1.0; the other way round is a mistake.
         if isinstance(node, float) and type(value) is int:
             value = float(value)
         if isinstance(node, Task) and isinstance(value, str):
             value = plugins.find("task", value, TASKS, lambda it: isinstance(it, Task))
+        # None says nothing of the type that it stands for.
         if node is not None and type(value) is not type(node):
             kind = type(node).__name__
             raise UsageError(f"--set {path}: {value!r} is not a {kind} (now {node!r})")
@@ -56,6 +58,7 @@ def field_names(node: Any) -> list[str]:
     """Fields of a frozen dataclass or module that are its own data."""
     if not dataclasses.is_dataclass(node):
         return []
+    # Flax's own two fields: set when a module is bound, never by a recipe.
     hidden = ("parent", "name") if isinstance(node, nn.Module) else ()
     return [f.name for f in dataclasses.fields(node) if f.name not in hidden]
 
@@ -79,7 +82,8 @@ def describe(node: Any) -> Any:
 
 
 def digest(node: Any) -> str:
-    """Twelve hex digits of all that `describe` tells of a recipe or a part."""
+    """Twelve hex digits of the JSON of a recipe or a part."""
+    # Sorted: two versions may list the same fields in another order.
     every = json.dumps(describe(node), sort_keys=True).encode()
     return hashlib.sha256(every).hexdigest()[:12]
 
@@ -108,6 +112,7 @@ def difference(saved: Any, node: Any, path: str = "") -> str | None:
             if (found := difference(old, new, name)) is not None:
                 return found
         return None
+    # Through JSON as the saved one was: tuples are lists there, and keys text.
     here = json.loads(json.dumps(describe(node)))
     if saved == here:
         return None
@@ -135,6 +140,7 @@ def _difference_of_fields(saved: Any, node: Any, path: str) -> str | None:
     names = field_names(node)
     for unknown_name in sorted(saved.keys() - {"type", *names}):
         return f"{_join(path, unknown_name)} is a field there, none here"
+    # A field added since is no difference while it stands at its default.
     fresh = {f.name: f.default for f in dataclasses.fields(node)}
     for name in names:
         here, inside = getattr(node, name), _join(path, name)

@@ -43,6 +43,7 @@ def begin(recipe: Recipe, phase: Phase, variables: Variables) -> TrainState:
 def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, rest):
     """`gradient`, that of what looks ahead replaced: through one step of the others."""
     cold, state, teacher_variables, batch, step, key = rest
+    # Halves: a step is not to be measured on what it was taken on.
     first = {k: v[: v.shape[0] // 2] for k, v in batch.items()}
     second = {k: v[v.shape[0] // 2 :] for k, v in batch.items()}
 
@@ -78,6 +79,7 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
     that holds something unhashable gets a step of its own.
     """
     try:
+        # A module of one's own may hold a list.
         hash((recipe, phase))
     except TypeError:
         return compile_step(recipe, phase)
@@ -93,9 +95,47 @@ def compile_step(recipe: Recipe, phase: Phase) -> Callable:
     augmentation runs on the device. Metrics are scalars: loss, each term, gradient
     norm, and the task's.
     """
-    transform = phase.optimiser.build(phase.steps)
+    transform, loss_of = phase.optimiser.build(phase.steps), _objective(recipe, phase)
+
+    def step_once(train_state, cold, teacher_variables, batch, step, key):
+        # Two keys: noise of compressors must not change with the kind of augmentation.
+        noise, crops = jax.random.split(key)
+        name = recipe.task.input
+        inputs = augment_on_device(batch[name], crops, recipe.data.augment)
+        if phase.window:
+            inputs = windows(inputs, jax.random.fold_in(crops, 1), phase.window)
+        batch = {**batch, name: inputs}
+        hot, state, moments = train_state
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (state, values)), gradient = gradient_of(
+            hot, cold, state, teacher_variables, batch, step, noise
+        )
+        if phase.look_ahead is not None:
+            rest = (cold, state, teacher_variables, batch, step, noise)
+            gradient = look_ahead(phase.look_ahead, loss_of, hot, gradient, rest)
+        update, moments = transform.update(gradient, moments, hot)
+        hot: Any = optax.apply_updates(hot, update)
+        values |= {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        return TrainState(hot, state, moments), values
+
+    # Donated: or parameters and moments would be held twice. Not `cold`, which the next
+    # phase reads again.
+    return jax.jit(step_once, donate_argnums=0)
+
+
+# By equality of the recipe, not identity; a few, since each holds a compiled program.
+_kept_step = lru_cache(maxsize=8)(compile_step)
+
+
+def _objective(recipe: Recipe, phase: Phase) -> Callable:
+    """(hot, cold, state, teacher_variables, batch, step, key, terms) -> loss, aux.
+
+    aux: (state after the batch, metrics). terms: by default those of the phase.
+    """
     training = match(recipe.net, phase.trainable)
     dtype = None if recipe.dtype == "float32" else jnp.dtype(recipe.dtype)
+    # Without a term on answers the stages behind the last hint are not computed at
+    # all: a metric of theirs would cost what the phase saves.
     supervised = any(
         hasattr(term.loss, "exit") or hasattr(term.loss, "exits")
         for term in phase.terms
@@ -127,27 +167,4 @@ def compile_step(recipe: Recipe, phase: Phase) -> Callable:
             values |= {name: value.mean() for name, value in found.items()}
         return loss, (state, values)
 
-    def step_once(train_state, cold, teacher_variables, batch, step, key):
-        noise, crops = jax.random.split(key)
-        name = recipe.task.input
-        inputs = augment_on_device(batch[name], crops, recipe.data.augment)
-        if phase.window:
-            inputs = windows(inputs, jax.random.fold_in(crops, 1), phase.window)
-        batch = {**batch, name: inputs}
-        hot, state, moments = train_state
-        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (state, values)), gradient = gradient_of(
-            hot, cold, state, teacher_variables, batch, step, noise
-        )
-        if phase.look_ahead is not None:
-            rest = (cold, state, teacher_variables, batch, step, noise)
-            gradient = look_ahead(phase.look_ahead, loss_of, hot, gradient, rest)
-        update, moments = transform.update(gradient, moments, hot)
-        hot: Any = optax.apply_updates(hot, update)
-        values |= {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
-        return TrainState(hot, state, moments), values
-
-    return jax.jit(step_once, donate_argnums=0)
-
-
-_kept_step = lru_cache(maxsize=8)(compile_step)
+    return loss_of

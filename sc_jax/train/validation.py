@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, get_origin
 
 import jax
@@ -30,10 +31,26 @@ def validate(recipe: Recipe, example: Any, target: Any = None) -> None:
     computed (jax.eval_shape), but compressors alone make their codecs.
     """
     check_ranges(recipe)
+    target = np.zeros(1, np.int32) if target is None else target
+    shapes = example.shape, example.dtype, target.shape, target.dtype
+    # Tracing takes seconds, and a recipe comes here before a sweep, before its own
+    # training and before its teacher's: equal ones are traced once a process.
+    try:
+        hash(recipe)
+    except TypeError:  # a module of one's own may hold a list
+        _check_shapes(recipe, *shapes)
+    else:
+        _kept_check(recipe, *shapes)
+    if recipe.teacher is not None:
+        validate(recipe.teacher, example, target)
+
+
+def _check_shapes(recipe: Recipe, shape, dtype, target_shape, target_dtype) -> None:
+    """What `validate` finds out of the recipe's own net, phases and codecs."""
+    example, target = np.zeros(shape, dtype), np.zeros(target_shape, target_dtype)
     for phase in recipe.phases:
         _check_phase(recipe, phase, min(example.shape[1:3]))
     try:
-        target = np.zeros(1, np.int32) if target is None else target
         jax.eval_shape(lambda *pair: _objectives(recipe, *pair), example, target)
     except KeyError as error:
         known = ", ".join((*recipe.net.names, *recipe.net.exit_names))
@@ -45,9 +62,11 @@ def validate(recipe: Recipe, example: Any, target: Any = None) -> None:
             f"{recipe.backbone} takes images of one size only: window is 0"
         ) from None
     if recipe.net.splits:
+        # Codecs are NumPy, beyond eval_shape: these are really made.
         splits.check(recipe.net, example)
-    if recipe.teacher is not None:
-        validate(recipe.teacher, example, target)
+
+
+_kept_check = lru_cache(maxsize=32)(_check_shapes)  # errors are never kept
 
 
 def check_ranges(recipe: Recipe) -> None:
@@ -64,6 +83,7 @@ def check_ranges(recipe: Recipe) -> None:
         if phase.look_ahead is not None:
             _check_fields(f"{name}, look_ahead", phase.look_ahead)
         for term in phase.terms:
+            # Both ends of a schedule; what lies between is the schedule's affair.
             steps = (0, phase.steps) if callable(term.weight) else (0,)
             for step in steps:
                 weight: Any = term.weight
@@ -83,7 +103,7 @@ def _check_fields(kind: str, node: Any) -> None:
 
 
 def _check_phase(recipe: Recipe, phase: Phase, side: int) -> None:
-    """Names of parts, and what shapes cannot tell."""
+    """Names of parts, and what shapes do not show."""
     match(recipe.net, phase.trainable)
     if phase.gradients == "equilibrium" and recipe.net.splits:
         raise UsageError(
@@ -104,6 +124,7 @@ def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
     variables = init(net, key, image)
     teacher_variables = init(teacher.net, key, image) if teacher else None
     contexts: dict[int, Context] = {}
+    # 0 always: reports read whole images, whatever the phases saw.
     for window in {0, *(phase.window for phase in recipe.phases)}:
         part = images[:, :window, :window] if window else images
         names = recipe.task.input, recipe.task.target

@@ -163,5 +163,5 @@ print(device.infer(np.zeros((28, 28, 1), "u1")).note)
         [sys.executable, "-c", program], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "no server was given"
+    assert done.stdout.strip() == "no server is set"
     assert time.monotonic() - begun < 60

@@ -152,7 +152,7 @@ def test_no_answers_are_no_accuracy(images):
     from sc_jax.deploy.device.device import Answer
 
     examples = Dataset("few", "test", LABELS, images[:1], np.zeros(1, np.int32), ("a",))
-    nothing = [Answer(None, "none", 0, {}, "no server was given")]
+    nothing = [Answer(None, "none", 0, {}, "no server is set")]
     assert not any("top-1" in s for s in answers.summary(nothing, examples, LABELS))
     (row,) = answers.rows(nothing, examples, LABELS, top=5)
     assert row["class"] is None and row["probability"] is None

@@ -17,6 +17,7 @@ import pytest
 import sc_jax
 from sc_jax import recipes
 from sc_jax.data import sources
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.runs import baselines, run_folder, training
 from sc_jax.runs.source import Source
@@ -173,11 +174,13 @@ def test_nets_that_only_leave_early_compare_by_cost(notebook, folder, tmp_path):
 
 def test_mistakes_are_one_line(folder, images, tmp_path):
     model = sc_jax.load(folder)
+    shape = next(iter(model.codecs.values())).shape
     for wrong, message in [
         (lambda: model(images[:, :20]), r"takes uint8\[N, 28, 28, 1\]"),
         (lambda: model(images.astype(np.float32)), "images are float32"),
         (lambda: model.encode(images), "one image, not 5"),
         (lambda: model.decode(b"bytes"), "not bytes that this model encoded"),
+        (lambda: model.decode(frame.pack(1, 0, shape, b"")), "codec 1, not 4"),
         (lambda: model(images, policy="threshold"), "no early exits"),
         (lambda: sc_jax.load(tmp_path / "none"), "there is no"),
         (lambda: sc_jax.load(tmp_path), "no run, no bundle and no tail"),
@@ -262,6 +265,13 @@ def test_a_longer_run_goes_on_and_another_starts_from_it(folder, tmp_path):
     source = Source("classifier", knobs | {"epochs": 0.03, "learning_rate": 1e-4})
     with pytest.raises(UsageError, match="holds another recipe"):
         training.train(source.build(), tmp_path / "a", source)
+
+
+def test_a_sweep_without_a_report_has_one_teacher_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UsageError, match="seed=1 has another teacher than seed=0"):
+        sc_jax.train("entropic_student", tmp_path, sweep="seed:0,1", report=False)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_notebook_sees_that_training_goes_on(tmp_path, monkeypatch, capsys):

@@ -82,7 +82,7 @@ def test_training_ends_in_traces_and_both_reports(run):
     assert facts["split"] == "test" and facts["thresholds solved on"] == "validation"
     assert facts["command"].startswith("python -m launch.train --recipe=")
     assert {"date", "seed", "machine", "data", "phases"} <= facts.keys()
-    assert "solved on" in done.stdout and "Heads' share" in done.stdout
+    assert "solved on" in done.stdout and "Exit classifiers' share" in done.stdout
 
 
 def test_the_last_exit_is_the_row_of_the_rate_report(run):

@@ -133,6 +133,30 @@ def test_points_of_a_sweep_that_no_setting_tells_apart_are_named(tmp_path, monke
     assert [row.setting for row in written] == ["seed=0", "seed=1"]
 
 
+def test_the_first_point_of_a_sweep_has_a_row_beside_its_baselines(
+    tmp_path, monkeypatch
+):
+    own, png = (
+        report.Row(name, "", "reference", 0.5, 1, None, None, None, None, 0, 0)
+        for name in ("Classifier", "edge-only PNG")
+    )
+    written = []
+    monkeypatch.setattr(training, "train", lambda *_, **__: (None, None))
+    monkeypatch.setattr(rate_runs, "student_row", lambda *_: own)
+    monkeypatch.setattr(run_folder, "restore", lambda *_: (None, {}))
+    monkeypatch.setattr(baselines, "rows", lambda *_: [png])
+    monkeypatch.setattr(rate_runs, "conclude", lambda rows, *_: written.extend(rows))
+    source = Source("classifier", recipes.tiny("classifier"))
+    sweep.run(source, tmp_path, sweep="seed:0,1")
+    found = [(row.method, row.setting) for row in written]
+    points = [("Classifier", "seed=0"), ("Classifier", "seed=1")]
+    assert found == [("edge-only PNG", ""), *points]
+    # Alone it has none: the whole net is the run itself.
+    written.clear()
+    sweep.run(source, tmp_path)
+    assert [row.method for row in written] == ["edge-only PNG"]
+
+
 def test_a_finished_folder_is_built_again_from_its_json(run):
     workdir, _, recipe = run
     assert run_folder.recipe_of(workdir) == recipe
@@ -232,6 +256,20 @@ def own(tmp_path, monkeypatch):
 
 def test_a_file_that_is_recipe_and_backbone_is_found_again(own):
     assert run_folder.recipe_of(own[0]).net.names == own[1].net.names
+
+
+@pytest.mark.parametrize("recipe", ["{}/mine.py:mine", "mine.py:mine"])
+def test_a_file_under_two_names_is_copied_once(tmp_path, monkeypatch, recipe):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    source = Source(recipe.format(tmp_path), {"backbone": "./mine.py:net"})
+    built = source.build()
+    run_folder.claim(tmp_path / "run", source, built, None)
+    (copied,) = (tmp_path / "run").rglob("*.py")
+    (tmp_path / "mine.py").unlink()
+    again = run_folder.recipe_of(tmp_path / "run")
+    assert copied.name == "mine.py" and again == built
+    assert again.backbone == "./mine.py:net"  # as it was trained, for its traces
 
 
 def test_a_trace_is_known_by_the_files_as_the_run_named_them(own, monkeypatch):

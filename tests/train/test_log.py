@@ -60,6 +60,28 @@ def test_lines_begin_before_compiling_and_tell_of_silent_steps(
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
 
 
+def test_without_a_terminal_lines_come_by_time_and_records_by_step(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level("INFO", "sc_jax")
+    now = 100.0
+    monkeypatch.setattr(log.time, "monotonic", lambda: now)
+    shown = Log(tmp_path / "metrics.jsonl", "teacher", 1000, 0, True)
+    shown.begin("first", 0, 400)
+    for step in range(25, 401, 25):  # one second each
+        now += 1.0
+        shown.record("first", step, VALUES, 800.0)
+    shown.begin("second", 400, 1000)
+    for step in range(425, 1001, 25):  # a tenth of a second each: 24 records
+        now += 0.1
+        shown.record("second", step, VALUES, 800.0)
+    shown.close()
+    steps = [int(line.split("step ")[1].split("/")[0]) for line in caplog.messages]
+    # Each phase: its start, a line once five seconds are over, its end.
+    assert steps == [0, 150, 300, 400, 400, 1000]
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 40
+
+
 @pytest.mark.parametrize(("columns", "bar"), [(80, 3), (100, 15)])
 def test_the_bar_is_readable_at_a_terminals_width(tmp_path, terminal, columns, bar):
     read = terminal(columns)

@@ -10,6 +10,7 @@ import pytest
 from sc_jax.errors import UsageError
 from sc_jax.losses.terms import Term
 from sc_jax.tasks import classification
+from sc_jax.train import validation
 from sc_jax.train.serialisation import override
 from sc_jax.train.validation import check_ranges, validate
 
@@ -96,3 +97,24 @@ def test_a_compressor_without_a_codec_is_refused(student):
 def test_the_teacher_is_asked_too(student):
     teacher = override(student.teacher, "phases.0.optimiser.learning_rate=-1.0")
     refused(replace(student, teacher=teacher), "learning_rate")
+
+
+def test_equal_recipes_are_traced_once_and_errors_never_kept(student, monkeypatch):
+    traced = []
+    real = validation._objectives
+    monkeypatch.setattr(
+        validation, "_objectives", lambda *a: traced.append(a[0]) or real(*a)
+    )
+    validation._kept_check.cache_clear()
+    for _ in range(2):
+        validate(student, EXAMPLE)
+        validate(student.teacher, EXAMPLE)
+    assert traced == [student, student.teacher]
+    validate(student.teacher, np.zeros((1, 20, 20, 1), np.uint8))
+    assert len(traced) == 3  # other shapes
+    # True equals 1, and is refused all the same.
+    validate(replace(student.teacher, seed=1), EXAMPLE)
+    refused(replace(student.teacher, seed=True), "seed is a whole number")
+    wrong = replace(student.phases[0], terms=(Term(Reduced(None)),))
+    for _ in range(2):
+        refused(replace(student, phases=(wrong,)), "a loss is f32")

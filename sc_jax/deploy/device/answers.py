@@ -83,6 +83,7 @@ def summary(
         if right:
             lines.append(f"top-1 {100 * np.mean(right):.2f} % of {len(right)} images")
     notes = Counter(a.note for a in answers if a.note)
+    # A lost link gives a thousand notes of one kind.
     lines += [f"{count} x {note}" for note, count in notes.most_common(3)]
     sent = np.mean([a.sent_bytes for a in answers])
     lines.append(f"sent {sent:.1f} bytes an image, framed")

@@ -22,6 +22,7 @@ from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.tasks import TASKS
+from sc_jax.tasks.task import softmax
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
 
@@ -62,9 +63,7 @@ class Answer:
         if "labels" in outputs:
             return 1 / (1 + np.exp(-np.asarray(outputs["logits"], np.float64)))
         known = outputs["logits"] if "prediction" in outputs else ()
-        logits = np.asarray(known, np.float64)
-        exps = np.exp(logits - logits.max(initial=-np.inf))
-        return exps / exps.sum()
+        return softmax(np.asarray(known, np.float64))
 
 
 class ServerLost(Exception):
@@ -87,12 +86,14 @@ class Device:
         threads: int = 1,
     ):
         self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
+        # Its encoder is a camera's or Pillow's: no head computes it.
         if bundle.codec is not None and not bundle.codec.exports:
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
         self._leaving = Leaving(bundle, self._segments)
+        # A task of one's own is code that a device does not have: it sees logits.
         task = TASKS.get(bundle.manifest["task"])
         self._reply = (
             (lambda logits: {"logits": logits}) if task is None else task.reply
@@ -108,9 +109,9 @@ class Device:
         seconds: dict[str, float] = {}
         best, memory = Answer(None, NOWHERE, 0), self._leaving.init()
         outputs: dict[str, np.ndarray] = {}
-        given, begun = image[None], time.perf_counter()
+        passed, begun = image[None], time.perf_counter()
         for segment in self._segments:
-            given = outputs = segment(given)
+            passed = outputs = segment(passed)
             seconds["head"] = time.perf_counter() - begun
             for name in segment.exits:
                 logits = outputs.pop(name)
@@ -119,6 +120,7 @@ class Device:
                 leave, memory = self._leaving.step(name, logits, confidence, memory)
                 if leave:
                     return best
+            # After each segment, not once: an exit in time beats the edge too late.
             if seconds["head"] >= self.deadline_s:
                 note = "the deadline passed in the head"
                 return replace(best, seconds=seconds, note=note)
@@ -130,11 +132,13 @@ class Device:
     def _sent(self, data: bytes, best: Answer) -> Answer:
         """The server's answer to a frame, or the best local one with a note."""
         if self.send is None:
-            return replace(best, note="no server was given")
+            return replace(best, note="no server is set")
         seconds = best.seconds
+        # What is left of the image's own time, so that a slow head cuts the call.
         left, begun = self.deadline_s - sum(seconds.values()), time.perf_counter()
         if left <= 0:
             return replace(best, note="the deadline passed in the coder")
+        # Lost or refused, the bytes have left the device.
         best = replace(best, sent_bytes=len(data))
         try:
             reply = self.send(self.bundle.manifest["model"], data, left)

@@ -34,7 +34,9 @@ class Leaving:
             )
         self._scored = TASKS[bundle.manifest["task"]].logits
         total = len(bundle.manifest["exits"])
+        # Empty in bundles of format 1, whose thresholds read no cost.
         cost = tuple(bundle.manifest["cost"]) or None
+        # `total` counts the last exit too, about which no policy decides.
         if len(names) >= total:
             raise UsageError(
                 f"the bundle has a policy for {total - 1} exits before the last, its "

@@ -20,6 +20,7 @@ class Runner:
     """
 
     def __init__(self, model: bytes, threads: int = 1):
+        # Late: names and `latent_of` serve where no LiteRT is installed.
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(model_content=model, num_threads=threads)
@@ -30,23 +31,26 @@ class Runner:
         outputs = signatures[self.name]["outputs"]
         self.exits = tuple(name for name in outputs if name.startswith(EXIT))
         self.outputs = tuple(outputs)
-        self._taken = self._run.get_input_details()
-        self._given = {
+        self._input_details = self._run.get_input_details()
+        self._scaled_outputs = {
             name: detail
             for name, detail in self._run.get_output_details().items()
             if _scaled(detail)
         }
 
     def __call__(
-        self, given: np.ndarray | Mapping[str, np.ndarray]
+        self, inputs: np.ndarray | Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        if not isinstance(given, Mapping):
+        if not isinstance(inputs, Mapping):
             (only,) = self.inputs
-            given = {only: given}
+            inputs = {only: inputs}
         outputs = self._run(
-            **{name: _taken(given[name], self._taken[name]) for name in self.inputs}
+            **{
+                name: _taken(inputs[name], self._input_details[name])
+                for name in self.inputs
+            }
         )
-        for name, detail in self._given.items():
+        for name, detail in self._scaled_outputs.items():
             scale, zero = detail["quantization"]
             outputs[name] = np.float32(scale) * (
                 outputs[name].astype(np.float32) - zero
@@ -59,6 +63,7 @@ class Runner:
 
     def partitions(self) -> int:
         """Parts of the graph that a delegate took over; more than one costs copies."""
+        # Private, but the only sign of a graph that fell apart.
         ops = self._interpreter._get_ops_details()
         return sum(op["op_name"] == "DELEGATE" for op in ops)
 
@@ -69,13 +74,13 @@ def in_turn(segments: Sequence[Runner], image: np.ndarray) -> dict[str, np.ndarr
     Each takes what the one before gave. Confidences stand beside their exits.
     """
     exits: dict[str, np.ndarray] = {}
-    given: np.ndarray | dict[str, np.ndarray] = image
+    passed: np.ndarray | dict[str, np.ndarray] = image
     for segment in segments:
-        given = segment(given)
+        passed = segment(passed)
         names = (*segment.exits, *map(confidence_of, segment.exits))
-        exits |= {name: given[name] for name in names if name in given}
-    assert isinstance(given, dict), "there is a segment"
-    return {**exits, **given}
+        exits |= {name: passed[name] for name in names if name in passed}
+    assert isinstance(passed, dict), "there is a segment"
+    return {**exits, **passed}
 
 
 def latent_of(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

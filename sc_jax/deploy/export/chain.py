@@ -38,10 +38,12 @@ def chain(
     end = net.splits[0].after if net.splits else net.names[-1]
     before = head(net, end) if net.splits else net
     kept = match(before, float_stages)
+    # A segment ends where something may be read: at an exit, at the split.
     stops = sorted({*(e.after for e in before.exits), end}, key=net.names.index)
     parts, known, x, previous = [], [], images, None
     for start, stop in zip((INPUT, *stops), stops):
         part = segments.stretch(net, start, stop)
+        # Run once here: real features are what the next segment is calibrated on.
         out = _through(part, variables, x, previous)
         reads = previous is not None and _reads(part, variables, x, previous)
         parts.append(part)

@@ -49,6 +49,7 @@ def convert(program: bytes, signature: Signature, *, timeout_s: float = 300) -> 
         folder = Path(name)
         (folder / "program.mlir").write_bytes(program)
         (folder / "signature.json").write_text(json.dumps(asdict(signature)))
+        # The program by a file: writing to the pipe of a child that died would raise.
         command = [sys.executable, "-m", "sc_jax.deploy.export.convert", name]
         try:
             done = subprocess.run(
@@ -62,6 +63,7 @@ def convert(program: bytes, signature: Signature, *, timeout_s: float = 300) -> 
 
 
 def _reason(done: subprocess.CompletedProcess) -> str:
+    # A signal says more than whatever was printed before it.
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode < 0:
         return f"the converter died of signal {-done.returncode}"
@@ -94,7 +96,36 @@ def quantise(
     if dtype == "float32":
         return model
     rules = quantizer.Quantizer(bytearray(model))
-    every: Any = {"regex": ".*", "operation_name": names.ALL_SUPPORTED}
+    _add_rules(rules, dtype)
+    # After the rule for all operations: of two that match, the later one counts.
+    for op in float_ops if dtype == "int8" else ():
+        rules.update_quantization_recipe(".*", known[op], algorithm_key="no_quantize")
+    for scope in float_scopes:
+        rules.update_quantization_recipe(
+            scope, names.ALL_SUPPORTED, algorithm_key="no_quantize"
+        )
+    calibration = None
+    if rules.need_calibration:
+        data: Any = {signature.name: [dict(e) for e in examples]}
+        if not data[signature.name]:
+            raise ExportError(f"{dtype} needs examples to calibrate on")
+        with _calm():
+            calibration = rules.calibrate(data, num_threads=1)
+    with _calm():
+        quantised = rules.quantize(calibration, enable_progress_report=False)
+    if quantised.quantized_model is None:
+        raise ExportError(f"the quantiser gave no {dtype} model")
+    return bytes(quantised.quantized_model)
+
+
+def _add_rules(rules: Any, dtype: str) -> None:
+    """What a dtype does to all operations that the quantiser supports."""
+    from ai_edge_quantizer import qtyping
+
+    every: Any = {
+        "regex": ".*",
+        "operation_name": qtyping.TFLOperationName.ALL_SUPPORTED,
+    }
     if dtype == "float16":
         half = qtyping.TensorQuantizationConfig(
             num_bits=16, dtype=qtyping.TensorDataType.FLOAT
@@ -114,24 +145,6 @@ def quantise(
         rules.add_dynamic_config(**every, num_bits=8)
     else:
         rules.add_static_config(**every, activation_num_bits=8, weight_num_bits=8)
-    for op in float_ops if dtype == "int8" else ():
-        rules.update_quantization_recipe(".*", known[op], algorithm_key="no_quantize")
-    for scope in float_scopes:
-        rules.update_quantization_recipe(
-            scope, names.ALL_SUPPORTED, algorithm_key="no_quantize"
-        )
-    calibration = None
-    if rules.need_calibration:
-        data: Any = {signature.name: [dict(e) for e in examples]}
-        if not data[signature.name]:
-            raise ExportError(f"{dtype} needs examples to calibrate on")
-        with _calm():
-            calibration = rules.calibrate(data, num_threads=1)
-    with _calm():
-        made = rules.quantize(calibration, enable_progress_report=False)
-    if made.quantized_model is None:
-        raise ExportError(f"the quantiser gave no {dtype} model")
-    return bytes(made.quantized_model)
 
 
 @contextmanager
@@ -147,6 +160,7 @@ def operations(model: bytes) -> tuple[str, ...]:
     """Operations of a segment in order, by their LiteRT names."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    # A delegate would replace the operations by one of its own.
     reference = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(
         model_content=model, experimental_op_resolver_type=reference
@@ -165,6 +179,7 @@ def _child(folder: Path) -> None:
     with context:
         module = ir.Module.parse((folder / "program.mlir").read_bytes())
         passmanager.PassManager.parse(LEGALISE).run(module.operation)
+        # A list: erasing while the module is walked would skip its neighbour.
         for op in list(_operations(module.operation)):
             # jax's check of a symbolic batch, which no runtime needs to repeat
             if "shape_assertion" in str(op.attributes.get("call_target_name", "")):
@@ -181,6 +196,7 @@ def _child(folder: Path) -> None:
         settings.unsafe_fuse_dynamic_shaped_broadcast = True
         converter.run_convert_to_tfl_passes(module, passmanager.PassManager(), settings)
         names = sorted({op.name for op in _operations(module.operation)})
+        # A custom operation is written without a word, and runs nowhere.
         left = [n for n in names if not n.startswith(KEPT) or n == "tfl.custom"]
         if left:
             raise ExportError(f"no LiteRT operation for {', '.join(left)}")

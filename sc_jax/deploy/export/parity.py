@@ -27,7 +27,7 @@ def compare(
     pairs: Iterable[tuple[Mapping, Mapping]],
     codec: Codec | None,
 ) -> Parity:
-    """Runs a segment on inputs by name; each pair tells JAX's outputs beside them.
+    """Runs a segment on inputs by name; each pair has JAX's outputs beside them.
 
     With a codec JAX's "feature" is the latent, of which the segment gives symbols.
     """

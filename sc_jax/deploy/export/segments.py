@@ -86,6 +86,7 @@ def program(
     """
     part = stretch(net, start, stop)
     last = net.names[-1]
+    # Of a net without a split the device gives the answer itself.
     ends = part.names[-1] == last and net.split_at(last) is None
 
     def outputs(x, previous=None):
@@ -110,14 +111,17 @@ def program(
 
 def lower(program: Callable, *examples: Any) -> tuple[bytes, Signature]:
     """Serialised StableHLO of `program` for any batch of arguments like `examples`."""
+    # Any batch: the same segment answers one image and is compared by many.
     batch = jax.export.symbolic_shape("b")
 
     def any_batch(x):
         return jax.ShapeDtypeStruct((*batch, *x.shape[1:]), x.dtype)
 
     specs = jax.tree.map(any_batch, examples)
+    # The fast convolutions of training on CPU would export as many small products.
     with plain():
         exported = jax.export.export(jax.jit(program), platforms=["cpu"])(*specs)
+    # In jax's order of a dict: names are given to outputs by position.
     outputs = tuple(sorted(jax.eval_shape(program, *examples)))
     inputs = tuple(inputs_of(*examples))
     return exported.mlir_module_serialized, Signature("segment", inputs, outputs)
@@ -151,22 +155,21 @@ def segment(
     known = (examples,) if previous is None else (examples, previous)
     lowered, signature = lower(make(variables, codec=codec), *next(_rows(known, 1)))
     model = convert.convert(lowered, signature)
-    operations.check(model)
+    operations.check(model)  # in float: of int8 the names of operations say less
     calibration = (inputs_of(*one) for one in _rows(known, 1))
     scopes = _scopes(part, float_stages, signature.outputs)
     if codec is not None and codec.in_float:
         names = "|".join(codec.in_float)
         scopes = (*scopes, rf"[/;]{ANALYSIS}/", f"segment_({names})_output")
     model = convert.quantise(model, dtype, signature, calibration, float_ops, scopes)
+    exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))
+    pairs = ((inputs_of(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
     try:
-        exactly = jax.jit(lambda v, *known: make(v, exact=True)(*known))
-        pairs = ((inputs_of(*b), exactly(variables, *b)) for b in _rows(known, BATCH))
         found = compare(model, pairs, codec)
     except (RuntimeError, ValueError) as error:
-        line = " ".join(str(error).split())
         kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
         raise ExportError(
-            f"LiteRT cannot run the {dtype} segment{kept}: {line}"
+            f"LiteRT cannot run the {dtype} segment{kept}: {_line(error)}"
             f"{_advice(float_stages)}"
         ) from None
     if dtype == "float32" and found.different > found.ties:
@@ -175,6 +178,10 @@ def segment(
             f"JAX; operations: {', '.join(sorted(set(convert.operations(model))))}"
         )
     return Segment(signature, model, dtype, found)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def head_segment(net, variables, cut, codec, images, **options) -> Segment:

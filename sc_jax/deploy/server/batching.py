@@ -81,6 +81,7 @@ class Batcher:
         self._running: list[_Item] = []
         self._since_s = math.inf  # when the batch that runs began; inf: none does
         self._stuck = ""  # why no more is taken for now; "": all is well
+        # Daemon: a run that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
         self._thread.start()
 
@@ -164,6 +165,7 @@ class Batcher:
                     max(left, 0),
                 )
             count = min(len(self._waiting), self._sizes[-1])
+            # Also of small batches: clients that left are forgotten after HISTORY.
             self._recent.append(count)
             return [self._waiting.popleft() for _ in range(count)]
 
@@ -171,6 +173,7 @@ class Batcher:
         begin = time.monotonic()
         live = []
         for item in items:
+            # From here on a cancel comes too late, and changes nothing.
             if not item.future.set_running_or_notify_cancel():
                 continue
             if begin > item.deadline_s:

@@ -59,7 +59,7 @@ def _method(name: str, fields: Callable[[Any], dict[str, Any]]) -> Callable:
 def metadata(name: str, tails: Sequence[Tail]) -> dict[str, Any]:
     """Fields of a ModelMetadataResponse; every split answers with the same outputs.
 
-    The first output's parameters tell the task and, as JSON, the labels of classes.
+    The first output's parameters hold the task and, as JSON, the labels of classes.
     """
     outputs = [
         {

@@ -53,6 +53,7 @@ class InFlight:
 def find(models: Mapping[str, Any], name: str, version: str) -> Any:
     """What `models` holds of a model; Refused for an unknown id or version."""
     if name not in models:
+        # Cut: the line goes back in a header, and a name may be megabytes.
         raise Refused("model", unknown("model", name[:40], models))
     if version not in ("", protocol.VERSION):
         have = f"{name} has version {protocol.VERSION}"
@@ -90,6 +91,19 @@ def latent(
     return parts.split, z
 
 
+def _frame_and_deadline(request: Any) -> tuple[bytes, float]:
+    """(frame, deadline on time.monotonic, which no clock change moves) of a request."""
+    try:
+        data = protocol.frame_of(request)
+    except protocol.TensorError as error:
+        raise Refused("message", error) from None
+    try:
+        budget_s = protocol.budget_of(request)
+    except protocol.TensorError as error:
+        raise Refused("budget", error) from None
+    return data, time.monotonic() + budget_s if budget_s else math.inf
+
+
 def infer(
     message: bytes,
     context: Any,
@@ -103,19 +117,11 @@ def infer(
 
     context: of gRPC, for when the call ends early.
     """
-    since, deadline_s = time.perf_counter(), math.inf
+    since = time.perf_counter()
     request = parsed(protocol.InferRequest, message)
     name = request.model_name
     tails = find(models, name, request.model_version)
-    try:
-        data = protocol.frame_of(request)
-    except protocol.TensorError as error:
-        raise Refused("message", error) from None
-    try:
-        if budget_s := protocol.budget_of(request):
-            deadline_s = time.monotonic() + budget_s
-    except protocol.TensorError as error:
-        raise Refused("budget", error) from None
+    data, deadline_s = _frame_and_deadline(request)
     if name not in batchers:
         raise Refused("starting", "the server still compiles its models")
     if request.outputs:  # unknown ones are refused before anything is computed

@@ -8,14 +8,14 @@ from pathlib import Path
 from sc_jax.deploy.server import portable
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.errors import UsageError
+from sc_jax.spec import named
 
 
 def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
     """Model id -> tails, of texts "PATH" or "ID=PATH".
 
     PATH is a tail file, whose first id ID replaces, or a run's folder, whose id is its
-    last part otherwise. Both bring the ids and tables of the run's bundles too. A text
-    that is itself a path (of a sweep: runs/curve/bits=4) is the first kind.
+    last part otherwise. Both bring the ids and tables of the run's bundles too.
     """
     if not workdirs:
         raise UsageError(
@@ -23,11 +23,7 @@ def load_all(workdirs: Sequence[str]) -> dict[str, tuple[Tail, ...]]:
         )
     models: dict[str, tuple[Tail, ...]] = {}
     for text in workdirs:
-        name, equals, path = text.partition("=")
-        if not equals or Path(text).exists():
-            name, path = "", text
-        elif not name:
-            raise UsageError(f"--workdir={text}: the id before '=' is empty")
+        name, path = named(text, "--workdir")
         for found, tails in load(Path(path), name).items():
             if found in models:
                 raise UsageError(f"--workdir={text}: id {found!r} is taken")

@@ -7,7 +7,6 @@ and the integer tables of every model id; docs/deployment.md has the layout.
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import json
 import os
@@ -85,6 +84,7 @@ class Tail:
 
 def _widened(array: np.ndarray) -> np.ndarray:
     """int32 as int64: jit counts in 32 bits, NumPy and the protocol's users in 64."""
+    # x64 stays off in jax: it would change what nets compute.
     return array.astype(np.int64) if array.dtype == np.int32 else array
 
 
@@ -129,17 +129,12 @@ def write(
         "platforms": list(platforms),
         "calling_convention": NEWEST,
         "jax": jax.__version__,
-        "parts": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in parts.items()
-        },
+        "parts": bundle.hashes(parts),
     }
     text = json.dumps(manifest, indent=1).encode()
     draft = out.with_name(out.name + ".tmp")
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as file:
-        for name, data in {bundle.MANIFEST: text, **parts}.items():
-            file.writestr(zipfile.ZipInfo(name), data)
-    os.replace(draft, out)
+    bundle.pack(draft, {bundle.MANIFEST: text, **parts})
+    os.replace(draft, out)  # whole, or not there at all
     return manifest
 
 
@@ -189,6 +184,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
     if manifest["format"] not in (LOGITS_ONLY, FORMAT):
         known = f"{manifest['format']}, this reader knows {LOGITS_ONLY} and {FORMAT}"
         raise UsageError(f"{path} has tail format {known}")
+    # Before jax reads the program: its own error names neither file nor remedy.
     if manifest["calling_convention"] > NEWEST:
         writer = f"jax {manifest['jax']}; jax {jax.__version__} is too old to read it"
         raise UsageError(f"{path} was written by {writer}")
@@ -198,10 +194,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
         raise UsageError(f"{path} runs on {platforms}")
 
     def checked(name: str) -> bytes:
-        data = part(name)
-        if hashlib.sha256(data).hexdigest() != manifest["parts"][name]["sha256"]:
-            raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
-        return data
+        return bundle.unchanged(path, name, part(name), manifest)
 
     programs = []
     for split in range(len(manifest["latents"])):
@@ -210,6 +203,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
         if manifest["format"] == LOGITS_ONLY:
             program = _replying(program)
         with np.load(io.BytesIO(checked(f"weights{split}.npz"))) as arrays:
+            # Sorted: %05d names keep the order in which leaves were flattened.
             leaves = jax.device_put([arrays[name] for name in sorted(arrays.files)])
         programs.append((leaves, jax.jit(program)))
     facts = manifest.get("task", classification.name), tuple(manifest["labels"])

@@ -44,9 +44,9 @@ def tails(
     found = []
     for split in net.splits:
         after = tail(net, split.after)
-        # The parameters of a stage stand under its owner's name where it has one.
-        names = {*after.parts, *(s.owner for s in after.stages if s.owner)}
-        parts = ({name: p[name] for name in p if name in names} for p in variables)
+        parts = (
+            {name: p[name] for name in p if name in after.parts} for p in variables
+        )
         jitted = jax.jit(
             lambda v, z, after=after: task.reply(run(after, v, z)[0].predictions[FINAL])
         )
@@ -73,6 +73,7 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
     first, *others = models[name]
     digest = weights_digest(recipe, workdir, variables)
     for bundled, codec in bundle.registered(workdir).items():
+        # Recomputed, not trusted: the run may have been trained on since.
         if bundled == model_id(recipe.name, digest, codec):
             models[bundled] = (replace(first, codec=codec), *others)
         else:
@@ -102,6 +103,7 @@ def model_id(name: str, digest: bytes, codec: codecs.Codec | None) -> str:
 def pack(workdir: Path, out: Path, name: str = "") -> dict[str, Any]:
     """Writes the run under `workdir` as one portable file; returns its manifest."""
     models = load(workdir, name or workdir.resolve().name)
+    # Of an older version's folder.
     if not next(iter(models.values()))[0].labels:  # then its data set has to be here
         labels = data_facts(run_folder.recipe_of(workdir)).classes
         models = {

@@ -40,6 +40,7 @@ SERVICE_CONFIG = {
 }
 OPTIONS = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    # gRPC's own 1 s and 120 s: a server that restarts would wait for its clients.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
@@ -187,6 +188,7 @@ def target(address: str) -> tuple[str, list[tuple[str, Any]], list[str]]:
     Names of a list are looked up here, that of a single address by gRPC, again and
     again. UsageError for what is no address, and where no name of a list is known.
     """
+    # One name goes to gRPC's resolver, which looks it up again when servers move.
     servers = [text.strip() for text in address.split(",")]
     options: list[tuple[str, Any]] = list(OPTIONS)
     if len(servers) == 1:

@@ -54,10 +54,12 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Frame:
     if len(data) < HEAD.size + 2 * U32.size:
         raise FrameError(f"frame cut short: {len(data)} bytes")
     magic, version, codec, split, rank = HEAD.unpack_from(data)
+    # Magic, then version: of another version no field behind it is known.
     if magic != MAGIC:
         raise FrameError(f"not a frame: begins with {magic!r}")
     if version != VERSION:
         raise VersionError(f"frame version {version}, this reader knows {VERSION}")
+    # Before it is multiplied: every length is checked before it is used.
     if rank > MAX_RANK:
         raise FrameError(f"frame of rank {rank}, above {MAX_RANK}")
     start = HEAD.size + 4 * rank + U32.size

@@ -227,7 +227,7 @@ def parameter(value: Any) -> Any:
 
 
 def outputs_of(request: Any, known: Collection[str]) -> list[str]:
-    """Names of the outputs that a ModelInferRequest asks for; TensorError."""
+    """Names of the outputs that a ModelInferRequest wants; TensorError."""
     names = [output.name for output in request.outputs]
     if missing := [name[:40] for name in names if name not in known]:
         raise TensorError(f"no outputs {missing}, the model has {list(known)}")
@@ -241,6 +241,7 @@ def infer_response(request: Any, reply: Reply) -> Any:
         arrays = {name: arrays[name] for name in outputs_of(request, arrays)}
     kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
     response = InferResponse()
+    # A copy: messages are mutable, and the cached one serves all threads.
     response.CopyFrom(_response_of(request.model_name, kinds))
     response.raw_output_contents.extend([each.tobytes() for each in arrays.values()])
     if request.id:
@@ -274,6 +275,7 @@ def reply_of(response: Any) -> Reply:
             sizes = [*tensor.shape[:8]]
             raise TensorError(f"output {tensor.name[:40]} is {sizes}, not [1, ...]")
         try:
+            # Its size decides, not the shape that the message claims.
             array = np.frombuffer(data, _DTYPES[tensor.datatype])
             outputs[tensor.name] = array.reshape(shape)
         except (KeyError, ValueError, OverflowError) as error:

@@ -34,7 +34,7 @@ def draw(found: BudgetReport, path: str | Path, title: str) -> None:
 
 
 def compare(runs: Sequence[Mapping[str, Sequence[Row]]], path: str | Path) -> None:
-    """Accuracy against MACs: a run's budgets as a line, its exits as marks (PNG)."""
+    """Accuracy against MACs: a run's budgets as a line, its exits as squares (PNG)."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -62,6 +62,7 @@ def read(workdir: str | Path) -> dict[str, list[Row]]:
     if not path.is_file():
         raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
     found = json.loads(path.read_text("utf-8"))
+    # Titles are METHOD on DATA.
     method = found["title"].removesuffix(f" on {found['facts'].get('data')}")
     curves = {name: found[name] for name in ("anytime", "budgeted")}
     curves["quarters"] = [entry for entry in found["quarters"].values() if entry]
@@ -134,16 +135,16 @@ def document(found: BudgetReport) -> dict[str, Any]:
 def entry(point: Evaluated) -> dict[str, Any]:
     """One policy as JSON."""
     solved, out = point.solved, point.outcome
-    made: dict[str, Any] = {"name": point.name, "budget_share": point.budget}
+    fields: dict[str, Any] = {"name": point.name, "budget_share": point.budget}
     if solved is not None:
-        made["solved_on"] = {
+        fields["solved_on"] = {
             "split": solved.split,
             "examples": solved.expected.examples,
             "accuracy": solved.expected.accuracy,
             "cost_share": solved.expected.cost_share,
         }
-        made["policy"] = json.loads(to_json(solved.policy))
-    return made | {
+        fields["policy"] = json.loads(to_json(solved.policy))
+    return fields | {
         "split": out.split,
         "examples": out.examples,
         "accuracy": out.accuracy,
@@ -206,24 +207,25 @@ def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
 
 def sentences(found: BudgetReport) -> list[str]:
     """What the numbers say, for and against the exits."""
-    whole, safe = found.anytime[-1].outcome, found.risk_controlled.outcome
-    cheapest = found.lowest_cost.outcome
+    whole, controlled = found.anytime[-1].outcome, found.risk_controlled.outcome
+    lowest = found.lowest_cost.outcome
     shares = ", ".join(
         f"{name} {100 * h / c:.1f} %"
         for name, h, c in zip(found.exits, found.head_cost, found.cost)
     )
-    lost, gap = whole.accuracy - cheapest.accuracy, whole.accuracy - safe.accuracy
+    lost, gap = whole.accuracy - lowest.accuracy, whole.accuracy - controlled.accuracy
+    # A gap of exactly epsilon must not fail by the last bit.
     kept = "holds" if gap <= found.epsilon + 1e-9 else "does not hold"
     said = [
-        f"Heads' share of the cost of an answer: {shares}.",
-        f"The cheapest thresholds that lose at most {points(found.lost)} on "
+        f"Exit classifiers' share of the cost of an answer: {shares}.",
+        f"The thresholds of lowest cost that lose at most {points(found.lost)} on "
         f"{found.lowest_cost.solved_on} lose {points(lost)} on {found.split}, at "
-        f"{100 * cheapest.cost_share:.1f} % of the cost.",
+        f"{100 * lowest.cost_share:.1f} % of the cost.",
         f"At most {points(found.epsilon)} worse than the whole network with "
         f"probability {1 - found.delta:g}: {points(gap)} worse on {found.split} "
-        f"({kept} there), at {100 * safe.cost_share:.1f} % of the cost.",
+        f"({kept} there), at {100 * controlled.cost_share:.1f} % of the cost.",
     ]
-    if cheapest.cost_share >= found.without_exits:
+    if lowest.cost_share >= found.without_exits:
         said.append(
             "The exits cost more than they save: the network without them takes "
             f"{100 * found.without_exits:.1f} %."

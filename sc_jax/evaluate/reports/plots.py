@@ -62,6 +62,7 @@ def rate_accuracy(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"font.size": 10, "axes.unicode_minus": False}):
+        # No pyplot: it would keep the figure, and choose a display.
         figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -164,6 +165,7 @@ def _label(figure, axes, drawn: dict, styles: dict, levels: list[float]) -> None
                 color=style.colour if own else "#555555",
                 zorder=style.layer + 1,
             )
+            # Labels are placed by pixels of this layout: they must not change it.
             text.set_in_layout(False)
             text.set_path_effects([halo])
             size = np.array(text.get_window_extent().size)
