@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from absl import logging as absl_logging
 
+from sc_jax.data.notices import shown
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
 from sc_jax.spec import table
 
@@ -102,7 +103,8 @@ def command() -> str:
     spec = sys.modules["__main__"].__spec__
     # Under `python -m` argv has the file's path, which others cannot run.
     name = spec.name if spec is not None else sys.argv[0]
-    return " ".join(["python -m", name, *sys.argv[1:]])
+    # Reports are UTF-8, names of files need not be.
+    return shown(" ".join(["python -m", name, *sys.argv[1:]]))
 
 
 def writable(*files: str | None) -> None:

@@ -108,3 +108,9 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, names, tmp_path):
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
     assert names in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_a_command_with_any_name_of_a_file_fits_a_report(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--recipe=x:data=folder:p\udce9"])
+    assert cli.command().endswith(r"--recipe=x:data=folder:p\xe9")
+    cli.command().encode("utf-8")
