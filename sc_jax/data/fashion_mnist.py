@@ -14,7 +14,7 @@ import numpy as np
 
 from sc_jax.data.dataset import Dataset
 from sc_jax.data.places import expanded
-from sc_jax.errors import UsageError
+from sc_jax.errors import Missing, UsageError
 
 CLASSES = (
     "t-shirt",
@@ -63,7 +63,7 @@ def read_part(folder: str, part: str) -> tuple[np.ndarray, np.ndarray]:
 def _read_idx(path: Path, rank: int) -> np.ndarray:
     """uint8 array of `rank` axes; idx: 0 0 8 rank, big-endian int32 sizes, bytes."""
     if not path.is_file():
-        raise UsageError(
+        raise Missing(
             f"no {path}: run `apt-get install dataset-fashion-mnist`, give another "
             "folder as fashion_mnist:PATH, or use the built-in fashion_mnist_12k"
         )

@@ -35,7 +35,7 @@ from sc_jax.data.parts import (
 )
 from sc_jax.data.places import expanded
 from sc_jax.data.trees import open_parts, open_tree
-from sc_jax.errors import UsageError
+from sc_jax.errors import Missing, UsageError
 
 _TEST_NAMES = ("test", "val", "validation")
 _PROBED = 64
@@ -58,7 +58,7 @@ def skipping(damaged: bool = True) -> Iterator[None]:
 def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
     """`part` (train or test) of the set; both parts agree in form and classes."""
     del data_dir
-    parts = _parts(argument)
+    parts = _parts(argument, part)
     if part not in parts:
         raise UsageError(
             f"folder:{argument} has no test part: give folder:TRAIN,TEST, or one "
@@ -106,25 +106,33 @@ def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     return _dataset(f"indexed:{argument}", part, parts, lazy=True)
 
 
-def _parts(argument: str) -> dict[str, Part]:
-    """train, and test where there is one."""
+def _parts(argument: str, part: str) -> dict[str, Part]:
+    """train, and test where there is one; test alone where it is asked for and left."""
     if not argument:
         raise UsageError("folder needs a path: folder:TRAIN[,TEST], folders or zips")
     train, comma, test = argument.partition(",")
     if comma and not expanded(argument).exists():
-        trees = {"train": open_tree(train), "test": open_tree(test)}
+        trees = {"test": open_tree(test)}
+        if part == "train" or expanded(train).exists():
+            trees = {"train": open_tree(train)} | trees
     else:
-        trees = open_parts(argument, _TEST_NAMES) or {"train": open_tree(argument)}
-    if "test" in trees:
+        trees = open_parts(argument, _TEST_NAMES)
+        if trees and part not in trees and part == "train":
+            raise Missing(f"folder:{argument} has a test part, and no training images")
+        trees = trees or {"train": open_tree(argument)}
+    if len(trees) == 2:
         refuse_shared(trees["train"], trees["test"])
     parts = {name: class_part(tree) for name, tree in trees.items()}
-    if "test" in parts:
+    if len(parts) == 2:
         _check_same_classes(parts["train"], parts["test"])
-    if len(parts["train"].classes) < 2:
-        only, path = all_shown(parts["train"].classes)[0], parts["train"].tree.path
+    elif "test" in parts:
+        notices.once(f"folder:{argument} has no training images: tested without them")
+    first = parts.get("train") or parts["test"]
+    if len(first.classes) < 2:
+        only = all_shown(first.classes)[0]
         raise UsageError(
-            f"{path} comes out as one class, {only!r}: give each of two classes or "
-            "more a folder (PATH/CLASS/IMAGE.jpg)"
+            f"{first.tree.path} comes out as one class, {only!r}: give each of two "
+            "classes or more a folder (PATH/CLASS/IMAGE.jpg)"
         )
     return parts
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
 from sc_jax.data.places import expanded
-from sc_jax.errors import UsageError
+from sc_jax.errors import Missing, UsageError
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 _SPLITS = {"train": ("train",), "test": ("test", "validation")}
@@ -74,7 +74,7 @@ def prepared_folder(argument: str, data_dir: str | None) -> Path:
     if configs:
         known = ", ".join(f"tfds:{argument}:{config}" for config in configs)
         raise UsageError(f"tfds:{argument} is prepared in configurations: {known}")
-    raise UsageError(f"tfds:{argument} is not prepared in {data_dir}: run `{command}`")
+    raise Missing(f"tfds:{argument} is not prepared in {data_dir}: run `{command}`")
 
 
 def prepare(argument: str, data_dir: str | None) -> Path:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from sc_jax.data import notices, pictures
 from sc_jax.data.notices import shown
 from sc_jax.data.places import expanded
-from sc_jax.errors import UsageError
+from sc_jax.errors import Missing, UsageError
 
 T = TypeVar("T")
 Identity = tuple[int, int]  # device and inode: of one folder or file, by any name
@@ -65,7 +65,7 @@ def open_tree(path: str) -> Tree:
     if where.is_dir():
         return _reported(_open_folder(_guarded(where, _unwrapped)))
     if not where.is_file():
-        raise UsageError(f"no folder or zip at {where}")
+        raise Missing(f"no folder or zip at {where}")
     tree = _open_zip(where)
     # Archives often hold one folder of the archive's own name around everything.
     tops = tree.tops()
@@ -76,24 +76,26 @@ def open_tree(path: str) -> Tree:
 def open_parts(path: str, tests: Iterable[str]) -> dict[str, Tree]:
     """The trees of PATH/train as "train" and of the first of `tests` there as "test".
 
-    Without a train folder none. Of a folder each is scanned alone: what a link from one
-    brings in of the other shows (`refuse_shared`).
+    "test" alone where nothing else is there, for a set whose training images are gone;
+    otherwise none without a train folder. Of a folder each is walked alone: what a link
+    from one brings in of the other shows (`refuse_shared`).
     """
-    where = expanded(path)
+    where, tests = expanded(path), (*tests,)
     if where.is_dir():
         inside = _guarded(where, _unwrapped)
-        found = [name for name in ("train", *tests) if (inside / name).is_dir()]
-        opened = {name: lambda name=name: _open_folder(inside / name) for name in found}
+        inside = where if inside.name in tests else inside
+        tops, _ = _guarded(inside, _look)
+
+        def opened(name: str) -> Tree:
+            return _reported(_open_folder(inside / name))
     else:
         tree = open_tree(path)
-        found = [name for name in ("train", *tests) if name in tree.tops()]
-        opened = {name: lambda name=name: tree.below(name) for name in found}
-    if "train" not in opened:
+        tops, opened = tree.tops(), tree.below
+    if "train" not in tops and not {*tops} <= {*tests}:
         return {}
-    trees = {"train": _reported(opened["train"]())}
-    for name in found[1:2]:
-        trees["test"] = _reported(opened[name]())
-    return trees
+    trees = {"train": opened("train")} if "train" in tops else {}
+    test = next((name for name in tests if name in tops), None)
+    return trees if test is None else trees | {"test": opened(test)}
 
 
 @dataclass
@@ -208,7 +210,10 @@ def _report_links(where: Path, found: _Found) -> None:
     path = shown(str(where))
     for names, what in (
         (found.nowhere, "links that lead nowhere are left out"),
-        (found.again, "links to a folder that is read already, or around it, are left"),
+        (
+            found.again,
+            "links to a folder that is read already, or around it, are not followed",
+        ),
         (found.special, "entries that are no regular files are left out"),
     ):
         if names:

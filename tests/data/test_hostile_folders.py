@@ -1,6 +1,7 @@
 """Folders and zips of a broken world: links, other files, names, damage."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -128,6 +129,19 @@ def test_one_class_is_refused(pics, tmp_path):
     for part in ("train", "test"):
         os.replace(root / part / "b", tmp_path / part)
     assert words in refusal(root)
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_a_test_part_is_read_where_training_images_are_gone(two, pics, told):
+    root = pics()
+    before = load(root, "test")
+    shutil.rmtree(root / "train")
+    argument = f"{root}/train,{root}/test" if two else root
+    found = load(argument, "test")
+    assert np.array_equal(found.images, before.images)
+    assert found.classes == before.classes and found.files == before.files
+    assert "has no training images" in told()[-1]
+    assert "no folder or zip at" in refusal(f"{root}/train,{root}/test", "train")
 
 
 def archive(tmp_path, pics, rename):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sc_jax.data import folders, notices
-from sc_jax.errors import UsageError
+from sc_jax.errors import Missing, UsageError
 from sc_jax.recipes import common
 from sc_jax.runs import begun, evaluation, exit_runs, run_folder, sweep, training
 from sc_jax.runs.source import Source
@@ -114,6 +114,29 @@ def test_a_run_is_measured_after_a_training_file_is_gone(world, tmp_path):
         for folder in (workdir, tmp_path / "out")
     ]
     assert len(rows[0]) == 1 and rows[0] == rows[1]
+
+
+def test_nothing_but_training_and_int8_needs_training_images(world, tmp_path):
+    package = pytest.importorskip("sc_jax.deploy.export.package")
+    root, workdir = world
+    recipe = run_folder.recipe_of(workdir)
+    seen, trained = package._examples(recipe, "float32")
+    assert trained and len(seen) == 36
+    shutil.rmtree(root / "train")
+    evaluation.measure(workdir, out=tmp_path / "out", baselines=False)
+    rows = [
+        json.loads((folder / "report.json").read_text())["rows"]
+        for folder in (workdir, tmp_path / "out")
+    ]
+    assert rows[0] == rows[1]
+    seen, trained = package._examples(recipe, "float32")
+    assert not trained and seen.split == "test" and len(seen) == 40
+    for needs in (
+        lambda: package._examples(recipe, "int8"),
+        lambda: sweep.run(source(root, epochs=2.0), workdir, baselines=False),
+    ):
+        with pytest.raises(Missing, match="has a test part, and no training images"):
+            needs()
 
 
 def test_another_run_under_a_recorded_one_is_of_the_same_facts(world, tmp_path):

@@ -21,8 +21,11 @@ from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
 from sc_jax.deploy.export.proof import BATCH, Exported, Left, Proof, prove
 from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
+from sc_jax.errors import Missing
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
+from sc_jax.train.log import LOGGER
+from sc_jax.train.recipe import Recipe
 
 
 def package(
@@ -94,15 +97,30 @@ def _converted(
     if len(splits) > 1:
         raise ExportError(f"{recipe.name} has {len(splits)} splits, not one")
     codec = saved[splits[0].name] if splits else None
-    seen = run_folder.dataset_of(recipe, "train")
+    seen, trained = _examples(recipe, options["dtype"])
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
     chosen = seen.take(np.sort(some))
     images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
     segments = chain(recipe.net, variables, codec, images, **options)
     run_all = runner(segments)
     # What a head gives is not quite what the prior expects.
-    refitted = codec and codec.refit(_outputs(run_all, seen))
+    refitted = codec.refit(_outputs(run_all, seen)) if codec and trained else codec
     return Exported(recipe, variables, codec, refitted, run_all), segments
+
+
+def _examples(recipe: Recipe, dtype: str) -> tuple[Dataset, bool]:
+    """(what a head is compared on, whether those are training images).
+
+    Where training images are gone, test images, and the run's own tables stay; only an
+    int8 head, which is calibrated, cannot do without.
+    """
+    try:
+        return run_folder.dataset_of(recipe, "train"), True
+    except Missing as error:
+        if dtype == "int8":
+            raise
+        LOGGER.warning("%s: the tables are the run's, not refitted to the head", error)
+        return run_folder.dataset_of(recipe, "test"), False
 
 
 def _outputs(run_all, seen: Dataset):
