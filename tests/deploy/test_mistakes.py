@@ -71,7 +71,7 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         "model": (1, "unknown model 'second'", ("renamed", address), {}),
         "split": (1, "split 7, the model has 1", ("resplit", address), {}),
         "gone": (1, "UNAVAILABLE", ("good", gone.address), {}),
-        "address": (2, "no host:port", ("good", f"{address},x"), {}),
+        "address": (2, "is not host:port", ("good", f"{address},x"), {}),
     }
     with ThreadPoolExecutor(2) as pool:
         runs = {
