@@ -38,8 +38,9 @@ class Model:
     """A trained run, a device's bundle or a server's tail, opened. Arrays in and out.
 
     kind: "run", "bundle" or "tail". facts: of the data and of what was trained, as
-    classes, shape, dtype. codecs: by the split's name. cost: columns by exit. report:
-    rows of the run's report. net, variables and recipe are a run's alone.
+    classes, shape, dtype; of a bundle also head_dtype, its weights'. codecs: by the
+    split's name. cost: columns by exit. report: rows of the run's report. net,
+    variables and recipe are a run's alone.
     """
 
     kind: str
@@ -191,9 +192,12 @@ def _bundle(path: Path) -> Model:
         return {"latent": loading.unframed(tables, data)}
 
     named = {"classes": read.labels, "shape": shape, "dtype": "uint8"}
+    named |= {"model": read.manifest["model"], "head_dtype": facts.get("dtype")}
+    cost = {"exit": read.manifest["exits"], "macs": read.manifest["cost"]}
     return Model(
-        "bundle", path, {**facts, **named, "model": read.manifest["model"]},
-        {f"split@{facts['cut']}": codec} if codec else {}, {}, [], None, None, None,
+        "bundle", path, {**facts, **named, "task": read.manifest["task"]},
+        {f"split@{facts['cut']}": codec} if codec else {},
+        cost if read.manifest["cost"] else {}, [], None, None, None,
         answer, encode, decode,
     )  # fmt: skip
 

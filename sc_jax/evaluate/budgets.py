@@ -64,6 +64,11 @@ class BudgetReport:
         return self.anytime[-1].outcome.split
 
     @property
+    def metric(self) -> str:
+        """The name of the quality, accuracy or another task's."""
+        return self.anytime[-1].outcome.metric
+
+    @property
     def without_exits(self) -> float:
         """Share of the whole cost that the network takes without early exits."""
         return 1 - self.head_cost[-1] / self.cost[-1]

@@ -21,7 +21,7 @@ from sc_jax.nets.net import INPUT, Net, tail
 from sc_jax.nets.run import Variables, init, run
 from sc_jax.runs import exit_runs, run_folder, source
 from sc_jax.runs.source import DataFacts
-from sc_jax.tasks import Task
+from sc_jax.tasks import Task, probabilities
 from sc_jax.tasks.task import softmax
 from sc_jax.traces import cost, record
 from sc_jax.train.recipe import Recipe
@@ -82,8 +82,9 @@ def answer(
     """Arrays by name for images [N, ...] or one of them, [...] (then without N).
 
     The task's reply (logits f32[N, K], prediction i64[N]); probabilities f32[N, K] of
-    what confidence scores read; exit, names [N]; payload_bytes and framed_bytes i64[N],
-    0 where nothing is sent. In a net with early exits also exit_logits f32[E, N, K].
+    its classes, or of each label; exit, names [N]; payload_bytes and framed_bytes
+    i64[N], 0 where nothing is sent. In a net with early exits also exit_logits
+    f32[E, N, K].
     policy, budget: as of launch.evaluate, solved on the validation trace that the
     folder keeps; without, every answer is the whole network's.
     """
@@ -105,15 +106,27 @@ def answer(
     outputs["payload_bytes"], outputs["framed_bytes"] = sizes
     outputs = {name: value[0] for name, value in outputs.items()} if single else outputs
     if len(names) > 1:
-        outputs["exit_logits"] = scored[:, 0] if single else scored
+        every = np.stack([_logits(task, answers[name]) for name in names])
+        outputs["exit_logits"] = every[:, 0] if single else every
     return outputs
 
 
+def _logits(task: Task, answer: Any) -> np.ndarray:
+    """f32[N, K] of the task's reply, or, where it has none, what scores read."""
+    reply = task.reply(answer)
+    return np.asarray(reply["logits"] if "logits" in reply else task.logits(answer))
+
+
 def arrays_of(task: Task, answer: Any) -> Answers:
-    """The task's reply, and probabilities: the softmax of what scores read."""
+    """The task's reply, and the probabilities f32[N, K] of its classes or labels.
+
+    Of a task that replies neither: the softmax of what scores read.
+    """
     outputs = {name: np.asarray(value) for name, value in task.reply(answer).items()}
-    logits = np.asarray(task.logits(answer), np.float32)
-    return outputs | {"probabilities": softmax(logits)}
+    found = probabilities(outputs)
+    if not found.size:
+        found = softmax(np.asarray(task.logits(answer)))
+    return outputs | {"probabilities": found.astype(np.float32)}
 
 
 def checked(images: Any, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, bool]:

@@ -2,8 +2,8 @@
 
 from sc_jax.tasks.classification import classification
 from sc_jax.tasks.multilabel import multilabel
-from sc_jax.tasks.task import Task, check
+from sc_jax.tasks.task import Task, check, probabilities
 
-__all__ = ["TASKS", "Task", "check", "classification", "multilabel"]
+__all__ = ["TASKS", "Task", "check", "classification", "multilabel", "probabilities"]
 
 TASKS: dict[str, Task] = {"classification": classification, "multilabel": multilabel}

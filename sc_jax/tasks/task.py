@@ -45,6 +45,20 @@ class Task:
     target: str = "label"
 
 
+def probabilities(reply: Mapping[str, Any]) -> np.ndarray:
+    """f64[..., K] of a reply: of classes that sum to 1, or of each label by itself.
+
+    Softmax of the logits where there is a prediction, sigmoid where there are labels;
+    [0] where the task has neither.
+    """
+    if "labels" in reply:
+        logits = np.asarray(reply["logits"], np.float64)
+        return 0.5 * (1 + np.tanh(0.5 * logits))  # no overflow, as of exp
+    if "prediction" not in reply:
+        return np.zeros(0)
+    return softmax(np.asarray(reply["logits"], np.float64))
+
+
 def means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The summary of metrics that are averages over examples."""
     # In float64: a float32 mean of 0 and 1 is off in the eighth digit.

@@ -184,6 +184,7 @@ class Outcome:
     cost_share: float  # of the whole network's
     exit_shares: tuple[float, ...]  # [E], sum 1
     recalls: tuple[float | None, ...]  # [K]; None: no such class; (): no classes
+    metric: str = "accuracy"  # the name of the quality
 
 
 def outcome(trace: Trace, taken: np.ndarray) -> Outcome:
@@ -207,6 +208,7 @@ def outcome(trace: Trace, taken: np.ndarray) -> Outcome:
         cost_share=mean_cost / float(trace.cost[-1]),
         exit_shares=tuple((np.bincount(taken, minlength=exits) / examples).tolist()),
         recalls=recalls,
+        metric=trace.metric,
     )
 
 

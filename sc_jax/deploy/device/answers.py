@@ -50,12 +50,20 @@ def rows(
         yield {
             "image": examples.files[i],
             **(classes[0] if classes else {"class": None, "probability": None}),
+            **_labels(answer, labels),
             **({"top": classes} if top > 1 else {}),
             "exit": answer.exit,
             "sent_bytes": answer.sent_bytes,
             "seconds": answer.seconds,
             "note": answer.note,
         }
+
+
+def _labels(answer: Answer, names: Sequence[str]) -> dict[str, list[str]]:
+    """Of a task that answers with several labels at once: those in the answer."""
+    if "labels" not in answer.outputs:
+        return {}
+    return {"labels": [n for n, has in zip(names, answer.outputs["labels"]) if has]}
 
 
 def write(file: Path, *answers_and_labels) -> None:

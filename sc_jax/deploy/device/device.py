@@ -21,8 +21,7 @@ from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
-from sc_jax.tasks import TASKS
-from sc_jax.tasks.task import softmax
+from sc_jax.tasks import TASKS, probabilities
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
 
@@ -55,15 +54,8 @@ class Answer:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """f64[K], the softmax of a class's logits, or the sigmoid of each label's.
-
-        [0] where there are none.
-        """
-        outputs = self.outputs
-        if "labels" in outputs:
-            return 1 / (1 + np.exp(-np.asarray(outputs["logits"], np.float64)))
-        known = outputs["logits"] if "prediction" in outputs else ()
-        return softmax(np.asarray(known, np.float64))
+        """f64[K], of classes that sum to 1 or of each label; [0] of other answers."""
+        return probabilities(self.outputs)
 
 
 class ServerLost(Exception):

@@ -22,6 +22,7 @@ from sc_jax.deploy.export.proof import BATCH, Exported, Left, Proof, prove
 from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
 from sc_jax.errors import Missing
+from sc_jax.nets.net import INPUT
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
 from sc_jax.train.log import LOGGER
@@ -51,6 +52,7 @@ def package(
     """
     bundle.refuse_existing(out)
     recipe = run_folder.recipe_of(workdir)
+    _check_splits(recipe)
     leaving = exit_policy.carried(recipe, workdir, policy, thresholds)
     made, segments = _converted(
         workdir, recipe, calibration,
@@ -88,14 +90,24 @@ def package(
     return written, proof
 
 
+def _check_splits(recipe: Recipe) -> None:
+    """ExportError where there is no head between the image and one split."""
+    splits = recipe.net.splits
+    if len(splits) > 1:
+        raise ExportError(f"{recipe.name} has {len(splits)} splits, not one")
+    if splits and splits[0].after == INPUT:
+        raise ExportError(
+            f"{recipe.name} sends the image itself, so that a device has nothing to "
+            "run: encode with sc_jax.load(folder).encode, serve with launch.serve"
+        )
+
+
 def _converted(
-    workdir: Path, recipe: Any, calibration: int, **options: Any
+    workdir: Path, recipe: Recipe, calibration: int, **options: Any
 ) -> tuple[Exported, dict[str, Segment]]:
     """The head's segments, and tables refitted to what they give; training images."""
     variables, saved = run_folder.restore(recipe, workdir)
     splits = recipe.net.splits
-    if len(splits) > 1:
-        raise ExportError(f"{recipe.name} has {len(splits)} splits, not one")
     codec = saved[splits[0].name] if splits else None
     seen, trained = _examples(recipe, options["dtype"])
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]

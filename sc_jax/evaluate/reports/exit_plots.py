@@ -96,7 +96,8 @@ def _accuracy(axes, found: BudgetReport) -> None:
         "whole network", (0.01, whole), xycoords=("axes fraction", "data"),
         xytext=(0, 3), textcoords="offset points", color="#555555", fontsize=8,
     )  # fmt: skip
-    axes.set_ylabel(f"top-1 accuracy, % ({found.split})")
+    name = "top-1 accuracy" if found.metric == "accuracy" else f"mean {found.metric}"
+    axes.set_ylabel(f"{name}, % ({found.split})")
     _finish(axes, "mean cost, % of the whole network with its exits")
     axes.legend(loc="lower right", fontsize=8)
 

@@ -85,7 +85,12 @@ def comparison(rows: Sequence[Row]) -> str:
 
 def table(points: Sequence[Evaluated], exits: Sequence[str]) -> str:
     """Policies as aligned plain text; every line names both splits."""
-    return aligned([_headings(exits), *(_cells(point) for point in points)])
+    return aligned(
+        [
+            _headings(exits, points[0].outcome.metric),
+            *(_cells(point) for point in points),
+        ]
+    )
 
 
 def rows(found: BudgetReport) -> list[Evaluated]:
@@ -155,8 +160,8 @@ def entry(point: Evaluated) -> dict[str, Any]:
     }
 
 
-def _headings(exits: Sequence[str]) -> list[str]:
-    titles = ["policy", "solved on", "evaluated on", "accuracy %", "MACs", "cost %"]
+def _headings(exits: Sequence[str], metric: str) -> list[str]:
+    titles = ["policy", "solved on", "evaluated on", f"{metric} %", "MACs", "cost %"]
     return [*titles, "bytes", *(f"{name} %" for name in exits)]
 
 
@@ -185,7 +190,7 @@ ever sent. The columns named by exits say how many of the answers came from ther
 
 
 def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
-    header = _headings(found.exits)
+    header = _headings(found.exits, found.metric)
     rules = ["---", "---", "---", *["---:"] * (len(header) - 3)]
     how = _HOW_TO_READ.format(
         whole=human(found.cost[-1]), without=100 * found.without_exits, none=NONE
@@ -196,7 +201,7 @@ def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
         how,
         "\n".join([*lines, *(markdown_line(_cells(p)) for p in rows(found))]),
         "\n".join(f"- {sentence}" for sentence in sentences(found)),
-        "![accuracy against cost, and who leaves where](exits.png)",
+        f"![{found.metric} against cost, and who leaves where](exits.png)",
         f"## Budgets ({found.split})",
         "\n".join([*lines, *(markdown_line(_cells(p)) for p in found.curve)]),
         "## Facts",
