@@ -151,6 +151,19 @@ def test_a_missing_server_is_said_soon_and_a_late_one_is_found(start):
                 assert error.code == "UNAVAILABLE" and time.monotonic() < end
 
 
+def test_a_client_that_waits_asks_a_server_that_comes_later(start):
+    probe = edge.serve({}, edge.Settings(sizes=(1,)))
+    probe.drain(0)
+    port = int(probe.address.rpartition(":")[2])
+    late = threading.Timer(
+        0.5, lambda: start({"still": (still(opened=True),)}, port=port)
+    )
+    late.start()
+    with Client(probe.address, timeout_s=DEADLINE_S, wait=True) as client:
+        assert client.infer("still", RAW).prediction == 0
+    late.join()
+
+
 def test_the_targets_of_addresses(monkeypatch):
     assert target("edge:50051")[0] == "edge:50051"
     assert target("[::1]:50051")[0] == "[::1]:50051"

@@ -62,7 +62,9 @@ class Client:
     within the call's time. Names that cannot be looked up are left out while others
     can, and looked up again. root_certificates: PEM that the servers' certificates (of
     a list: for its first host) are checked against; None: no TLS, and a token is then
-    readable on the way. timeout_s: of a whole call, retries included. Needs grpcio.
+    readable on the way. timeout_s: of a whole call, retries included. wait: for a
+    server that serves, as long as timeout_s, where a call would fail at once. Needs
+    grpcio.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Client:
         token: str | None = None,
         root_certificates: bytes | None = None,
         timeout_s: float = 10.0,
+        *,
+        wait: bool = False,
     ):
         import grpc
 
         self._grpc, self._address = grpc, address
-        self._roots, self._timeout_s = root_certificates, timeout_s
+        self._roots, self._timeout_s, self._wait = root_certificates, timeout_s, wait
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._lock, self._closed = threading.Lock(), False
         self._where, options, self._missing = target(address)
@@ -135,7 +139,10 @@ class Client:
             self._look_again()
         try:
             return self._calls[method](
-                request, timeout=timeout_s, metadata=self._metadata
+                request,
+                timeout=timeout_s,
+                metadata=self._metadata,
+                wait_for_ready=self._wait,
             )
         except self._grpc.RpcError as error:
             line = " ".join((error.details() or "no answer").split())
