@@ -19,6 +19,10 @@ import threading
 from absl import flags
 
 from launch import cli
+
+# gRPC's own log repeats what strangers send, a line each.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_list("workdir", [], "runs or tail files: [NAME=]PATH,...")

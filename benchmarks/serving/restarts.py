@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks.serving.server import free_ports
 from benchmarks.untrained import frames, untrained
 from launch import cli
 from sc_jax.deploy.server import models, tails
@@ -110,14 +111,6 @@ def listens(port: int) -> None:
             return
         except OSError:
             time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 def rounds(tail: Path, ports: list[int], servers: list[subprocess.Popen]) -> int:

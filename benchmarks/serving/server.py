@@ -1,5 +1,6 @@
 """A launch.serve of a benchmark's own."""
 
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,3 +21,12 @@ def serving(workdir: Path, *options: str):
             yield words[words.index("at") + 1].rstrip(","), process.pid
         finally:
             process.terminate()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at just now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports

@@ -32,7 +32,7 @@ from edge_tools import (  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 
 from benchmarks.memory import resident_bytes  # noqa: E402
-from benchmarks.serving import http2  # noqa: E402
+from benchmarks.serving import attacks, http2  # noqa: E402
 from sc_jax.codec.raw import RawCodec  # noqa: E402
 from sc_jax.deploy.server import edge, holding, portable  # noqa: E402
 from sc_jax.deploy.wire import frame, protocol  # noqa: E402
@@ -409,3 +409,13 @@ def fetched(url):
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=3) as page:
         return b"sc_jax_edge" in page.read()
     return False
+
+
+@pytest.mark.parametrize("kind", [*attacks.CALLS, "framing", "resets"])
+def test_every_kind_of_bad_client_is_answered_or_cut_off(trained, start, kind):
+    server = start({attacks.MODEL: trained.tails, **good()})
+    order = attacks.Order(server.address, 60, 4, trained.sent)
+    found = attacks.attack(kind, order, 2, seed=7)
+    assert found.total() == 60 and not {"UNKNOWN", "UNAVAILABLE"} & set(found), found
+    assert "silent" not in found or kind == "framing"
+    assert rejects(server, "internal") == 0 and not failures(server.address, 5)

@@ -1,0 +1,256 @@
+"""Bad clients against a real edge server: memory, and what good clients get meanwhile.
+
+    python -m benchmarks.serving.hostile --requests=1000000 --out=hostile.json
+
+For each kind of benchmarks.serving.attacks, after a warm-up of all of them: resident
+memory of the server, answers of --good clients that ask again --pause_ms after each
+answer, and their latency, against the same clients alone just before. Bad clients wait
+for answers, --window calls on each of --connections; those that leave calls open have
+ten connections. The bars: memory within 5 % of its value after the warm-up; every good
+answer right; 99 % of good requests answered where calls are left open, else all; p99 at
+most three times its own before, where calls are whole. Exit code 1 where one is missed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks.memory import resident_bytes
+from benchmarks.serving import attacks
+from benchmarks.serving.server import free_ports, serving
+from benchmarks.untrained import frames, untrained
+from launch import cli
+from sc_jax.deploy.server import models
+from sc_jax.deploy.wire import frame
+from sc_jax.deploy.wire.client import Client, EdgeError
+from sc_jax.evaluate.reports.report import machine
+from sc_jax.runs import run_folder
+from sc_jax.train import devices
+
+_REQUESTS = flags.DEFINE_integer("requests", 20_000, "of each kind", 1)
+_WARM_UP = flags.DEFINE_integer("warm_up", 3000, "requests of each kind before", 1)
+_KINDS = flags.DEFINE_list("kinds", list(attacks.KINDS), "which")
+_CONNECTIONS = flags.DEFINE_integer("connections", 2, "of bad clients", 1)
+_WINDOW = flags.DEFINE_integer("window", 2, "calls at once on each", 1)
+_GOOD = flags.DEFINE_integer("good", 4, "good clients", 1)
+_PAUSE_MS = flags.DEFINE_float("pause_ms", 10.0, "of a good client", 0)
+_BEFORE_S = flags.DEFINE_float("before_s", 5.0, "of good clients alone", 0.1)
+_SEED = flags.DEFINE_integer("seed", 0, "of all that is sent")
+_OUT = flags.DEFINE_string("out", None, "path of the JSON report")
+
+OPEN = ("half-open", "slow")
+OPEN_CONNECTIONS = 10
+WIDER = {"metadata": 8}  # windows: gRPC delays its answers to those who break its rules
+IMAGES = 40
+GROWTH, TIMES, SHARE = 0.05, 3.0, 0.99  # the bars
+
+
+class GoodClients:
+    """Threads that ask for known answers; `counts` and `taken_s` since `begin`."""
+
+    def __init__(self, address: str, sent: Sequence[bytes], expected: Sequence[int]):
+        self._sent, self._expected = sent, expected
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self.begin()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(address, n))
+            for n in range(_GOOD.value)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def begin(self) -> None:
+        with self._lock:
+            self.counts: Counter[str] = Counter()
+            self.taken_s: list[float] = []
+
+    def figures(self) -> dict[str, Any]:
+        with self._lock:
+            p50, p99 = np.percentile(self.taken_s or [np.nan], (50, 99))
+            return {"counts": dict(self.counts), "p50_s": p50, "p99_s": p99}
+
+    def end(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, address: str, number: int) -> None:
+        with Client(address, timeout_s=10) as client:
+            while not self._stop.wait(_PAUSE_MS.value / 1e3):
+                number = (number + 1) % len(self._sent)
+                begun = time.perf_counter()
+                try:
+                    reply = client.infer(attacks.MODEL, self._sent[number])
+                    right = reply.prediction == self._expected[number]
+                    outcome = "right" if right else "wrong"
+                except EdgeError as error:
+                    outcome = error.code
+                with self._lock:
+                    self.counts[outcome] += 1
+                    self.taken_s.append(time.perf_counter() - begun)
+
+
+@contextmanager
+def attacker(file: Path, address: str):
+    """Calls `attacks` in a process of its own: (kind, count) -> outcomes."""
+    command = [sys.executable, "-m", attacks.__name__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+
+        def attack(kind: str, count: int) -> dict[str, int]:
+            many = OPEN_CONNECTIONS if kind in OPEN else _CONNECTIONS.value
+            order = {
+                "kind": kind,
+                "count": count,
+                "address": address,
+                "frames": str(file),
+                "seed": _SEED.value,
+                "connections": many,
+                "window": _WINDOW.value * WIDER.get(kind, 1),
+            }
+            print(json.dumps(order), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        try:
+            yield attack
+        finally:
+            process.kill()
+
+
+def rejects(port: int) -> dict[str, int]:
+    """The server's own count of refusals, by reason."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    name = 'sc_jax_edge_rejects_total{reason="'
+    found = (line.removeprefix(name) for line in lines if line.startswith(name))
+    return {r: int(float(n)) for r, n in (each.split('"} ') for each in found)}
+
+
+def measured(attack, good: GoodClients, pid: int, warm: int, kind: str) -> dict:
+    """A row of the table: one kind of bad clients."""
+    good.begin()
+    time.sleep(_BEFORE_S.value)
+    before = good.figures()
+    good.begin()
+    begun = time.perf_counter()
+    outcomes = attack(kind, _REQUESTS.value)
+    took_s, during = time.perf_counter() - begun, good.figures()
+    time.sleep(0.5)
+    memory = resident_bytes(pid)
+    return {
+        "kind": kind,
+        "requests": sum(outcomes.values()),
+        "seconds": took_s,
+        "outcomes": outcomes,
+        "memory_bytes": memory,
+        "memory_growth": memory / warm - 1,
+        "before": before,
+        "during": during,
+        "p99_ratio": during["p99_s"] / before["p99_s"],
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def verdict(row: dict[str, Any]) -> list[str]:
+    """Which bars a row misses, one line each."""
+    kind, counts = row["kind"], row["during"]["counts"]
+    right, total = counts.get("right", 0), sum(counts.values())
+    wrong = []
+    if row["memory_growth"] > GROWTH:
+        wrong.append(f"{kind}: memory grew by {100 * row['memory_growth']:.1f} %")
+    if counts.get("wrong"):
+        wrong.append(f"{kind}: {counts['wrong']} good answers were wrong")
+    if right < total * (SHARE if kind in OPEN else 1):
+        wrong.append(f"{kind}: {right} of {total} good requests were answered")
+    if row["p99_ratio"] > TIMES and kind not in OPEN:
+        wrong.append(f"{kind}: p99 is {row['p99_ratio']:.1f} times its own before")
+    return wrong
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = ["kind        requests    a second  memory MiB  growth  good right  p99 ms"]
+    for row in rows:
+        counts = row["during"]["counts"]
+        share = f"{counts.get('right', 0)}/{sum(counts.values())}"
+        p99 = [1e3 * row[when]["p99_s"] for when in ("before", "during")]
+        rate, mib = row["requests"] / row["seconds"], row["memory_bytes"] / 2**20
+        lines.append(
+            f"{row['kind']:11}{row['requests']:9} {rate:11.0f} {mib:11.1f}"
+            f" {100 * row['memory_growth']:6.2f}% {share:>11}"
+            f"  {p99[0]:.0f} -> {p99[1]:.0f}"
+        )
+    return "\n".join(lines)
+
+
+def measure(workdir: Path) -> dict[str, Any]:
+    recipe = run_folder.recipe_of(workdir)
+    images = np.asarray(run_folder.dataset_of(recipe, "test").images[:IMAGES])
+    sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
+    (own,) = models.load(workdir, attacks.MODEL)[attacks.MODEL]
+    z = np.stack([own.codec.decode(frame.unpack(data).payload) for data in sent])
+    expected = own.reply(z)["prediction"].tolist()
+    file = workdir.parent / "frames.npz"
+    np.savez(file, *(np.frombuffer(data, np.uint8) for data in sent))
+    (port,) = free_ports(1)
+    rows: list[dict[str, Any]] = []
+    with (
+        serving(workdir, f"--metrics_port={port}", "--max_batch=16") as (address, pid),
+        attacker(file, address) as attack,
+    ):
+        good = GoodClients(address, sent, expected)
+        try:
+            for kind in _KINDS.value:
+                attack(kind, min(_WARM_UP.value, _REQUESTS.value))
+            time.sleep(1)
+            warm = resident_bytes(pid)
+            for kind in _KINDS.value:
+                rows.append(measured(attack, good, pid, warm, kind))
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+            counted = rejects(port)
+        finally:
+            good.end()
+    return {"memory_after_warm_up_bytes": warm, "rows": rows, "rejects": counted}
+
+
+def main(_):
+    if unknown := set(_KINDS.value) - set(attacks.KINDS):
+        raise cli.UsageError(f"no kinds {sorted(unknown)}: {', '.join(attacks.KINDS)}")
+    devices.start(multihost=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        report = measure(untrained(Path(scratch) / attacks.MODEL))
+    report |= {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python -m benchmarks.serving.hostile " + " ".join(sys.argv[1:]),
+        "machine": machine(),
+        "seed": _SEED.value,
+        "good_clients": _GOOD.value,
+        "connections": _CONNECTIONS.value,
+        "window": _WINDOW.value,
+        "warm_up": _WARM_UP.value,
+    }
+    print(table(report["rows"]))
+    print(f"refused by the server's own count: {report['rejects']}")
+    if _OUT.value:
+        Path(_OUT.value).write_text(json.dumps(report, indent=1) + "\n")
+    if missed := [line for row in report["rows"] for line in verdict(row)]:
+        cli.fail("; ".join(missed), 1)
+
+
+if __name__ == "__main__":
+    cli.start(main)
