@@ -34,7 +34,7 @@ from sc_jax.deploy.wire.reply import ReplyError
 from sc_jax.errors import UsageError
 
 LOGGER = logging.getLogger(__name__)
-ARRIVING = 256  # calls whose message is to come
+ARRIVING = 128  # calls whose message is to come
 SPARE = 64  # threads beside those of held and arriving requests
 CALLS = 4096  # at once, most of them waiting for a thread; each holds about 10 kB
 HEALTH = 24  # calls of health whose message is to come; its threads are its own
