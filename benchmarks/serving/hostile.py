@@ -4,7 +4,7 @@
 
 For each kind of benchmarks.serving.attacks, after a warm-up of all of them: resident
 memory of the server, answers of --good clients that ask again --pause_ms after each
-answer, and their latency, against the same clients alone just before. Bad clients wait
+answer, and their latency, against the same clients alone, in turns. Bad clients wait
 for answers, --window calls on each of --connections; those that leave calls open have
 ten connections. The bars: memory within 5 % of its value after the warm-up; every good
 answer right; 99 % of good requests answered where calls are left open, else all; p99 at
@@ -50,24 +50,27 @@ _CONNECTIONS = flags.DEFINE_integer("connections", 2, "of bad clients", 1)
 _WINDOW = flags.DEFINE_integer("window", 2, "calls at once on each", 1)
 _GOOD = flags.DEFINE_integer("good", 4, "good clients", 1)
 _PAUSE_MS = flags.DEFINE_float("pause_ms", 10.0, "of a good client", 0)
-_BEFORE_S = flags.DEFINE_float("before_s", 5.0, "of good clients alone", 0.1)
+_ALONE_S = flags.DEFINE_float("alone_s", 5.0, "of good clients, each round", 0.1)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "of good clients alone, then attacked", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "of all that is sent")
 _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 OPEN = ("half-open", "slow")
-OPEN_CONNECTIONS = 10
+MANY = {"half-open": 10, "slow": 10, "framing": 8}  # connections
+OPEN_WARM_UP = 40_000  # until as many threads as ever have been in such a call
 WIDER = {"metadata": 8}  # windows: gRPC delays its answers to those who break its rules
 IMAGES = 40
 GROWTH, TIMES, SHARE = 0.05, 3.0, 0.99  # the bars
 
 
 class GoodClients:
-    """Threads that ask for known answers; `counts` and `taken_s` since `begin`."""
+    """Threads that ask for known answers; each goes to the figures named last."""
 
     def __init__(self, address: str, sent: Sequence[bytes], expected: Sequence[int]):
         self._sent, self._expected = sent, expected
         self._stop, self._lock = threading.Event(), threading.Lock()
-        self.begin()
+        self._found: dict[str, tuple[Counter[str], list[float]]] = {}
+        self.name("")
         self._threads = [
             threading.Thread(target=self._ask, args=(address, n))
             for n in range(_GOOD.value)
@@ -75,15 +78,16 @@ class GoodClients:
         for thread in self._threads:
             thread.start()
 
-    def begin(self) -> None:
+    def name(self, name: str) -> None:
+        """What comes now is put together under this name."""
         with self._lock:
-            self.counts: Counter[str] = Counter()
-            self.taken_s: list[float] = []
+            self._now = self._found.setdefault(name, (Counter(), []))
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self, name: str) -> dict[str, Any]:
         with self._lock:
-            p50, p99 = np.percentile(self.taken_s or [np.nan], (50, 99))
-            return {"counts": dict(self.counts), "p50_s": p50, "p99_s": p99}
+            counts, taken_s = self._found[name]
+            p50, p99 = np.percentile(taken_s or [np.nan], (50, 99))
+            return {"counts": dict(counts), "p50_s": p50, "p99_s": p99}
 
     def end(self) -> None:
         self._stop.set()
@@ -102,25 +106,26 @@ class GoodClients:
                 except EdgeError as error:
                     outcome = error.code
                 with self._lock:
-                    self.counts[outcome] += 1
-                    self.taken_s.append(time.perf_counter() - begun)
+                    counts, taken_s = self._now
+                    counts[outcome] += 1
+                    taken_s.append(time.perf_counter() - begun)
 
 
 @contextmanager
 def attacker(file: Path, address: str):
-    """Calls `attacks` in a process of its own: (kind, count) -> outcomes."""
+    """Calls `attacks` in a process of its own: (kind, count, seed) -> outcomes."""
     command = [sys.executable, "-m", attacks.__name__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
 
-        def attack(kind: str, count: int) -> dict[str, int]:
-            many = OPEN_CONNECTIONS if kind in OPEN else _CONNECTIONS.value
+        def attack(kind: str, count: int, seed: int) -> dict[str, int]:
+            many = MANY.get(kind, _CONNECTIONS.value)
             order = {
                 "kind": kind,
                 "count": count,
                 "address": address,
                 "frames": str(file),
-                "seed": _SEED.value,
+                "seed": seed,
                 "connections": many,
                 "window": _WINDOW.value * WIDER.get(kind, 1),
             }
@@ -144,20 +149,23 @@ def rejects(port: int) -> dict[str, int]:
 
 def measured(attack, good: GoodClients, pid: int, warm: int, kind: str) -> dict:
     """A row of the table: one kind of bad clients."""
-    good.begin()
-    time.sleep(_BEFORE_S.value)
-    before = good.figures()
-    good.begin()
-    begun = time.perf_counter()
-    outcomes = attack(kind, _REQUESTS.value)
-    took_s, during = time.perf_counter() - begun, good.figures()
+    outcomes, took_s = Counter(), 0.0
+    for number in range(_ROUNDS.value):
+        good.name("before " + kind)
+        time.sleep(_ALONE_S.value)
+        good.name(kind)
+        begun, seed = time.perf_counter(), _SEED.value + 1 + number
+        outcomes.update(attack(kind, -(-_REQUESTS.value // _ROUNDS.value), seed))
+        took_s += time.perf_counter() - begun
+    good.name("")
+    before, during = good.figures("before " + kind), good.figures(kind)
     time.sleep(0.5)
     memory = resident_bytes(pid)
     return {
         "kind": kind,
-        "requests": sum(outcomes.values()),
+        "requests": outcomes.total(),
         "seconds": took_s,
-        "outcomes": outcomes,
+        "outcomes": dict(outcomes),
         "memory_bytes": memory,
         "memory_growth": memory / warm - 1,
         "before": before,
@@ -216,7 +224,8 @@ def measure(workdir: Path) -> dict[str, Any]:
         good = GoodClients(address, sent, expected)
         try:
             for kind in _KINDS.value:
-                attack(kind, min(_WARM_UP.value, _REQUESTS.value))
+                count = OPEN_WARM_UP if kind in OPEN else _WARM_UP.value
+                attack(kind, count, _SEED.value)
             time.sleep(1)
             warm = resident_bytes(pid)
             for kind in _KINDS.value:

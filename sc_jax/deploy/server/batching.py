@@ -200,8 +200,10 @@ class Batcher:
         took = time.monotonic() - begin
         for row, item in zip(rows, live):
             waited = begin - item.since_s
-            with contextlib.suppress(InvalidStateError):  # it overran: Stuck was said
+            try:
                 item.future.set_result(Answer(row, waited, took, len(live)))
+            except InvalidStateError:  # it overran, and Stuck was the answer
+                continue
 
 
 def _fail(items: Sequence[_Item], error: Exception) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,10 +23,18 @@ REFUSING = 2  # threads
 MOMENT_S = 0.05  # in which a message that has been sent is here
 
 
-class _Held(NamedTuple):
-    context: Any
-    since_s: float
-    ended: threading.Event  # by this server, not by the client
+class _Held:
+    """A call, since when, and whether this server ended it."""
+
+    __slots__ = ("context", "ended", "peer", "since_s")
+
+    def __init__(self, context: Any):
+        self.context, self.since_s = context, time.monotonic()
+        self.ended, self.peer = False, ""  # the peer is looked up when it matters
+
+    def end(self) -> None:
+        self.ended = True
+        self.context.cancel()  # gRPC wakes the thread that waits for the message
 
 
 class Holding:
@@ -40,78 +49,68 @@ class Holding:
 
     def __init__(self, limit: int, limit_s: float):
         self._limit, self._limit_s = limit, limit_s
-        # A dict keeps the order in which its calls came.
-        self._peers: dict[str, dict[int, _Held]] = {}
-        self._count, self._lock = 0, threading.Lock()
+        # In the order in which they came. One operation of a dict needs no lock.
+        self._calls: dict[int, _Held] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def hold(self, context: Any) -> Iterator[_Held]:
         """While the body runs; it ends with gRPC's error when the call is ended."""
-        peer, held = context.peer(), _Held(context, time.monotonic(), threading.Event())
-        with self._lock:
-            self._peers.setdefault(peer, {})[id(held)] = held
-            self._count += 1
-            most = self._surplus()
-        if most is not None:
-            _end(most)
+        held = self._enter(context)
         try:
             yield held
         finally:
-            with self._lock:
-                self._drop(peer, id(held))
+            self._calls.pop(id(held), None)
 
     def first(self, messages: Iterator[bytes], context: Any) -> bytes:
         """The first message of a call; Refused where it does not come."""
-        with self.hold(context) as held:
-            try:
-                return next(messages)
-            except (StopIteration, grpc.RpcError) as error:
-                # gRPC says either when a call is ended, whichever it hears of first.
-                if held.ended.is_set():
-                    raise Refused("slow", "the message did not come") from None
-                if isinstance(error, StopIteration):
-                    raise Refused("message", "the call has no message") from None
-                raise Refused("gone", "the client left") from None
+        held = self._enter(context)
+        try:
+            return next(messages)
+        except (StopIteration, grpc.RpcError) as error:
+            # gRPC says either when a call is ended, whichever it hears of first.
+            if held.ended:
+                raise Refused("slow", "the message did not come") from None
+            if isinstance(error, StopIteration):
+                raise Refused("message", "the call has no message") from None
+            raise Refused("gone", "the client left") from None
+        finally:
+            self._calls.pop(id(held), None)
 
     def expire(self) -> None:
         """Ends every call that has been held for longer than limit_s, and surplus."""
+        while self._end_surplus():
+            pass
         before = time.monotonic() - self._limit_s
-        with self._lock:
-            surplus = list(iter(self._surplus, None))
-            late = [
-                held
-                for calls in self._peers.values()
-                for held in calls.values()
-                if held.since_s < before
-            ]
-        for held in (*surplus, *late):
-            _end(held)
+        for held in list(self._calls.values()):
+            if held.since_s < before:
+                held.end()
 
     def count(self) -> int:
-        return self._count
+        return len(self._calls)
 
-    def _surplus(self) -> _Held | None:
-        """One call beyond the limit, which counts no more; None where there is none."""
-        if self._count <= self._limit:
-            return None
-        peer = max(self._peers, key=lambda each: len(self._peers[each]))
-        key, held = next(iter(self._peers[peer].items()))
-        if time.monotonic() - held.since_s < MOMENT_S:
-            return None
-        self._drop(peer, key)
+    def _enter(self, context: Any) -> _Held:
+        held = _Held(context)
+        self._calls[id(held)] = held
+        if len(self._calls) > self._limit:
+            self._end_surplus()
         return held
 
-    def _drop(self, peer: str, key: int) -> None:
-        calls = self._peers.get(peer, {})
-        if calls.pop(key, None) is not None:
-            self._count -= 1
-            if not calls:
-                del self._peers[peer]
-
-
-def _end(held: _Held) -> None:
-    held.ended.set()
-    held.context.cancel()  # gRPC wakes the thread that waits for the message
+    def _end_surplus(self) -> bool:
+        """Ends one call beyond the limit, which counts no more; False: none is due."""
+        with self._lock:
+            calls = list(self._calls.values())
+            if len(calls) <= self._limit:
+                return False
+            for held in calls:
+                held.peer = held.peer or held.context.peer()
+            most = Counter(held.peer for held in calls).most_common(1)[0][0]
+            oldest = next(held for held in calls if held.peer == most)
+            if time.monotonic() - oldest.since_s < MOMENT_S:
+                return False
+            self._calls.pop(id(oldest), None)
+        oldest.end()
+        return True
 
 
 class Method(NamedTuple):

@@ -40,7 +40,7 @@ class Reflection:
             with contextlib.suppress(grpc.RpcError):  # ended, by whichever side
                 for answer in self._servicer.ServerReflectionInfo(requests(), context):
                     send(answer.SerializeToString())
-            if held.ended.is_set():
+            if held.ended:
                 raise Refused("slow", "the stream took too long")
             send(None)
 

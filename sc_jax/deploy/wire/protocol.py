@@ -270,14 +270,13 @@ def reply_of(response: Any) -> Reply:
     if len(response.outputs) != len(response.raw_output_contents):
         raise TensorError("the outputs have no raw contents")
     for tensor, data in zip([*response.outputs], [*response.raw_output_contents]):
-        first, *shape = tensor.shape or (0,)
-        if first != 1 or any(size < 0 for size in shape):  # NumPy would guess a -1
-            sizes = [*tensor.shape[:8]]
-            raise TensorError(f"output {tensor.name[:40]} is {sizes}, not [1, ...]")
+        shape = [*tensor.shape]
+        if shape[:1] != [1] or min(shape) < 0:  # NumPy would guess a -1
+            raise TensorError(f"output {tensor.name[:40]} is {shape[:8]}, not [1, ...]")
         try:
             # Its size decides, not the shape that the message claims.
             array = np.frombuffer(data, _DTYPES[tensor.datatype])
-            outputs[tensor.name] = array.reshape(shape)
+            outputs[tensor.name] = array.reshape(shape[1:])
         except (KeyError, ValueError, OverflowError) as error:
             raise TensorError(f"output {tensor.name[:40]}: {error!r}") from None
     parameters: Mapping[str, Any] = response.parameters
