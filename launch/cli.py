@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -47,6 +48,8 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
         own = logging.getLogger("sc_jax")
         own.handlers, own.propagate = [lines], False
         own.setLevel(logging.INFO)
+        # Pillow tells of odd files in two lines each; what is left out is said here.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         # Names of files and classes need not be of the terminal's letters.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")

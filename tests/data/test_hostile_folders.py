@@ -84,6 +84,33 @@ def test_a_walk_ends(pics, told):
     assert "4 links to a folder that is read already" in again
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_any_links_bring_in_each_folder_once_and_no_test_image(seed, pics):
+    """Links at random places of the set to random places of it, and to links."""
+    rng, root = np.random.default_rng(seed), pics((4, 4), count=3)
+    places = [root, *sorted(path for path in root.rglob("*"))]
+    for i in range(rng.integers(1, 5)):
+        inside = [p for p in places if p.suffix != ".png" and p.name in ("a", "b")]
+        where, target = (each[rng.integers(len(each))] for each in (inside, places))
+        link = where / f"link{i}{target.suffix}"
+        link.symlink_to(os.path.relpath(target, where))
+        places.append(link)
+    top = os.path.realpath(root / "train")
+    reached = [os.path.realpath(p) for p in places if p.is_relative_to(root / "train")]
+    leads_out = any(os.path.realpath(root / "test") in path for path in reached)
+    if leads_out:
+        assert "tested on" in refusal(root)
+        return
+    try:
+        found = load(root)
+    except UsageError as error:  # of a link in test to train
+        assert "tested on" in str(error)
+        return
+    seen = [root / "train" / os.path.dirname(file) for file in found.files]
+    assert all(os.path.realpath(folder).startswith(f"{top}/") for folder in seen)
+    assert len({os.path.realpath(folder) for folder in seen}) == len({*seen}) == 2
+
+
 def test_no_fifo_is_opened(pics, told):
     root = pics()
     os.mkfifo(root / "train" / "a" / "pipe.png")
