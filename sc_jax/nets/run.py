@@ -36,15 +36,13 @@ class Outputs(NamedTuple):
 
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
     """Fresh variables for `net`; `example` has the input's shape with leading B."""
-    traced = any(
-        isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, example))
-    )
-    if not traced and _is_hashable(net):
-        # A key cannot be hashed, its words can: equal seeds meet in the cache.
-        words = tuple(np.asarray(jax.random.key_data(key)).tolist())
-        impl = str(jax.random.key_impl(key))
-        return Variables(*_initialiser(net, words, impl)(example))
-    return Variables(*jax.jit(partial(_fresh, net, key))(example))
+    data = jax.random.key_data(key)  # a tracer under any outer trace
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((data, example))):
+        return Variables(*jax.jit(partial(_fresh, net, key))(example))
+    # A key cannot be hashed, its words can: equal seeds meet in the cache.
+    words = tuple(np.asarray(data).tolist())
+    build = _initialiser if _is_hashable(net) else _initialiser.__wrapped__
+    return Variables(*build(net, words, str(jax.random.key_impl(key)))(example))
 
 
 def _is_hashable(net: Net) -> bool:
@@ -59,7 +57,11 @@ def _is_hashable(net: Net) -> bool:
 def _initialiser(net: Net, words: tuple[int, ...], impl: str) -> Callable:
     """`_fresh` compiled; kept, so that the same net does not trace it again."""
     key = jax.random.wrap_key_data(np.array(words, np.uint32), impl=impl)
-    return jax.jit(partial(_fresh, net, key))
+    # It runs once: LLVM's higher levels unroll the random bits of every parameter,
+    # take twice the time to compile, and give the same bits.
+    quick = {"xla_backend_optimization_level": 1}
+    options = quick if jax.default_backend() == "cpu" else None
+    return jax.jit(partial(_fresh, net, key), compiler_options=options)
 
 
 def _fresh(net: Net, key: jax.Array, example: Any) -> tuple[dict[str, Any], State]:

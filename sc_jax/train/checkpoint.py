@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from sc_jax.errors import UsageError
+from sc_jax.train import devices
 
 TABLES = "tables.npz"
 
@@ -39,13 +39,12 @@ class Checkpoints:
         """
         items = {
             # Saved in the background, while the next step donates the originals.
-            "arrays": ocp.args.StandardSave(jax.tree.map(jnp.copy, arrays)),
+            "arrays": ocp.args.StandardSave(_snapshot(arrays)),
             "meta": ocp.args.JsonSave(meta),
         }
         # None but at the end of a run; and orbax saves no tree without leaves.
         if jax.tree.leaves(optimiser):
-            copied = jax.tree.map(jnp.copy, optimiser)
-            items["optimiser"] = ocp.args.StandardSave(copied)
+            items["optimiser"] = ocp.args.StandardSave(_snapshot(optimiser))
         # force: when to save is for the trainer to say, not for an interval here.
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -129,3 +128,14 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _snapshot(tree: Any) -> Any:
+    """A copy to save while training goes on.
+
+    Of several virtual devices of one CPU process one's: orbax would have each slice
+    and write its part, programs to compile for every shape and nothing gained.
+    """
+    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+        tree = devices.local(tree)
+    return devices.copied(tree)

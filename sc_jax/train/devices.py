@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -68,6 +69,13 @@ def replicate(tree: Any, on: Mesh) -> Any:
 def local(tree: Any) -> Any:
     """Replicated values on this process's first device, for it to use alone."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def copied(tree: Any) -> Any:
+    """The same values in buffers of their own: a step may donate those of `tree`."""
+    if jax.process_count() > 1:
+        return jax.tree.map(jnp.copy, tree)
+    return jax.device_put(tree, may_alias=False)  # compiles nothing
 
 
 def shard(batch: Any, on: Mesh) -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
@@ -237,7 +236,7 @@ def _start(shared: Run, index: int, variables: Variables) -> tuple[TrainState, d
     phase = shared.recipe.phases[index]
     current = begin(shared.recipe, phase, variables)
     # Copies: a step donates `current`, whose leaves may be the teacher's own arrays.
-    current = jax.tree.map(jnp.copy, current)
+    current = devices.copied(current)
     cold = divide(shared.recipe, phase, variables)[1]
     return devices.replicate((current, cold), shared.mesh)
 

@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from sc_jax.errors import Diverged, Stopped
 from sc_jax.nets.run import Variables
+from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import Log
 from sc_jax.train.recipe import Phase, Recipe
@@ -64,7 +65,7 @@ class Run:
     def save(self, step: int, arrays: Any, phase: int, **more):
         """Queues a checkpoint; an array that is not finite is never saved."""
         # Here too: a loss is finite for a step after the weights no longer are.
-        if not all(map(bool, jax.tree.leaves(_finite(arrays)))):
+        if not finite(arrays):
             raise Diverged(
                 f"parameters are not finite at step {step}; {self.good(step - 1)}"
             )
@@ -100,6 +101,17 @@ class Run:
                         f"{phase.name!r}; {self.good(first + done)}"
                     )
         return {k: sum(float(v[k]) for v in since) / len(since) for k in since[0]}
+
+
+def finite(tree: Any) -> bool:
+    """Whether every number is finite; a CPU reads them where they lie.
+
+    There a compiled check would take seconds, once for every set of shapes.
+    """
+    if jax.default_backend() != "cpu":
+        return all(map(bool, jax.tree.leaves(_finite(tree))))
+    leaves = jax.tree.leaves(devices.local(tree))
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
 
 
 @jax.jit
