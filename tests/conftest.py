@@ -3,6 +3,7 @@
 The environment is set before jax loads and so holds for subprocesses too.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,3 +20,21 @@ os.environ.setdefault(
     str(Path.home() / ".cache" / "sc_jax" / "xla-tests"),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+# Files of minutes start first, or one would still run when all else has ended.
+LONGEST = (
+    *("test_recipes", "test_api", "test_processes", "test_end_to_end", "test_loop"),
+    *("test_segments", "test_split_equals_whole", "test_run_folder", "test_exits"),
+    *("test_multilabel_run", "test_frozen_stays", "test_exit_backbones"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_collection_finish():
+    """Modules live until the end: no later collection of garbage looks at them."""
+    gc.collect()
+    gc.freeze()
