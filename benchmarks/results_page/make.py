@@ -18,6 +18,7 @@ from benchmarks.results_page import (
     baselines,
     deploy,
     early_exits,
+    hostile,
     page,
     speed,
     trade,
@@ -35,6 +36,8 @@ TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pair
 BASELINES = flags.DEFINE_list("baselines", [], "JSONs of methods.head_vs_baselines")
 SERVING = flags.DEFINE_string("serving", None, "JSON of serving.load")
 PROTOCOL = flags.DEFINE_string("protocol", None, "JSON of protocol_comparison")
+HOSTILE = flags.DEFINE_string("hostile", None, "JSON of serving.hostile")
+RESTARTS = flags.DEFINE_string("restarts", None, "JSON of serving.restarts")
 EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
@@ -60,6 +63,10 @@ def measured(out: Path) -> list[str]:
         lines += deploy.serving(SERVING.value)
     if PROTOCOL.value:
         lines += deploy.protocol(PROTOCOL.value)
+    if HOSTILE.value:
+        lines += hostile.bad_clients(HOSTILE.value)
+    if RESTARTS.value:
+        lines += hostile.restarts(RESTARTS.value)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

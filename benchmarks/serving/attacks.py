@@ -62,12 +62,21 @@ def _request(data: bytes, model: str = MODEL) -> bytes:
     return protocol.infer_request(model, data).SerializeToString()
 
 
+def _pick(rng: Rng, values: Sequence[Any]) -> Any:
+    return values[int(rng.integers(len(values)))]
+
+
+def _noise(rng: Rng, longest: int) -> bytes:
+    """1 to `longest` - 1 random bytes."""
+    return rng.bytes(int(rng.integers(1, longest)))
+
+
 def protobuf(good: Good, rng: Rng) -> Call:
     """Bytes that are no message, or a message that was hurt, to any method."""
-    path = PARSING[rng.integers(len(PARSING))]
+    path = _pick(rng, PARSING)
     if rng.integers(2):
-        return Call(path, rng.bytes(rng.integers(1, 200)))
-    data = bytearray(_request(good[rng.integers(len(good))]))
+        return Call(path, _noise(rng, 200))
+    data = bytearray(_request(_pick(rng, good)))
     if rng.integers(2):
         del data[rng.integers(1, len(data)) :]
     for at in rng.integers(0, len(data), rng.integers(1, 6)):
@@ -77,20 +86,20 @@ def protobuf(good: Good, rng: Rng) -> Call:
 
 def frames(good: Good, rng: Rng) -> Call:
     """Whole messages with damaged frames."""
-    return Call(INFER, _request(damaged(good[rng.integers(len(good))], rng)[1]))
+    return Call(INFER, _request(damaged(_pick(rng, good), rng)[1]))
 
 
 def models(good: Good, rng: Rng) -> Call:
     """Other models, versions, inputs and budgets."""
-    request = protocol.infer_request(MODEL, good[rng.integers(len(good))])
+    request = protocol.infer_request(MODEL, _pick(rng, good))
     choice = rng.integers(6)
     if choice == 0:
-        request.model_name = rng.bytes(rng.integers(1, 3000)).hex()
+        request.model_name = _noise(rng, 3000).hex()
     elif choice == 1:
-        request.model_version = rng.bytes(rng.integers(1, 3000)).hex()
+        request.model_version = _noise(rng, 3000).hex()
     elif choice == 2:
         budgets = (-1.0, np.nan, np.inf, 1e-9, 1e308)
-        request.parameters[protocol.BUDGET].double_param = budgets[rng.integers(5)]
+        request.parameters[protocol.BUDGET].double_param = _pick(rng, budgets)
     elif choice == 3:
         request.inputs[0].shape[:] = [
             int(n) for n in rng.integers(-(1 << 62), 1 << 62, 5)
@@ -111,8 +120,8 @@ def metadata(good: Good, rng: Rng) -> Call:
     extra = []
     many, longest = (40, 300) if rng.integers(100) == 0 else (12, 100)
     for _ in range(rng.integers(1, many)):
-        name = b"x-" + rng.bytes(rng.integers(1, 20)).hex().encode()
-        value = rng.bytes(rng.integers(1, longest)).hex().encode()
+        name = b"x-" + _noise(rng, 20).hex().encode()
+        value = _noise(rng, longest).hex().encode()
         extra.append((name, value))
     odd = (
         (b"grpc-timeout", b"1n"),
@@ -124,7 +133,7 @@ def metadata(good: Good, rng: Rng) -> Call:
         (b"Upper", b"case"),
     )
     if rng.integers(20) == 0:
-        extra.append(odd[rng.integers(len(odd))])
+        extra.append(_pick(rng, odd))
     path = INFER if rng.integers(4) else f"/{rng.bytes(9).hex()}/{rng.bytes(9).hex()}"
     return Call(path, _request(good[0]), tuple(extra))
 
@@ -132,7 +141,7 @@ def metadata(good: Good, rng: Rng) -> Call:
 def watch(good: Good, rng: Rng) -> Call:
     """Watch with names that nobody serves, short and long."""
     size = rng.integers(1, 15_000) if rng.integers(2) else rng.integers(1, 400)
-    name = rng.bytes(size).hex().encode()
+    name = rng.bytes(int(size)).hex().encode()
     length = bytearray()
     left = len(name)
     while left >= 128:
@@ -146,10 +155,9 @@ def reflection(good: Good, rng: Rng) -> Call:
     names = (
         protocol.SERVICE.encode(),
         b"",
-        rng.bytes(rng.integers(1, 100)).hex().encode(),
+        _noise(rng, 60).hex().encode(),
     )
-    name = names[rng.integers(3)]
-    field = (3, 4, 5, 6, 7)[rng.integers(5)]
+    name, field = _pick(rng, names), _pick(rng, (3, 4, 5, 6, 7))
     return Call(REFLECT, bytes((field << 3 | 2, len(name))) + name)
 
 
@@ -279,7 +287,7 @@ def half_open(piece: bytes) -> Callable:
             connection, streams = http2.Connection(order.address), []
             try:
                 for _ in range(min(OPEN, left)):
-                    path = METHODS[rng.integers(len(METHODS))]
+                    path = _pick(rng, METHODS)
                     streams.append(connection.open(path))
                     if piece:
                         connection.data(streams[-1], piece)

@@ -130,6 +130,7 @@ def attacker(file: Path, address: str):
                 "window": _WINDOW.value * WIDER.get(kind, 1),
             }
             print(json.dumps(order), file=process.stdin, flush=True)
+            assert process.stdout is not None
             return json.loads(process.stdout.readline())
 
         try:
@@ -208,7 +209,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def measure(workdir: Path) -> dict[str, Any]:
     recipe = run_folder.recipe_of(workdir)
-    images = np.asarray(run_folder.dataset_of(recipe, "test").images[:IMAGES])
+    test = run_folder.dataset_of(recipe, "test").take(np.arange(IMAGES), "test")
+    images = np.asarray(test.images)
     sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
     (own,) = models.load(workdir, attacks.MODEL)[attacks.MODEL]
     z = np.stack([own.codec.decode(frame.unpack(data).payload) for data in sent])

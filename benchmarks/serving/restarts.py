@@ -136,7 +136,8 @@ def rounds(tail: Path, ports: list[int], servers: list[subprocess.Popen]) -> int
 
 def measure(workdir: Path) -> dict[str, Any]:
     recipe = run_folder.recipe_of(workdir)
-    images = np.asarray(run_folder.dataset_of(recipe, "test").images[:IMAGES])
+    test = run_folder.dataset_of(recipe, "test").take(np.arange(IMAGES), "test")
+    images = np.asarray(test.images)
     sent = frames(recipe.net, *run_folder.restore(recipe, workdir), images)
     tail = workdir.parent / "model.tail"
     tails.pack(workdir, tail)

@@ -1,0 +1,95 @@
+"""Sections of the results page on the edge server: bad clients, lost servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_page import page
+
+BAR = 1_000_000  # requests of each kind
+
+
+def bad_clients(path: str) -> list[str]:
+    """benchmarks.serving.hostile: memory and good clients, kind by kind."""
+    report = json.loads(Path(path).read_text())
+    columns = ["kind", "requests", "a second", "memory MiB", "against warm-up"]
+    columns += ["good requests", "answered right", "p50 ms", "p99 ms", "p99 ratio"]
+    columns += ["what became of them", "load"]
+    rows = report["rows"]
+    fewest = min(row["requests"] for row in rows)
+    short = "" if fewest >= BAR else (
+        f" Fewer than {BAR:,} of each kind: what the time allowed."
+    )  # fmt: skip
+    facts = (
+        f"{page.where(report)}. One launch.serve of an untrained Entropic Student; "
+        f"{report['good_clients']} good clients that ask 10 ms after each answer, "
+        "alone and attacked in turns; bad ones in a process of their own, waiting for "
+        "answers. Server, good and bad clients and other programs shared the cores: "
+        "the last column is the load average. Seeds "
+        f"{report['seed'] + 1} and on; {report['warm_up']} of each kind before, as the "
+        f"warm-up.{short} Memory is the server's resident set, "
+        f"{report['memory_after_warm_up_bytes'] / 2**20:.0f} MiB after the warm-up. "
+        "left: given up by the client; lost: the connection; silent: no word in 0.3 s. "
+        f"Refused by the server's own count: {_counts(report['rejects'])}."
+    )
+    body = page.rows(columns, map(_bad, rows))
+    return page.section("Edge server among bad clients", facts, report["command"], body)
+
+
+def _bad(row: Mapping[str, Any]) -> list[str]:
+    before, during = row["before"], row["during"]
+    counts = during["counts"]
+    milliseconds = (
+        f"{1e3 * before[q]:.1f} -> {1e3 * during[q]:.1f}" for q in ("p50_s", "p99_s")
+    )
+    total = sum(counts.values())
+    return [
+        row["kind"],
+        f"{row['requests']:,}",
+        f"{row['requests'] / row['seconds']:.0f}",
+        f"{row['memory_bytes'] / 2**20:.0f}",
+        f"{100 * row['memory_growth']:+.1f} %",
+        f"{total:,}",
+        f"{100 * counts.get('right', 0) / total:.2f} %",
+        *milliseconds,
+        f"{row['p99_ratio']:.1f}",
+        _counts(row["outcomes"]),
+        f"{row['load_average']:.0f}",
+    ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count:,}" for name, count in ordered)
+
+
+def restarts(path: str) -> list[str]:
+    """benchmarks.serving.restarts: two servers killed and drained under load."""
+    report = json.loads(Path(path).read_text())
+    outcomes = report["outcomes"]
+    columns = ["clients", "minutes", "rounds", "requests", "right", "lost or wrong"]
+    columns += ["p50 ms", "p99 ms", "longest s"]
+    total, right = sum(outcomes.values()), outcomes.get("right", 0)
+    cells = [
+        report["clients"],
+        f"{report['seconds'] / 60:.1f}",
+        report["rounds"],
+        f"{total:,}",
+        f"{right:,}",
+        f"{total - right:,}",
+        f"{1e3 * report['p50_s']:.0f}",
+        f"{1e3 * report['p99_s']:.0f}",
+        f"{report['longest_s']:.1f}",
+    ]
+    facts = (
+        f"{page.where(report)}. Two servers of one tail file; a round ends one by "
+        "SIGKILL, starts it anew, drains the other while the first compiles, and "
+        "starts that too: for seconds no server serves, and the clients wait for one. "
+        f"Other programs shared the cores: load {report['load_average'][0]:.0f}."
+    )
+    body = page.rows(columns, [cells])
+    title = "Edge servers killed and drained under load"
+    return page.section(title, facts, report["command"], body)
