@@ -77,8 +77,8 @@ def open_parts(path: str, tests: Iterable[str]) -> dict[str, Tree]:
     """The trees of PATH/train as "train" and of the first of `tests` there as "test".
 
     "test" alone where nothing else is there, for a set whose training images are gone;
-    otherwise none without a train folder. Of a folder each is walked alone: what a link
-    from one brings in of the other shows (`refuse_shared`).
+    otherwise none without a train folder. Of a folder each is scanned alone: what a
+    link from one brings in of the other shows (`refuse_shared`).
     """
     where, tests = expanded(path), (*tests,)
     if where.is_dir():

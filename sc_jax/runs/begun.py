@@ -1,7 +1,7 @@
 """A run goes on by the facts of its data as they were when it was begun.
 
 One file more or less gives another mean, other steps and so another recipe. What a
-folder has recorded stays, and that the data set is another one now is told.
+folder has recorded stays, and that the data set is another one now is said.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def facts(data: Data, *folders: Path) -> common.Facts | None:
     return None
 
 
-def tell(recipe: Recipe, now: Dataset) -> None:
+def report_change(recipe: Recipe, now: Dataset) -> None:
     """A line where the training split has more or fewer examples than was recorded.
 
     UsageError where it has other classes, or examples of another shape.

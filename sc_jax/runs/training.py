@@ -84,11 +84,11 @@ def _train(
 def check(recipe: Recipe) -> None:
     """UsageError, one line, for what would fail while training or at its end.
 
-    Told: that the data set is not the one that the run was begun with.
+    Said: that the data set is not the one that the run was begun with.
     """
     data = run_folder.dataset_of(recipe, "train")
     validate(recipe, data.example(), data.target())
-    begun.tell(recipe, data)
+    begun.report_change(recipe, data)
 
 
 def _reused(teacher: Recipe, folder: Path) -> Variables:

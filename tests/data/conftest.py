@@ -14,8 +14,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(caplog):
-    """told() -> the lines about data since the last call, as if never told before."""
+def said(caplog):
+    """said() -> the lines about data since the last call, as if never said before."""
     notices.once.cache_clear()
 
     def lines():

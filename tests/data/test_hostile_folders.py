@@ -26,14 +26,14 @@ def refusal(*arguments, **options):
 
 
 @pytest.mark.parametrize("links", [("../a",), ("../..",), ("../a", "../.."), ("/",)])
-def test_links_back_bring_in_nothing(links, pics, told):
+def test_links_back_bring_in_nothing(links, pics, said):
     root = pics()
     for name, target in zip("xy", links):
         (root / "train" / "a" / name).symlink_to(target)
     found = load(root)
     assert np.bincount(found.labels).tolist() == [10, 10]
     assert not any(file.count("/") > 1 for file in found.files)
-    (line,) = told()
+    (line,) = said()
     assert f"{root}/train: {len(links)} links to a folder that is read already" in line
     assert "a/x" in line
 
@@ -71,7 +71,7 @@ def test_test_images_in_training_are_refused(name, pics):
     assert "would be trained on what it is tested on" in refusal(argument)
 
 
-def test_a_walk_ends(pics, told):
+def test_a_scan_ends(pics, said):
     root = pics()
     for name in "ab":
         (root / "train" / name / "up").symlink_to("../..")
@@ -79,7 +79,7 @@ def test_a_walk_ends(pics, told):
         (root / "train" / name / "itself").symlink_to("itself")
         (root / "train" / name / "nowhere.png").symlink_to("missing.png")
     assert len(load(root)) == 20
-    nowhere, again = told()
+    nowhere, again = said()
     assert "4 links that lead nowhere are left out" in nowhere
     assert "4 links to a folder that is read already" in again
 
@@ -111,22 +111,22 @@ def test_any_links_bring_in_each_folder_once_and_no_test_image(seed, pics):
     assert len({os.path.realpath(folder) for folder in seen}) == len({*seen}) == 2
 
 
-def test_no_fifo_is_opened(pics, told):
+def test_no_fifo_is_opened(pics, said):
     root = pics()
     os.mkfifo(root / "train" / "a" / "pipe.png")
     (root / "train" / "b" / "null.png").symlink_to("/dev/zero")
     assert len(load(root)) == 20
-    assert "2 entries that are no regular files" in told()[0]
+    assert "2 entries that are no regular files" in said()[0]
 
 
-def test_what_is_left_out_is_counted_and_named(pics, told):
+def test_what_is_left_out_is_counted_and_named(pics, said):
     root = pics((8, 8))
     for i in range(8):
         os.replace(root / f"train/a/{i}.png", root / f"train/a/{i}.HEIC")
     (root / "train" / "notes.txt").write_text("x")
     (root / "train" / "loose.png").write_bytes((root / "test/a/0.png").read_bytes())
     assert np.bincount(load(root).labels).tolist() == [2, 10]
-    kinds, loose = told()
+    kinds, loose = said()
     assert "9 files that are not read as images: 8 .heic, 1 .txt" in kinds
     assert "(a/0.HEIC, a/1.HEIC, a/2.HEIC, ...)" in kinds
     assert "1 images in no class folder are left out (loose.png)" in loose
@@ -159,7 +159,7 @@ def test_one_class_is_refused(pics, tmp_path):
 
 
 @pytest.mark.parametrize("two", [False, True])
-def test_a_test_part_is_read_where_training_images_are_gone(two, pics, told):
+def test_a_test_part_is_read_where_training_images_are_gone(two, pics, said):
     root = pics()
     before = load(root, "test")
     shutil.rmtree(root / "train")
@@ -167,7 +167,7 @@ def test_a_test_part_is_read_where_training_images_are_gone(two, pics, told):
     found = load(argument, "test")
     assert np.array_equal(found.images, before.images)
     assert found.classes == before.classes and found.files == before.files
-    assert "has no training images" in told()[-1]
+    assert "has no training images" in said()[-1]
     assert "no folder or zip at" in refusal(f"{root}/train,{root}/test", "train")
 
 
@@ -243,7 +243,7 @@ def bytes_name(folder, name):
     return os.path.join(os.fsencode(folder), name)
 
 
-def test_names_that_are_not_utf_8_are_read_and_shown(pics, told):
+def test_names_that_are_not_utf_8_are_read_and_shown(pics, said):
     root = pics()
     for part in ("train", "test"):
         at = root / part
@@ -298,18 +298,18 @@ def test_test_images_are_looked_at_before_training(pics):
 
 
 @pytest.mark.parametrize("vary", [False, True])
-def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, told):
+def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, said):
     root = pics()
     if vary:
         Image.new("RGB", (30, 20)).save(root / "train/a/0.png")
     whole = {split: load(root, split, image_size=8) for split in sources.SPLITS}
-    told()
+    said()
     names = [whole[split].files[1] for split in ("train", "validation", "test")]
     damage(root, "train/" + names[0], "train/" + names[1], "test/" + names[2])
     assert "mend or delete it" in refusal(root, "train")
     with folders.skipping():
         found = {split: load(root, split, image_size=8) for split in sources.SPLITS}
-    lines = told()
+    lines = said()
     assert len(lines) == 2  # a part, however often it is opened
     assert f"{root}/train: 2 of 20 images cannot be read and are left out" in lines[0]
     assert all(name in lines[0] for name in names[:2]) and names[2] in lines[1]

@@ -27,19 +27,19 @@ def homeless(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_without_a_home_the_cache_is_a_temporary_folder(homeless, told):
+def test_without_a_home_the_cache_is_a_temporary_folder(homeless, said):
     made = np.arange(5)
     assert np.array_equal(cache.cached("key", lambda: made), made)
     folder = homeless / f"sc_jax-{os.getuid()}"
     assert (folder / "key.npz").exists() and folder.stat().st_mode & 0o777 == 0o700
     assert np.array_equal(cache.cached("key", lambda: np.zeros(2)), made)
     assert [*homeless.iterdir()] == [folder]  # none that is called ~
-    (line,) = told()
+    (line,) = said()
     assert str(folder) in line and "SC_JAX_CACHE" in line
 
 
 @pytest.mark.parametrize("whose", ["link", "writable", "file"])
-def test_a_temporary_folder_of_somebody_else_is_not_read(whose, homeless, told):
+def test_a_temporary_folder_of_somebody_else_is_not_read(whose, homeless, said):
     folder = homeless / f"sc_jax-{os.getuid()}"
     planted = homeless / "planted"
     planted.mkdir()
@@ -53,7 +53,7 @@ def test_a_temporary_folder_of_somebody_else_is_not_read(whose, homeless, told):
         folder.write_text("")
     assert places.home_cache() is None
     assert cache.cached("key", lambda: np.zeros(1)).tolist() == [0]
-    assert "nothing is cached" in told()[0]
+    assert "nothing is cached" in said()[0]
 
 
 def test_a_relative_home_holds_no_cache(homeless, monkeypatch):
@@ -112,8 +112,8 @@ def test_a_user_id_that_nobody_has(tmp_path):
     assert shown.strip() == f"{tmp_path}/sc_jax-54321"
 
 
-def test_a_cache_that_cannot_be_written_costs_a_line(tmp_path, monkeypatch, told):
+def test_a_cache_that_cannot_be_written_costs_a_line(tmp_path, monkeypatch, said):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SC_JAX_CACHE", str(tmp_path / "file" / "cache"))
     assert cache.cached("key", lambda: np.ones(3)).tolist() == [1, 1, 1]
-    assert "cannot keep decoded images" in told()[0]
+    assert "cannot keep decoded images" in said()[0]

@@ -1,4 +1,4 @@
-"""Runs whose data set changes: gone on with by what was recorded, and told once."""
+"""Runs whose data set changes: gone on with by what was recorded, and said once."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """As in another process: nothing is known of a data set, nothing was told."""
+    """As in another process: nothing is known of a data set, nothing was said."""
     common._measured.cache_clear()
     notices.once.cache_clear()
 
@@ -67,7 +67,7 @@ def world(finished, tmp_path):
     shutil.copytree(tmp_path / "kept", root)
 
 
-def told(caplog):
+def said(caplog):
     found = [r.getMessage() for r in caplog.records if r.name == "sc_jax.data"]
     caplog.clear()
     return found
@@ -96,7 +96,7 @@ def test_a_truncated_file_stops_training_and_the_same_command_resumes(
     else:
         with folders.skipping():
             sweep.run(longer, workdir, baselines=False)
-    lines = told(caplog)
+    lines = said(caplog)
     assert sum("35 training examples now, and had 36" in line for line in lines) == 1
     assert len(lines) == (1 if way == "deleted" else 2)
     after = json.loads((workdir / run_folder.FILE).read_text())
