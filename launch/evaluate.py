@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
+from sc_jax import plugins
 from sc_jax.runs import evaluation
 from sc_jax.train import devices
 
@@ -26,10 +27,12 @@ OUT = flags.DEFINE_string("out", None, "folder of the report; without: the workd
 BASELINES = flags.DEFINE_bool("baselines", True, "measure teacher and image codecs too")
 POLICY = flags.DEFINE_string("policy", None, "how to leave at exits, NAME:knob=...")
 BUDGET = flags.DEFINE_float("budget", None, "of --policy: share or MACs", 0)
+RECIPE = flags.DEFINE_list("recipe", [], "FILE.py,... of the run, to be trusted")
 flags.declare_key_flag("skip_damaged")
 
 
 def main(_):
+    plugins.trust(RECIPE.value)
     if WORKDIR.value is None:
         raise cli.UsageError("give --workdir, a folder that launch.train has finished")
     workdir, out = Path(WORKDIR.value), Path(OUT.value) if OUT.value else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from launch import cli
+from sc_jax import plugins
 from sc_jax.spec import numbers
 
 DTYPES = ["float32", "float16", "int8_weights", "dynamic", "int8"]
@@ -30,10 +31,12 @@ THRESHOLDS = flags.DEFINE_list("thresholds", None, "largest probability, one an 
 CALIBRATION = flags.DEFINE_integer("calibration", 256, "training images", 1)
 DROP = flags.DEFINE_float("max_drop_points", 1.0, "accuracy the head may lose")
 MORE = flags.DEFINE_float("max_more_bytes", 0.05, "share of bytes it may add")
+RECIPE = flags.DEFINE_list("recipe", [], "FILE.py,... of the run, to be trusted")
 flags.declare_key_flag("skip_damaged")
 
 
 def main(_):
+    plugins.trust(RECIPE.value)
     if WORKDIR.value is None or not (OUT.value or TAIL.value):
         raise cli.UsageError("give --workdir and --out, a folder, or --tail, a file")
     if TAIL.value and Path(TAIL.value).exists():

@@ -23,6 +23,7 @@ from launch import cli
 # gRPC's own log repeats what strangers send, a line each.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+from sc_jax import plugins
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_list("workdir", [], "runs or tail files: [NAME=]PATH,...")
@@ -38,10 +39,12 @@ CERT = flags.DEFINE_string("tls_cert", None, "PEM chain; with --tls_key turns TL
 KEY = flags.DEFINE_string("tls_key", None, "PEM private key")
 RECEIVE_S = flags.DEFINE_float("receive_s", 20.0, "for a request to come whole", 0.1)
 BATCH_S = flags.DEFINE_float("batch_s", 30.0, "of a batch, then NOT_SERVING", 0.1)
+RECIPE = flags.DEFINE_list("recipe", [], "FILE.py,... of the run, to be trusted")
 GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM", 0)
 
 
 def main(_):
+    plugins.trust(RECIPE.value)
     try:
         # Late: grpc is an extra, and --help must work without.
         from sc_jax.deploy.server import batching, edge, models

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sc_jax import spec
+from sc_jax import foreign, plugins, spec
 from sc_jax.codec.codecs import Codec
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import EXIT, FINAL, Runner, in_turn, latent_of
@@ -99,10 +97,14 @@ class Model:
         return f"<sc_jax {self.kind} {named} in {self.path}>"
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, trust: str | Path | Iterable[str | Path] = ()) -> Model:
     """Opens a run's folder (a student's, a teacher's, one of a sweep), a bundle's
     folder or zip, or a tail file. Needs neither the data set nor the recipe's file.
+
+    trust: Python files that the run may be built with, by their bytes. A folder's own
+    copies run only where one of these, or a file used before, is the same.
     """
+    plugins.trust(trust)
     path = Path(path)
     if (path / run_folder.FILE).exists():
         return _run(path)
@@ -122,11 +124,8 @@ def load(path: str | Path) -> Model:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return json.loads(file.read(bundle.MANIFEST))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        raise UsageError(f"{path} is no bundle and no tail") from None
+    with foreign.reading(path, "bundle or tail"), foreign.parts(path) as part:
+        return foreign.unsealed(part(bundle.MANIFEST, foreign.JSON_BYTES))
 
 
 def _run(folder: Path) -> Model:
@@ -300,12 +299,17 @@ def _show_progress() -> None:
 
 
 def evaluate(
-    folder: str | Path, *, data: str | None = None, split: str = "test"
+    folder: str | Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    trust: str | Path | Iterable[str | Path] = (),
 ) -> list[dict[str, Any]]:
     """A finished run measured again: a row for its bytes, and one an exit.
 
-    data: another set of the same classes. Nothing is written.
+    data: another set of the same classes. trust: as of `load`. Nothing is written.
     """
+    plugins.trust(trust)
     folder = Path(folder)
     recipe = run_folder.recipe_of(folder)
     examples = run_folder.dataset_of(recipe, split, data)

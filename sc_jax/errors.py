@@ -12,6 +12,10 @@ class Missing(UsageError):
     """A data set, or the part of it that is asked for, is not there."""
 
 
+class Damaged(UsageError):
+    """A file that was cut, changed or is none of ours."""
+
+
 class Diverged(RuntimeError):
     """The loss is no longer finite."""
 

@@ -1,21 +1,82 @@
-"""Parts of one's own: `FILE.py:name` serves wherever a registered name does."""
+"""Parts of one's own: `FILE.py:name` serves wherever a registered name does.
+
+A file runs because a person named it. What a folder or bundle of somebody else names
+does not (`opening`), unless its bytes are those of a file that a person named.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
+import re
 import sys
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sc_jax.errors import UsageError, unknown
 
+# SHA-256 of the files that this process was pointed at: these may run anywhere.
+_trusted: set[str] = set()
+# The folder that is being opened, whose files are not to run by themselves.
+_opened: ContextVar[Path | None] = ContextVar("opened", default=None)
+
 
 def is_file(text: str) -> bool:
     """Whether the text names a Python file, as FILE.py or FILE.py:name."""
     return text.partition(":")[0].endswith(".py")
+
+
+def trust(files: str | Path | Iterable[str | Path]) -> None:
+    """Files that a run's folder may run, by their bytes; UsageError where one is none.
+
+    As FILE.py, FILE.py:name or a whole recipe, whose other knobs are left aside.
+    """
+    several = [files] if isinstance(files, str | Path) else files
+    for text in re.split("[,=]", ",".join(map(str, several))):
+        if is_file(text):
+            _trusted.add(_digest(_bytes("trusted", Path(text.partition(":")[0]))))
+
+
+@contextmanager
+def opening(folder: Path) -> Iterator[None]:
+    """In which a Python file runs only where `trust` knows its bytes."""
+    token = _opened.set(folder)
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+
+
+def refuse_untrusted(text: str) -> None:
+    """UsageError while a folder is opened, if FILE.py of it is not to run by itself."""
+    file, folder = Path(text.partition(":")[0]), _opened.get()
+    if folder is not None:
+        _check(folder, file, _bytes("part", file))
+
+
+def _check(folder: Path, file: Path, data: bytes) -> None:
+    if _digest(data) not in _trusted:
+        raise UsageError(
+            f"{folder} names a Python file, which opening it would run: read {file}, "
+            f"and name it if you trust it, --recipe={file} "
+            f'(sc_jax.load({str(folder)!r}, trust="{file.name}"))'
+        )
+
+
+def _bytes(kind: str, file: Path) -> bytes:
+    if not file.is_file():
+        raise UsageError(f"no {kind} file {file}")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def find(
@@ -40,10 +101,13 @@ def from_file(kind: str, text: str, needs: Callable[[Any], bool] = callable) -> 
     """
     path, _, name = text.partition(":")
     file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"no {kind} file {file}")
+    data, folder = _bytes(kind, file), _opened.get()
+    if folder is None:
+        _trusted.add(_digest(data))
+    else:
+        _check(folder, file, data)
     name = name or file.stem
-    found = getattr(_module(file.resolve()), name, None)
+    found = getattr(_module(file.resolve(), data), name, None)
     if found is None or not needs(found):
         raise UsageError(f"{file} has no {kind} {name}")
     return found
@@ -57,16 +121,25 @@ def text_of(part: Any, registry: Mapping[str, Any]) -> str:
     return f"{sys.modules[part.__module__].__file__}:{part.__qualname__}"
 
 
-@lru_cache
-def _module(file: Path) -> ModuleType:
+def _module(file: Path, data: bytes) -> ModuleType:
     """The file as a module, executed once: its classes are compared by identity."""
+    if file not in _modules:
+        _modules[file] = _executed(file, data)
+    return _modules[file]
+
+
+_modules: dict[Path, ModuleType] = {}
+
+
+def _executed(file: Path, data: bytes) -> ModuleType:
     # Dataclasses, and so Flax modules, look their own module up by this name.
     name = f"sc_jax file {file}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # the suffix is .py
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(file)
     try:
-        spec.loader.exec_module(module)
+        # These bytes, that were checked: a loader would read the file once more, or
+        # run compiled code that lies beside it.
+        exec(compile(data, str(file), "exec", dont_inherit=True), module.__dict__)
     except Exception as error:
         # Half a module must not be found by the next who looks.
         del sys.modules[name]

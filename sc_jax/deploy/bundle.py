@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from sc_jax import foreign
 from sc_jax.codec import codecs
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies
@@ -28,6 +29,12 @@ FORMAT = 2  # 1 had thresholds of the largest probability in place of a policy
 MANIFEST = "manifest.json"
 TABLES = "codec.npz"
 EXPORTS = "exports"  # under a workdir: the tables that its bundles carry
+TABLE_BYTES = 1 << 28  # of one codec's tables, where no manifest says how many
+KINDS: dict[str, type] = {
+    "model": str, "split": int, "segments": list, "exits": list, "labels": list,
+    "task": str, "parts": dict, "facts": dict,
+}  # fmt: skip
+Part = Callable[[str, int], bytes]  # name, bytes at most -> a file of a bundle
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def write(
         "parts": hashes(parts),
         "facts": dict(facts),
     }
-    every = parts | {MANIFEST: json.dumps(manifest, indent=1).encode()}
+    every = parts | {MANIFEST: foreign.sealed(manifest, indent=1)}
     draft = out.with_name(out.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed here
     draft.mkdir(parents=True)
@@ -112,9 +119,12 @@ def hashes(parts: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     }
 
 
-def unchanged(path: Path, name: str, data: bytes, manifest: Mapping) -> bytes:
-    """`data` if it is the part that the manifest of `path` means; UsageError."""
-    if hashlib.sha256(data).hexdigest() != manifest["parts"][name]["sha256"]:
+def part_of(path: Path, part: Part, name: str, manifest: Mapping) -> bytes:
+    """A part that the manifest of `path` means; UsageError where it was changed."""
+    said = manifest["parts"][name]
+    # Its size before its bytes: a file that grew is not read into memory.
+    data = part(name, said["bytes"])
+    if hashlib.sha256(data).hexdigest() != said["sha256"]:
         raise UsageError(f"{path}: {name} was changed: its SHA-256 differs")
     return data
 
@@ -138,42 +148,53 @@ def read(path: Path) -> Bundle:
     """The bundle of a folder or zip; UsageError for what is missing or was changed."""
     if not path.exists():
         raise UsageError(f"no bundle {path}: make one with python -m launch.export")
-    try:
-        if path.is_dir():
-            return _read(path, lambda name: (path / name).read_bytes())
-        with zipfile.ZipFile(path) as file:
-            return _read(path, file.read)
-    except zipfile.BadZipFile as error:
-        raise UsageError(f"{path} is no bundle: {error}") from None
+    with foreign.reading(path, "bundle"), foreign.parts(path) as part:
+        return _read(path, part)
 
 
-def _read(path: Path, part: Callable[[str], bytes]) -> Bundle:
-    def checked(name: str) -> bytes:
-        return unchanged(path, name, part(name), manifest)
+def _read(path: Path, part: Part) -> Bundle:
+    manifest = foreign.unsealed(part(MANIFEST, foreign.JSON_BYTES))
+    # Before anything else is read: another format may mean other things by it.
+    if manifest["format"] not in (1, FORMAT):
+        raise UsageError(
+            f"{path} has bundle format {manifest['format']}, this reader knows "
+            f"1 to {FORMAT}"
+        )
+    # The one task of older bundles.
+    manifest = {"task": classification.name} | manifest
+    if manifest["format"] == 1:
+        manifest |= _of_thresholds(manifest["thresholds"])
+    check_kinds(manifest, KINDS)
+    if len(shape := manifest["facts"]["input"]) != 3 or not all(
+        isinstance(side, int) and side > 0 for side in shape
+    ):
+        raise UsageError(f"{path}: an input is three numbers above 0, not {shape}")
+    # Names become paths: no '..', no '/'.
+    if not all(name.isidentifier() for name in manifest["segments"]):
+        raise UsageError(f"{path}: a segment's name is not a plain word")
+    segments = {
+        name: part_of(path, part, f"{name}.tflite", manifest)
+        for name in manifest["segments"]
+    }
+    codec = None
+    if manifest["codec"] is not None:
+        codec = codec_of(part_of(path, part, TABLES, manifest))
+    read = Bundle(manifest, segments, codec)
+    # Parsed once here, so that a wrong policy is no surprise of the first image.
+    _ = read.policy
+    return read
 
-    try:
-        manifest = json.loads(part(MANIFEST))
-        # Before anything else is read: another format may mean other things by it.
-        if manifest["format"] not in (1, FORMAT):
-            raise UsageError(
-                f"{path} has bundle format {manifest['format']}, this reader knows "
-                f"1 to {FORMAT}"
+
+def check_kinds(manifest: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """ValueError where a value of a manifest is not of its kind; lists hold texts."""
+    for name, kind in kinds.items():
+        value = manifest[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(
+                f"{name} is a {type(value).__name__}, not a {kind.__name__}"
             )
-        manifest = {
-            "task": classification.name
-        } | manifest  # the one task of older bundles
-        if manifest["format"] == 1:
-            manifest |= _of_thresholds(manifest["thresholds"])
-        # Names become paths: no '..', no '/'.
-        if not all(name.isidentifier() for name in manifest["segments"]):
-            raise UsageError(f"{path}: a segment's name is not a plain word")
-        segments = {name: checked(f"{name}.tflite") for name in manifest["segments"]}
-        codec = None if manifest["codec"] is None else codec_of(checked(TABLES))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{path} is no whole bundle: {error!r}") from None
-    return Bundle(manifest, segments, codec)
+        if kind is list and not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name} holds something that is no text")
 
 
 def _of_thresholds(thresholds: Sequence[float]) -> dict[str, Any]:
@@ -204,10 +225,8 @@ def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def codec_of(data: bytes) -> codecs.Codec:
-    """The codec of `table_bytes`; ValueError or KeyError for anything else."""
-    with np.load(io.BytesIO(data)) as arrays:
-        # allow_pickle is off by default: a file of a stranger runs nothing.
-        return codecs.from_arrays(arrays)
+    """The codec of `table_bytes`; ValueError, KeyError and others for anything else."""
+    return codecs.from_arrays(foreign.arrays(data))
 
 
 def register(workdir: Path, model: str, codec: codecs.Codec) -> None:
@@ -219,8 +238,8 @@ def register(workdir: Path, model: str, codec: codecs.Codec) -> None:
 
 def registered(workdir: Path) -> dict[str, codecs.Codec]:
     """Model id -> codec of every bundle that was made from a run."""
-    files = sorted((workdir / EXPORTS).glob("*.npz"))
-    try:
-        return {file.stem: codec_of(file.read_bytes()) for file in files}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{workdir / EXPORTS} cannot be read: {error}") from None
+    found: dict[str, codecs.Codec] = {}
+    for file in sorted((workdir / EXPORTS).glob("*.npz")):
+        with foreign.reading(file, "table", "delete it, and export its bundle again"):
+            found[file.stem] = codec_of(foreign.read_bytes(file, TABLE_BYTES))
+    return found

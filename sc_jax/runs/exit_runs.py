@@ -90,7 +90,7 @@ def recorded(
     file = trace_file(workdir, dataset.split)
     if file.exists():
         try:
-            found = record.load(file, name_of(recipe, workdir))
+            found = load_trace(workdir, dataset.split, name_of(recipe, workdir))
             # The name knows recipe and step; of the examples only labels are kept.
             if np.array_equal(found.trace.labels, dataset.labels):
                 return found
@@ -172,9 +172,7 @@ def decide(
         raise unknown("recorded split", split, SPLITS)
     net = name_of(recipe, workdir)
     # Both of one net and step: thresholds of older weights would pass unseen.
-    fitted, found = (
-        record.load(trace_file(workdir, name), net) for name in (SPLITS[0], split)
-    )
+    fitted, found = (load_trace(workdir, name, net) for name in (SPLITS[0], split))
     text, whole = policy or recipe.policy or "threshold", fitted.trace.cost[-1]
     solved = policy_spec.policy_from_text(text, fitted.trace, budget)
     share = budget and policy_spec.in_cost(budget, fitted.trace) / whole
@@ -199,6 +197,15 @@ def write_decision(decided: Decided, out: Path, facts: dict) -> None:
     with draft(out / "decision.json") as path:
         text = json.dumps(content, indent=2, allow_nan=False, default=plain)
         path.write_text(text + "\n", "utf-8")
+
+
+def load_trace(folder: Path, split: str, net: str) -> Recorded:
+    """The recorded trace of a split; UsageError where the file holds another's."""
+    file = trace_file(folder, split)
+    found = record.load(file, net)
+    if found.trace.split != split:
+        raise UsageError(f"{file} is a trace of {found.trace.split}: record it again")
+    return found
 
 
 def trace_file(folder: Path, split: str) -> Path:

@@ -181,7 +181,7 @@ def _taken(loaded: LoadedRun, policy: str, budget, logits, sure) -> np.ndarray:
     if not exit_runs.leaves_early(recipe.net):
         raise UsageError(f"{recipe.name} has no early exits to leave by")
     name = exit_runs.name_of(recipe, folder)
-    trace = record.load(exit_runs.trace_file(folder, "validation"), name).trace
+    trace = exit_runs.load_trace(folder, "validation", name).trace
     text = policy or recipe.policy or "threshold"
     solved = policy_spec.policy_from_text(text, trace, budget)
     return solved.policy(logits, trace.cost, sure if len(sure) else None)

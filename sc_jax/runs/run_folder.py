@@ -8,7 +8,6 @@ needs neither its data set nor its recipe's file to be opened again.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sc_jax import foreign, plugins
 from sc_jax.codec import codecs
 from sc_jax.data import sources
 from sc_jax.data.sources import Dataset
@@ -24,6 +24,7 @@ from sc_jax.nets.run import Variables, init
 from sc_jax.recipes import common
 from sc_jax.runs import source as origin
 from sc_jax.runs.source import DataFacts, Source
+from sc_jax.spec import parse
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.serialisation import continues, describe, difference
@@ -156,17 +157,16 @@ def _write(
     file = workdir / FILE
     draft = file.with_suffix(".tmp")
     # Whole or not at all: this file is what makes a folder a run's.
-    draft.write_text(json.dumps(content, indent=1))
+    draft.write_bytes(foreign.sealed(content, indent=1))
     os.replace(draft, file)
 
 
 def read_json(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{file} is missing: not a folder of launch.train") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from None
+    """A JSON file of a run's folder, or of a report; Damaged."""
+    if not file.exists():
+        raise UsageError(f"{file} is missing: not a folder of launch.train")
+    fix = "restore it from a copy" if file.name == FILE else "make it again"
+    return foreign.read_json(file, "file of a run", fix)
 
 
 def recipe_of(workdir: Path) -> Recipe:
@@ -188,8 +188,10 @@ def recipe_of(workdir: Path) -> Recipe:
     copies = {name: str((workdir / copy).resolve()) for name, copy in files.items()}
     facts = facts_of(workdir)
     # Recipes read classes and means of their data: here from the folder.
-    with common.known(facts and facts.known):
+    # Its files run only where somebody has named them: it may be a stranger's folder.
+    with common.known(facts and facts.known), plugins.opening(workdir):
         built = source.moved(copies).build()
+        _refuse_policies(built)
     # Files by their names of then: traces are known by a digest of the recipe. Of two
     # names of one file, the first: `Source.build` writes that one everywhere.
     names = {copy: name for name, copy in reversed(copies.items())}
@@ -200,6 +202,17 @@ def recipe_of(workdir: Path) -> Recipe:
             f"of sc_jax or of the data builds ({differs})"
         )
     return recipe
+
+
+def _refuse_policies(recipe: Recipe) -> None:
+    """Of a recipe that is opened: texts that are looked up later, when it is used."""
+    if recipe.policy:
+        name, knobs = parse(recipe.policy, "policy")
+        for text in (name, *knobs.values()):
+            if isinstance(text, str) and plugins.is_file(text):
+                plugins.refuse_untrusted(text)
+    if recipe.teacher is not None:
+        _refuse_policies(recipe.teacher)
 
 
 def facts_of(workdir: Path) -> DataFacts | None:

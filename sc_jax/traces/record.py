@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from sc_jax import foreign
 from sc_jax.codec.codecs import Codec
 from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
@@ -202,15 +203,31 @@ def save(recorded: Recorded, path: str | Path) -> None:
 
 def load(path: str | Path, net: str | None = None) -> Recorded:
     """What `save` wrote; refused where it is of another net than `net`."""
-    recorded = trace.load(path, net)
-    with np.load(path, allow_pickle=False) as file:
-        if not {COST, "on_device"} <= set(file.files):
+    if not Path(path).is_file():
+        raise UsageError(f"no trace at {str(path)!r}")
+    with foreign.reading(path, "trace", "record it again: launch.train, same command"):
+        arrays = foreign.read_arrays(path)
+        recorded = trace.from_arrays(arrays)
+        if not {COST, "on_device"} <= arrays.keys():
             raise UsageError(f"{str(path)!r} has no cost of exit classifiers")
-        payload, executed = (
-            file[name] if name in file.files else None for name in OPTIONAL
-        )
-        device = int(file["on_device"])
-        return Recorded(recorded, file[COST], payload, device, executed)
+        _check_recorded(recorded, arrays)
+        payload, executed = (arrays.get(name) for name in OPTIONAL)
+        device = int(arrays["on_device"])
+    if net is not None:
+        trace.of_net(recorded, net)
+    return Recorded(recorded, arrays[COST], payload, device, executed)
+
+
+def _check_recorded(recorded: Trace, arrays: Mapping[str, np.ndarray]) -> None:
+    """ValueError where what stands beside a trace is not of its exits and examples."""
+    exits, examples, _ = recorded.answers.shape
+    if arrays[COST].shape != (exits,) or not np.isfinite(arrays[COST]).all():
+        raise ValueError(f"{COST} is not a number for each of {exits} exits")
+    if not 0 <= int(arrays["on_device"]) <= exits:
+        raise ValueError(f"on_device is not one of 0 to {exits}")
+    for name in OPTIONAL:
+        if name in arrays and arrays[name].shape != (examples,):
+            raise ValueError(f"{name} is not a number for each of {examples} examples")
 
 
 def before(net: Net, cut: str) -> int:

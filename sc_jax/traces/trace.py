@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from sc_jax import foreign
 from sc_jax.errors import UsageError
 
 OPTIONAL = {"confidence", "quality", "metric"}  # fields that a file may lack
+# What traces.record keeps in the same file.
+RECORDED = ("head_cost", "on_device", "payload_bytes", "executed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,22 +126,28 @@ def load(path: str | Path, net: str | None = None) -> Trace:
     """The trace of a file; refused where it is of another net than `net`."""
     if not Path(path).is_file():
         raise UsageError(f"no trace at {str(path)!r}")
+    with foreign.reading(path, "trace", "record it again: launch.train, same command"):
+        found = from_arrays(foreign.read_arrays(path))
+    if net is not None:
+        of_net(found, net)
+    return found
+
+
+def from_arrays(arrays: dict[str, np.ndarray]) -> Trace:
+    """Of a file's arrays, of a recorded one's too; KeyError, ValueError, UsageError."""
     names = {f.name for f in dataclasses.fields(Trace)}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = OPTIONAL & set(file.files)
-            # Answers were called predictions, and quality was that of labels.
-            old = {"answers": "predictions"} if "predictions" in file.files else {}
-            names = names - OPTIONAL | found
-            fields = {name: file[old.get(name, name)] for name in names}
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{str(path)!r} holds no trace: {error}") from None
+    # Answers were called predictions, and quality was that of labels.
+    old = {"answers": "predictions"} if "predictions" in arrays else {}
+    known = names | {*old.values(), *RECORDED}
+    if others := arrays.keys() - known:
+        raise ValueError(f"it holds {', '.join(sorted(others))}, which no trace does")
+    fields: dict[str, Any] = {
+        name: arrays[old.get(name, name)]
+        for name in names - OPTIONAL | OPTIONAL & arrays.keys()
+    }
     words = {"net", "split", "metric"} & set(fields)
     fields |= {name: str(fields[name]) for name in words}
-    trace = Trace(**{**fields, "exits": tuple(map(str, fields["exits"]))})
-    if net is not None:
-        of_net(trace, net)
-    return trace
+    return Trace(**{**fields, "exits": tuple(map(str, fields["exits"]))})
 
 
 def of_net(trace: Trace, net: str, exits: Sequence[str] | None = None) -> Trace:

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from sc_jax import foreign
 from sc_jax.deploy import bundle
 from sc_jax.deploy.export import package
 from sc_jax.errors import UsageError
@@ -82,7 +83,7 @@ def test_a_changed_part_is_refused_by_its_hash(written, name):
 )
 def test_a_changed_manifest_is_one_line(written, change, message):
     folder, _ = written
-    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest = foreign.unsealed((folder / bundle.MANIFEST).read_bytes())
     (folder / bundle.MANIFEST).write_text(json.dumps(manifest | change))
     with pytest.raises(UsageError, match=message) as caught:
         bundle.read(folder)
@@ -92,7 +93,7 @@ def test_a_changed_manifest_is_one_line(written, change, message):
 def test_thresholds_of_the_first_format_are_read_as_a_policy(written):
     folder, _ = written
     for thresholds, policy in (([0.9, 2.0], Threshold((0.9, 2.0))), ([], None)):
-        manifest = json.loads((folder / bundle.MANIFEST).read_text())
+        manifest = foreign.unsealed((folder / bundle.MANIFEST).read_bytes())
         for name in ("exits", "cost", "policy", "task"):
             manifest.pop(name, None)
         old = manifest | {"format": 1, "thresholds": thresholds}

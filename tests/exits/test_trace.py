@@ -80,7 +80,7 @@ def test_files_that_hold_no_trace(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "other.npz", answers=np.zeros(3))
     for name in ("text.npz", "other.npz"):
-        with pytest.raises(UsageError, match="holds no trace"):
+        with pytest.raises(UsageError, match="is no whole trace"):
             load(tmp_path / name)
 
 

@@ -15,6 +15,7 @@ ROOT = Path(sc_jax.__file__).parent
 FLOORS = (
     "lazy",
     "errors",
+    "foreign",
     "spec",
     "plugins",
     "codec",

@@ -7,11 +7,7 @@ and the integer tables of every model id; docs/deployment.md has the layout.
 from __future__ import annotations
 
 import functools
-import io
-import json
 import os
-import struct
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +17,7 @@ import jax
 import numpy as np
 from jax import export
 
+from sc_jax import foreign
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
 from sc_jax.deploy.wire.reply import check_shapes
@@ -131,7 +128,7 @@ def write(
         "jax": jax.__version__,
         "parts": bundle.hashes(parts),
     }
-    text = json.dumps(manifest, indent=1).encode()
+    text = foreign.sealed(manifest, indent=1)
     draft = out.with_name(out.name + ".tmp")
     bundle.pack(draft, {bundle.MANIFEST: text, **parts})
     os.replace(draft, out)  # whole, or not there at all
@@ -166,19 +163,12 @@ def read(path: Path) -> dict[str, tuple[Tail, ...]]:
     UsageError, one line, for a file that is none, was changed, or is of another
     format, a newer jax, or platforms that this machine is not.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            return _read(path, file.read)
-    except UsageError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise UsageError(f"{path} is no whole tail: {error!r}") from None
-    except zipfile.BadZipFile as error:
-        raise UsageError(f"{path} is no tail: {error}") from None
+    with foreign.reading(path, "tail"), foreign.parts(path) as part:
+        return _read(path, part)
 
 
-def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...]]:
-    manifest = json.loads(part(bundle.MANIFEST))
+def _read(path: Path, part: bundle.Part) -> dict[str, tuple[Tail, ...]]:
+    manifest = foreign.unsealed(part(bundle.MANIFEST, foreign.JSON_BYTES))
     if manifest.get("kind") != "tail":
         raise UsageError(f"{path} is no tail: launch.serve takes no device's bundle")
     if manifest["format"] not in (LOGITS_ONLY, FORMAT):
@@ -194,7 +184,7 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
         raise UsageError(f"{path} runs on {platforms}")
 
     def checked(name: str) -> bytes:
-        return bundle.unchanged(path, name, part(name), manifest)
+        return bundle.part_of(path, part, name, manifest)
 
     programs = []
     for split in range(len(manifest["latents"])):
@@ -202,9 +192,9 @@ def _read(path: Path, part: Callable[[str], bytes]) -> dict[str, tuple[Tail, ...
         program = export.deserialize(bytearray(checked(f"tail{split}.bin"))).call
         if manifest["format"] == LOGITS_ONLY:
             program = _replying(program)
-        with np.load(io.BytesIO(checked(f"weights{split}.npz"))) as arrays:
-            # Sorted: %05d names keep the order in which leaves were flattened.
-            leaves = jax.device_put([arrays[name] for name in sorted(arrays.files)])
+        arrays = foreign.arrays(checked(f"weights{split}.npz"))
+        # Sorted: %05d names keep the order in which leaves were flattened.
+        leaves = jax.device_put([arrays[name] for name in sorted(arrays)])
         programs.append((leaves, jax.jit(program)))
     facts = manifest.get("task", classification.name), tuple(manifest["labels"])
     return {
