@@ -29,7 +29,7 @@ class Subject:
 
     path: str
     models: tuple[bytes, ...]
-    codec: Any  # what packs the outputs
+    codec: Any  # what packs the outputs; None: a whole net, which sends nothing
     runners: list[Runner]
     images: np.ndarray
     threads: int
@@ -54,7 +54,7 @@ def pictures(source: str, shape: tuple[int, ...], count: int = 16) -> np.ndarray
 def opened(path: str) -> tuple[bundle.Bundle, tuple[bytes, ...]]:
     """A bundle and the bytes of its head's segments."""
     own = bundle.read(Path(path))
-    if not own.codec.exports:
+    if own.codec is not None and not own.codec.exports:
         raise UsageError(f"{path} has no head: its codec is an image format")
     return own, tuple(own.segments.values())
 
@@ -92,7 +92,10 @@ def turn(subject: Subject, number: int) -> None:
     begun, cpu = time.perf_counter(), time.process_time()
     outputs = in_turn(subject.runners, image)
     ran, spent = time.perf_counter(), time.process_time()
-    payload = subject.codec.pack(**{k: v[0] for k, v in latent_of(outputs).items()})
+    payload = b""
+    if subject.codec is not None:
+        latent = {k: v[0] for k, v in latent_of(outputs).items()}
+        payload = subject.codec.pack(**latent)
     done = time.perf_counter()
     subject.times["head"].append(1e3 * (ran - begun))
     subject.times["code"].append(1e3 * (done - ran))

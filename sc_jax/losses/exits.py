@@ -48,8 +48,8 @@ class ExitDistillation:
     def __post_init__(self):
         if self.direction not in ("forward", "reverse"):
             raise unknown("direction", self.direction, ("forward", "reverse"))
-        fixed = self.tau is not None and not callable(self.tau)
-        if not self.teachers or (fixed and not self.tau > 0):
+        tau = 1.0 if self.tau is None or callable(self.tau) else self.tau
+        if not self.teachers or not tau > 0:
             raise UsageError("exit distillation takes teachers and a tau above 0")
 
     def __call__(self, context: Context):

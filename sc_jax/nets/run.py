@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.gradients import GRADIENTS
@@ -37,7 +38,7 @@ class Outputs(NamedTuple):
 def init(net: Net, key: jax.Array, example: Any) -> Variables:
     """Fresh variables for `net`; `example` has the input's shape with leading B."""
     data = jax.random.key_data(key)  # a tracer under any outer trace
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((data, example))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((data, example))):
         return Variables(*jax.jit(partial(_fresh, net, key))(example))
     # A key cannot be hashed, its words can: equal seeds meet in the cache.
     words = tuple(np.asarray(data).tolist())
@@ -56,7 +57,7 @@ def _is_hashable(net: Net) -> bool:
 @lru_cache(maxsize=16)
 def _initialiser(net: Net, words: tuple[int, ...], impl: str) -> Callable:
     """`_fresh` compiled; kept, so that the same net does not trace it again."""
-    key = jax.random.wrap_key_data(np.array(words, np.uint32), impl=impl)
+    key = jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl=impl)
     # It runs once: LLVM's higher levels unroll the random bits of every parameter,
     # take twice the time to compile, and give the same bits.
     quick = {"xla_backend_optimization_level": 1}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from logs import COMPILED, LOGCAT, NEW, OLD
 
-from benchmarks.speed import logged_head
+from benchmarks.speed import logged_head, timed_head
 from sc_jax.codec.codecs import ImageCodec, RawCodec
 from sc_jax.deploy import bundle
 from sc_jax.deploy.export import convert, segments
@@ -121,6 +121,16 @@ def test_a_log_and_a_bundle_that_do_not_fit(tiny):
         read(NEW, str(tiny))
     with pytest.raises(UsageError, match="one bundle or none"):
         read(NEW, "one", "two")
+
+
+def test_a_whole_net_is_timed_and_sends_nothing(head, tmp_path):
+    known = {"dtype": "float32", "input": [32, 32, 3]}
+    whole = {"model": "m", "split": 0, "labels": (), "facts": known}
+    bundle.write(tmp_path / "whole", {"head": head}, None, **whole)
+    subject = timed_head.load(str(tmp_path / "whole"), 1, "fashion_mnist_12k")
+    timed_head.turn(subject, 0)
+    assert subject.sent == [0]
+    assert subject.times["head"][0] > 0
 
 
 @pytest.mark.parametrize(

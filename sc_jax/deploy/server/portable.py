@@ -199,8 +199,8 @@ def _read(path: Path, part: bundle.Part) -> dict[str, tuple[Tail, ...]]:
     facts = manifest.get("task", classification.name), tuple(manifest["labels"])
     return {
         name: tuple(
-            Tail(bundle.codec_of(checked(table)), *program, *facts)
-            for table, program in zip(tables, programs, strict=True)
+            Tail(bundle.codec_of(checked(table)), leaves, jitted, *facts)
+            for table, (leaves, jitted) in zip(tables, programs, strict=True)
         )
         for name, tables in manifest["models"].items()
     }

@@ -88,7 +88,7 @@ def exit_net(
     net = Net((Stage("normalise", Normalise(mean, std)), *stages))
     end = net.names[-1]
     # A set: two names of one stage are one exit.
-    after = {resolve(net, p) for p in (known.exits if places is None else places)}
+    after = {resolve(net, p) for p in (known.exits or () if places is None else places)}
     after |= {end} if known.features_only else set()
     own = classifier or (lambda classes, index, last: known.classifier(classes))
     exits = tuple(

@@ -85,12 +85,12 @@ class Skippable(nn.Module):
         return Carry(gates, cell, hidden, x)
 
     def _branch(self, x, gate, train: bool = False):
-        form = {"kernel": 3, "padding": 1}
-        y = ConvNorm(self.features, **form, name="ConvNorm_0")(x, train=train)
+        conv = partial(ConvNorm, self.features, kernel=3, padding=1)
+        y = conv(name="ConvNorm_0")(x, train=train)
         if self.groups > 1:
             each = y.reshape(*y.shape[:3], self.groups, -1)
             y = (each * gate.reshape(-1, 1, 1, self.groups, 1)).reshape(y.shape)
-        own = ConvNorm(self.features, **form, relu=False, name="ConvNorm_1")
+        own = conv(relu=False, name="ConvNorm_1")
         return own(y, train=train)
 
     def _remember(self, seen, cell, hidden):
