@@ -143,8 +143,6 @@ class Batcher:
         try:
             while items := self._take():
                 self._answer(items)
-                with self._changed:
-                    self._running, self._since_s, self._stuck = [], math.inf, ""
         except BaseException as error:  # SystemExit and its like, out of a tail
             with self._changed:
                 self._stuck = f"the model's thread ended: {type(error).__name__}"
@@ -157,6 +155,7 @@ class Batcher:
     def _take(self) -> list[_Item]:
         """The next batch; empty when closed and nothing waits."""
         with self._changed:
+            self._running, self._since_s, self._stuck = [], math.inf, ""
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._waiting:
                 left = self._waiting[0].since_s + self._wait_s - time.monotonic()
@@ -183,8 +182,7 @@ class Batcher:
                 live.append(item)
         if not live:
             return
-        with self._changed:
-            self._running, self._since_s = live, begin
+        self._running, self._since_s = live, begin
         try:  # splitting into rows too: an error there must not end the thread
             self._started(len(live))
             batch = padded(live, self._sizes)
