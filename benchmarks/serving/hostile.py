@@ -181,6 +181,8 @@ def verdict(row: dict[str, Any]) -> list[str]:
     kind, counts = row["kind"], row["during"]["counts"]
     right, total = counts.get("right", 0), sum(counts.values())
     wrong = []
+    if not row["memory_bytes"]:
+        wrong.append(f"{kind}: the server ended")
     if row["memory_growth"] > GROWTH:
         wrong.append(f"{kind}: memory grew by {100 * row['memory_growth']:.1f} %")
     if counts.get("wrong"):
@@ -233,7 +235,9 @@ def measure(workdir: Path) -> dict[str, Any]:
             for kind in _KINDS.value:
                 rows.append(measured(attack, good, pid, warm, kind))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
-            counted = rejects(port)
+                if not resident_bytes(pid):
+                    break
+            counted = rejects(port) if resident_bytes(pid) else {}
         finally:
             good.end()
     return {"memory_after_warm_up_bytes": warm, "rows": rows, "rejects": counted}
