@@ -1,6 +1,7 @@
 """Bad clients of the edge server, and tails that hang, die or give nonsense."""
 
 import contextlib
+import gc
 import socket
 import struct
 import subprocess
@@ -139,6 +140,27 @@ def test_a_message_that_does_not_come_whole_in_time_ends_its_call(start, piece):
         assert 0.3 <= time.monotonic() - begun < 3
     wait_until(lambda: rejects(server, "slow") == 1)
     assert not failures(server.address, 1)
+
+
+@pytest.mark.parametrize("path", [INFER, CHECK, WATCH, REFLECT])
+def test_a_call_that_was_given_up_goes_without_a_collection(start, path):
+    server = start(good())
+    count = lambda: sum(  # noqa: E731
+        type(each).__name__ == "_RPCState" for each in gc.get_objects()
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        with http2.Connection(server.address) as connection:
+            before = count()
+            for _ in range(20):
+                stream = connection.open(path)
+                connection.call(INFER, BAD)
+                connection.ended()
+                connection.reset(stream)
+            wait_until(lambda: count() <= before + 4)
+    finally:
+        gc.enable()
 
 
 def test_who_holds_most_loses_the_oldest(monkeypatch):

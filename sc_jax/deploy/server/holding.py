@@ -69,6 +69,7 @@ class Holding:
             return next(messages)
         except (StopIteration, grpc.RpcError) as error:
             # gRPC says either when a call is ended, whichever it hears of first.
+            unbound(error)
             if held.ended:
                 raise Refused("slow", "the message did not come") from None
             if isinstance(error, StopIteration):
@@ -111,6 +112,15 @@ class Holding:
             self._calls.pop(id(oldest), None)
         oldest.end()
         return True
+
+
+def unbound(error: BaseException) -> None:
+    """Takes an error's frames away.
+
+    gRPC keeps its own with the call, which the frames hold: a circle, so that the call
+    would go when garbage is collected, in any thread and long after its connection.
+    """
+    error.__traceback__ = None
 
 
 class Method(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from sc_jax.deploy.server.holding import Holding
+from sc_jax.deploy.server.holding import Holding, unbound
 from sc_jax.deploy.server.refusals import Refused, parsed
 from sc_jax.deploy.wire import protocol
 
@@ -37,9 +36,11 @@ class Reflection:
                 yield parsed(reflection_pb2.ServerReflectionRequest, data)
 
         with self._holding.hold(context) as held:
-            with contextlib.suppress(grpc.RpcError):  # ended, by whichever side
+            try:
                 for answer in self._servicer.ServerReflectionInfo(requests(), context):
                     send(answer.SerializeToString())
+            except grpc.RpcError as error:  # ended, by whichever side
+                unbound(error)
             if held.ended:
                 raise Refused("slow", "the stream took too long")
             send(None)
