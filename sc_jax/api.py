@@ -21,7 +21,7 @@ from sc_jax.evaluate.reports import exit_plots, exit_report, plots
 from sc_jax.evaluate.reports import report as reports
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
-from sc_jax.runs import exit_runs, loading, rate_runs, run_folder, training
+from sc_jax.runs import exit_runs, loading, rate_runs, run_folder
 from sc_jax.runs import sweep as sweeps
 from sc_jax.runs.loading import Answers
 from sc_jax.runs.source import Source
@@ -270,20 +270,13 @@ def train(
     devices.start(False)
     _show_progress()
     source, folder = _source(recipe, knobs, overrides), Path(workdir)
-    more: dict[str, Any] = dict(options or {})
-    if init is not None:
-        more["init"] = Path(init)
-    teacher_dir = None if teacher is None else Path(teacher)
-    if report:
-        command = f"sc_jax.train({recipe!r}, ...)"
-        sweeps.run(
-            source, folder, sweep=sweep, teacher_dir=teacher_dir, baselines=baselines,
-            command=command, **more,
-        )  # fmt: skip
-    else:
-        more |= sweeps.teacher_of(folder, teacher_dir)
-        for name, point, built in sweeps.built(source, folder, sweep, teacher_dir):
-            training.train(built, folder / name, point, **more)
+    sweeps.run(
+        source, folder, sweep=sweep,
+        teacher_dir=None if teacher is None else Path(teacher),
+        init=None if init is None else Path(init),
+        report=report, baselines=baselines,
+        command=f"sc_jax.train({recipe!r}, ...)", **(options or {}),
+    )  # fmt: skip
     models = {name: load(folder / name) for name in sweeps.points(source, sweep)}
     return models if sweep else models[""]
 

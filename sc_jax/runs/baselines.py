@@ -25,6 +25,7 @@ from sc_jax.evaluate.reports.report import Row, draft, plain, row_of
 from sc_jax.nets.net import INPUT, cut_at
 from sc_jax.nets.run import Variables
 from sc_jax.runs import run_folder
+from sc_jax.train import running
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 
@@ -60,9 +61,14 @@ class _File(NamedTuple):
 
 
 def rows(
-    recipe: Recipe, variables: Variables, test: Dataset, folder: Path | None = None
+    recipe: Recipe,
+    variables: Variables,
+    test: Dataset,
+    folder: Path | None = None,
+    files: bool = True,
 ) -> list[Row]:
-    """The whole net as teacher, local-only and edge-only with classical codecs.
+    """The whole net as teacher, local-only and, with `files`, edge-only with classical
+    codecs.
 
     folder: of the finished run that `variables` are of; rows that it keeps are read,
     new ones kept one by one, so that an interrupted measurement goes on.
@@ -72,7 +78,7 @@ def rows(
         key = _key(recipe, test, folder)
         file = folder / "baselines" / f"{test.split}-{_digest(key)}.json"
     kept = _read(file)
-    wanted = [*LOCAL, *(file.title for file in _files(test))]
+    wanted = [*LOCAL, *(file.title for file in (_files(test) if files else ()))]
     missing = [name for name in wanted if name not in kept]
     if missing:
         count = f"{len(missing)} of {len(wanted)}"
@@ -106,6 +112,8 @@ def _measured(
             yield name, rate.row(local, net, variables, example, **more)
     left = [file for file in _files(test) if file.title in names]
     for number, file in enumerate(left, 1):
+        if jax.process_count() == 1:  # of several each may find other rows kept
+            running.heed(f"before image codec {number} of {len(left)}")
         LOGGER.info("image codec %d of %d: %s", number, len(left), file.title)
         cut = cut_at(net, INPUT, Image(file.kind, file.quality))
         # An image codec has no parameters, but every part has an entry.

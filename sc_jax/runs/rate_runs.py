@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,10 +25,12 @@ def rows(
     test: Dataset,
     *,
     baselines: bool,
+    files: bool = True,
     beside: bool = False,
 ) -> list[Row]:
     """A finished run's rows: its own and, before it, of the whole net and image files.
 
+    baselines: whether the latter are there; files: whether image files are among them.
     The whole net is its teacher's, of the folder that taught it, or the run's own: then
     it has no second row, unless it stands `beside` other runs of its recipe.
     """
@@ -45,7 +48,7 @@ def rows(
         known = run_folder.facts_of(workdir)
         run_folder.check_answers(recipe.teacher, folder, known)
     variables, _ = run_folder.restore(whole, folder)
-    return [*baseline_rows.rows(whole, variables, test, folder), *own]
+    return [*baseline_rows.rows(whole, variables, test, folder, files), *own]
 
 
 def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
@@ -74,13 +77,21 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
 
 
 def conclude(
-    rows: Sequence[Row], recipe: Recipe, workdir: Path, test: Dataset, command: str
+    rows: Sequence[Row],
+    recipe: Recipe,
+    workdir: Path,
+    test: Dataset,
+    command: str,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the report's files and prints its table, in one process of all."""
+    """Writes the report's files and prints its table, in one process of all.
+
+    more: facts beside those of `recipe`, or in their place.
+    """
     # All measured, one writes.
     if jax.process_index() > 0:
         return
-    facts = facts_of(recipe, test, command)
+    facts = facts_of(recipe, test, command) | dict(more or {})
     report.write(rows, workdir, title=f"{recipe.title} on {test.name}", facts=facts)
     print(report.table(rows))
 

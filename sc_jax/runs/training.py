@@ -14,7 +14,7 @@ from sc_jax.nets.run import Variables
 from sc_jax.recipes import common
 from sc_jax.runs import begun, run_folder
 from sc_jax.runs.source import Source
-from sc_jax.train import loop
+from sc_jax.train import loop, running
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.validation import validate
@@ -42,7 +42,9 @@ def train(
     taught = reuse or teacher_dir or workdir / "teacher"
     known = begun.facts(recipe.data, workdir, taught)
     # A teacher that is not begun yet is of what its student's run has recorded.
-    with nullcontext() if known is None else common.known(known):
+    facts = nullcontext() if known is None else common.known(known)
+    # One for the teacher's training and the student's, and for what lies between.
+    with facts, running.stopping():
         return _train(
             recipe, workdir, source, taught, reuse is not None, init, teaches, options
         )
@@ -62,19 +64,18 @@ def _train(
     check(recipe)
     start = None if init is None else weights(init)
     begins = None if init is None or start is None else _init(init, start)
+    # Before this folder is claimed: a refusal must leave no half-claimed run.
+    refuse(recipe, workdir, folder, begins, reused=reused, teaches=teaches)
     teacher_variables = None
     if recipe.teacher is not None and reused:
         teacher_variables = _reused(recipe.teacher, folder)
-    elif recipe.teacher is not None:
-        inner = folder / "teacher" if recipe.teacher.teacher else None
-        # Before this folder is claimed: a refusal must leave no half-claimed run.
-        run_folder.refuse(folder, recipe.teacher, inner, teaches=True)
     above = folder if recipe.teacher else None
     run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
     if recipe.teacher is not None and not reused:
         own = None if source is None else source.teacher()
         more: dict[str, Any] = options | {"title": "teacher"}
         teacher_variables, _ = train(recipe.teacher, folder, own, teaches=True, **more)
+        running.heed("after the teacher")
     # After the teacher's own call, which has another.
     options.setdefault("title", recipe.name)
     variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
@@ -89,6 +90,34 @@ def check(recipe: Recipe) -> None:
     data = run_folder.dataset_of(recipe, "train")
     validate(recipe, data.example(), data.target())
     begun.report_change(recipe, data)
+
+
+def refuse(
+    recipe: Recipe,
+    workdir: Path,
+    folder: Path,
+    begins: run_folder.Init | None = None,
+    *,
+    reused: bool = False,
+    teaches: bool = False,
+) -> None:
+    """UsageError where a folder holds another run, or the teacher answers otherwise.
+
+    folder: the teacher's. Nothing is written: a sweep asks of all of its points first.
+    """
+    teacher = recipe.teacher
+    if teacher is not None and reused:
+        run_folder.check_answers(teacher, folder)
+    elif teacher is not None:
+        inner = folder / "teacher" if teacher.teacher else None
+        run_folder.refuse(folder, teacher, inner, teaches=True)
+    above = folder if teacher else None
+    run_folder.refuse(workdir, recipe, above, begins, teaches=teaches)
+
+
+def begins_with(init: Path | None) -> run_folder.Init | None:
+    """Which finished run another is to start from, as its folder will record it."""
+    return None if init is None else _init(init, weights(init))
 
 
 def _reused(teacher: Recipe, folder: Path) -> Variables:

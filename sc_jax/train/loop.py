@@ -20,7 +20,7 @@ from sc_jax.train import devices
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.log import LOGGER, Log
 from sc_jax.train.recipe import Recipe
-from sc_jax.train.running import Run, StopSignal
+from sc_jax.train.running import Run, heed, stopping
 from sc_jax.train.serialisation import continues, difference
 from sc_jax.train.step import TrainState, begin, divide, make_step
 
@@ -74,6 +74,7 @@ def fit(
     variables = devices.replicate(fresh, mesh)
     # Closed in reverse, also after an exception: checkpoints last, for what is queued.
     with ExitStack() as opened:
+        stop = opened.enter_context(stopping())
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
         opened.callback(checkpoints.close)
         saved = checkpoints.latest()
@@ -95,8 +96,10 @@ def fit(
         augment = pipeline.device_kind(dataset, recipe.data.augment)
         run = Run(
             recipe, teacher_variables, stream, augment, mesh, checkpoints, log,
-            opened.enter_context(StopSignal()), log_every, save_every,
+            stop, log_every, save_every,
         )  # fmt: skip
+        # Here too: what came while the net was made must not wait for a compiled step.
+        heed(f"before step {(saved or 0) + 1} of {title}")
         variables = _phases(run, variables, saved, meta, example)
         checkpoints.wait()
     return devices.local(variables)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +25,11 @@ from sc_jax.train.serialisation import describe
 
 
 class StopSignal:
-    """SIGTERM as a flag, so that the step in progress ends and is saved."""
+    """SIGTERM as a flag, so that the step in progress ends and is saved.
+
+    `stopping` gives the one that is on: of a run's many trainings and measurements
+    together, or a signal between two of them would be noted and forgotten.
+    """
 
     def __enter__(self):
         self.seen = False
@@ -34,6 +41,7 @@ class StopSignal:
         return self
 
     def _note(self, *_):
+        # A second one changes nothing: `timeout` alone sends two.
         self.seen = True
 
     def __exit__(self, *_):
@@ -45,6 +53,35 @@ class StopSignal:
         if jax.process_count() == 1:
             return self.seen
         return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
+
+
+_ON: ContextVar[StopSignal | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stopping() -> Iterator[StopSignal]:
+    """The StopSignal of the whole run: the outermost installs it, others share it."""
+    shared = _ON.get()
+    if shared is not None:
+        yield shared
+        return
+    with StopSignal() as own:
+        token = _ON.set(own)
+        try:
+            yield own
+        finally:
+            _ON.reset(token)
+
+
+def heed(where: str) -> None:
+    """Stopped where SIGTERM came since the run began; where: "before its report".
+
+    For work between and behind trainings, whose parts are kept one by one. Processes
+    of one run come here together.
+    """
+    stop = _ON.get()
+    if stop is not None and stop.anywhere():
+        raise Stopped(f"stopped {where}; the same command resumes")
 
 
 @dataclass(frozen=True)

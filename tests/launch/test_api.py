@@ -270,11 +270,21 @@ def test_a_longer_run_goes_on_and_another_starts_from_it(folder, tmp_path):
         training.train(source.build(), tmp_path / "a", source)
 
 
-def test_a_sweep_without_a_report_has_one_teacher_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(UsageError, match="seed=1 has another teacher than seed=0"):
-        sc_jax.train("entropic_student", tmp_path, sweep="seed:0,1", report=False)
-    assert not any(tmp_path.iterdir())
+def test_a_sweep_without_a_report_is_the_same_sweep(tmp_path, monkeypatch):
+    """Each seed its own teacher, and every point is checked before the first."""
+    trained = []
+    monkeypatch.setattr(training, "train", lambda *a, **o: trained.append((a, o)))
+    monkeypatch.setattr("sc_jax.api.load", lambda folder: folder.name)
+    knobs = recipes.tiny("entropic_student")
+    models = sc_jax.train(
+        "entropic_student", tmp_path, sweep="seed:0,1", report=False, **knobs
+    )
+    assert models == {"seed=0": "seed=0", "seed=1": "seed=1"}
+    places = [str(o["teacher_dir"].relative_to(tmp_path)) for _, o in trained]
+    assert places == ["teacher", "seed=1/teacher"]
+    with pytest.raises(UsageError, match=r"^beta=-1: .*0 or more, not -1"):
+        sc_jax.train("entropic_student", tmp_path, sweep="beta:1e-4,-1", report=False)
+    assert len(trained) == 2 and not any(tmp_path.iterdir())
 
 
 def test_a_notebook_sees_that_training_goes_on(tmp_path, monkeypatch, capsys):

@@ -280,15 +280,6 @@ def test_a_trace_is_known_by_the_files_as_the_run_named_them(own, monkeypatch):
     assert again.backbone == "mine.py:net"
 
 
-def test_a_sweep_has_one_teacher(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep.preflight, "check", lambda recipe: None)
-    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
-    source = Source("knowledge_distillation", recipes.tiny("knowledge_distillation"))
-    del source.knobs["teacher_epochs"]
-    with pytest.raises(UsageError, match="has another teacher"):
-        sweep.run(source, tmp_path, sweep="teacher_epochs:1.0,2.0")
-
-
 @pytest.fixture
 def begun(run, tmp_path):
     """A copy of what `run` keeps of its recipe, and a folder as if it had a step."""
