@@ -180,23 +180,14 @@ def run(
     runs = built(source, workdir, sweep, teacher_dir)
     tests = _check(runs, init, report)
     rows, finished, diverged = [], [], {}
-
-    def conclude() -> None:
-        if rows:
-            more = _facts(runs, finished, sweep, diverged) if sweep else {}
-            first = finished[0]
-            test = tests[_key(first)]
-            rate_runs.conclude(rows, first.recipe, workdir, test, command, more)
-
     with running.stopping():
         for point in runs:
-            more = options | {"init": init}
             try:
                 with _named(point.name):
-                    _train(point, **more)
+                    _train(point, init=init, **options)
                     if report:
-                        test = tests[_key(point)]
                         wanted = _baselines(point, finished) if baselines else ()
+                        test = tests[_key(point)]
                         rows += _measured(point, runs, test, wanted, command)
                 finished.append(point)
             except Diverged as error:
@@ -206,12 +197,31 @@ def run(
                 LOGGER.warning("%s; the sweep goes on without it", error)
             except BaseException:
                 # Ctrl-C too: hours may lie behind it, and the report takes a second.
-                conclude()
+                if sweep and finished:
+                    more = _facts(runs, finished, sweep, diverged)
+                    _conclude(rows, finished, workdir, tests, command, more)
                 raise
-        conclude()
+        if finished:
+            more = _facts(runs, finished, sweep, diverged) if sweep else {}
+            _conclude(rows, finished, workdir, tests, command, more)
     if diverged:
         done = f"{len(finished)} of {len(runs)} points are finished"
         raise Diverged(f"{'; '.join(diverged.values())}; {done}")
+
+
+def _conclude(
+    rows: Sequence[Row],
+    finished: Sequence[Point],
+    workdir: Path,
+    tests: Mapping[Data, Dataset],
+    command: str,
+    more: Mapping[str, Any],
+) -> None:
+    """The report of what is finished, where any of it sends bytes."""
+    first = finished[0]
+    if rows:
+        test = tests[_key(first)]
+        rate_runs.conclude(rows, first.recipe, workdir, test, command, more)
 
 
 def _check(

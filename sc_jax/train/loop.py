@@ -74,16 +74,12 @@ def fit(
     variables = devices.replicate(fresh, mesh)
     # Closed in reverse, also after an exception: checkpoints last, for what is queued.
     with ExitStack() as opened:
-        stop = opened.enter_context(stopping())
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
         opened.callback(checkpoints.close)
         saved = checkpoints.latest()
         meta = {} if saved is None else _meta(checkpoints, saved, recipe)
-        if (
-            saved is not None
-            and saved == recipe.steps
-            and meta["phase"] == len(recipe.phases)
-        ):
+        end = recipe.steps, len(recipe.phases)
+        if saved is not None and (saved, meta["phase"]) == end:
             return _finished(checkpoints, saved, recipe, variables, example)
         if saved is None:
             variables = devices.replicate(_warm(recipe, variables, start), mesh)
@@ -96,9 +92,8 @@ def fit(
         augment = pipeline.device_kind(dataset, recipe.data.augment)
         run = Run(
             recipe, teacher_variables, stream, augment, mesh, checkpoints, log,
-            stop, log_every, save_every,
+            opened.enter_context(stopping()), log_every, save_every,
         )  # fmt: skip
-        # Here too: what came while the net was made must not wait for a compiled step.
         heed(f"before step {(saved or 0) + 1} of {title}")
         variables = _phases(run, variables, saved, meta, example)
         checkpoints.wait()
