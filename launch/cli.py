@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from absl import logging as absl_logging
 
-from sc_jax.data.notices import shown
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
+from sc_jax.notices import shown
 from sc_jax.spec import table
 
 SKIP_DAMAGED = flags.DEFINE_bool(

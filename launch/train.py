@@ -23,7 +23,7 @@ from sc_jax.train import devices
 
 RECIPE = flags.DEFINE_string("recipe", None, "NAME:knob=value,... or FILE.py:...")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; created or resumed")
-LIST = flags.DEFINE_string("list", None, f"{'|'.join(catalogue.LISTS)}[:NAME]")
+LIST = flags.DEFINE_string("list", None, f"{', '.join(catalogue.LISTS)}, or KIND:NAME")
 SET = flags.DEFINE_multi_string("set", [], "path=value, as in phases.stage1.steps=100")
 SWEEP = flags.DEFINE_string("sweep", "", "knob:value,value,...: a curve, one teacher")
 TEACHER = flags.DEFINE_string("teacher", None, "folder of a trained teacher to reuse")

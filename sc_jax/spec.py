@@ -22,6 +22,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -269,11 +270,13 @@ def _values(kind: Any, knob: Knob) -> str:
 # Listing
 
 
-def table(lines: Mapping[str, str]) -> str:
-    """One line a name: the name, then its line."""
+def table(lines: Mapping[str, str], columns: int = 100) -> str:
+    """The name, then its line, which goes on below itself past `columns`."""
     width = max(map(len, lines), default=0)
+    form = {"width": columns, "subsequent_indent": " " * (width + 4)}
     return "\n".join(
-        f"  {name:{width}}  {line}".rstrip() for name, line in lines.items()
+        textwrap.fill(f"  {name:{width}}  {line}", **form).rstrip()
+        for name, line in lines.items()
     )
 
 

@@ -1,6 +1,6 @@
 """Decoded arrays kept on disk, so that the second run starts without decoding.
 
-The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax (`sc_jax.data.places`); it can
+The folder is $SC_JAX_CACHE, by default ~/.cache/sc_jax (`sc_jax.places`); it can
 be deleted at any time.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sc_jax.data import notices
-from sc_jax.data.places import cache_root
+from sc_jax import notices
+from sc_jax.places import cache_root
 
 A = TypeVar("A", bound=np.ndarray | None)
 

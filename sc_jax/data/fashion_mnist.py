@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from sc_jax.data.dataset import Dataset
-from sc_jax.data.places import expanded
 from sc_jax.errors import Missing, UsageError
+from sc_jax.places import expanded
 
 CLASSES = (
     "t-shirt",

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from sc_jax.data import notices
+from sc_jax import notices
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
-from sc_jax.data.notices import all_shown
 from sc_jax.data.one_pass import decoding_threads
 from sc_jax.data.parts import (
     MEND,
@@ -33,9 +32,10 @@ from sc_jax.data.parts import (
     plain_part,
     refuse_shared,
 )
-from sc_jax.data.places import expanded
 from sc_jax.data.trees import open_parts, open_tree
 from sc_jax.errors import Missing, UsageError
+from sc_jax.notices import all_shown
+from sc_jax.places import expanded
 
 _TEST_NAMES = ("test", "val", "validation")
 _PROBED = 64

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from sc_jax.data import notices, pictures
-from sc_jax.data.notices import shown
+from sc_jax import notices
+from sc_jax.data import pictures
 from sc_jax.data.trees import Identity, Tree, by_suffix, in_order, instead
 from sc_jax.errors import UsageError
+from sc_jax.notices import shown
 
 T = TypeVar("T")
 MEND = "mend or delete it, or leave out what is damaged with --skip_damaged"

@@ -26,8 +26,8 @@ import numpy as np
 
 from sc_jax.data import fashion_mnist, folders, tfds_source
 from sc_jax.data.dataset import Dataset, LazyImages
-from sc_jax.data.notices import shown
 from sc_jax.errors import UsageError, unknown
+from sc_jax.notices import shown
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "LazyImages", "load"]
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
-from sc_jax.data.places import expanded
 from sc_jax.errors import Missing, UsageError
+from sc_jax.places import expanded
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 _SPLITS = {"train": ("train",), "test": ("test", "validation")}

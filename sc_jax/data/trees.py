@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from sc_jax.data import notices, pictures
-from sc_jax.data.notices import shown
-from sc_jax.data.places import expanded
+from sc_jax import notices
+from sc_jax.data import pictures
 from sc_jax.errors import Missing, UsageError
+from sc_jax.notices import shown
+from sc_jax.places import expanded
 
 T = TypeVar("T")
 Identity = tuple[int, int]  # device and inode: of one folder or file, by any name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sc_jax.data import notices
+from sc_jax import notices
 from sc_jax.data.pipeline import Data
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from sc_jax.data.places import home_cache
 from sc_jax.errors import UsageError
+from sc_jax.places import home_cache
 
 
 def start(multihost: bool) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_jax.data import notices
+from sc_jax import notices
 
 
 @pytest.fixture(autouse=True)

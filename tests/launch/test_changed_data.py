@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_jax.data import folders, notices
+from sc_jax import notices
+from sc_jax.data import folders
 from sc_jax.errors import Missing, UsageError
 from sc_jax.recipes import common
 from sc_jax.runs import begun, evaluation, exit_runs, run_folder, sweep, training

@@ -15,6 +15,8 @@ ROOT = Path(sc_jax.__file__).parent
 FLOORS = (
     "lazy",
     "errors",
+    "notices",
+    "places",
     "foreign",
     "spec",
     "plugins",

@@ -96,7 +96,7 @@ def test_a_user_id_that_nobody_has(tmp_path):
     if os.getuid():
         pytest.skip("only root may become somebody else")
     code = (
-        "import os; from sc_jax.data import places; os.setuid(54321); "
+        "import os; from sc_jax import places; os.setuid(54321); "
         "print(places.home_cache())"
     )
     own = {k: v for k, v in os.environ.items() if k not in ("HOME", "SC_JAX_CACHE")}

@@ -4,8 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from sc_jax.data.notices import once
 from sc_jax.errors import UsageError
+from sc_jax.notices import once
 
 
 def expanded(path: str) -> Path:
