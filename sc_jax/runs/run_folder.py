@@ -293,7 +293,7 @@ def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,
     )
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
     try:
         step = _finished(workdir, checkpoints)
         variables = Variables(*checkpoints.arrays(step, like))
@@ -311,7 +311,7 @@ def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.
 
 def finished_step(recipe: Recipe, workdir: Path) -> int:
     """The step at which the run under `workdir` ended; UsageError if it did not."""
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
     try:
         return _finished(workdir, checkpoints)
     finally:
@@ -322,7 +322,7 @@ def is_finished(workdir: Path) -> bool:
     """Whether a run ended in `workdir`; it need not exist."""
     if not (workdir / "checkpoints").is_dir():
         return False
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
     try:
         _finished(workdir, checkpoints)
     except UsageError:

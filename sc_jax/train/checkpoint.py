@@ -1,11 +1,17 @@
-"""Checkpoints of a run: arrays, data-iterator state and, at the end, codec tables."""
+"""Checkpoints of a run: arrays, data-iterator state and, at the end, codec tables.
+
+Beside the arrays stand their SHA-256, which whoever reads them compares: a bit that a
+disk or a copy changed would else restore other weights without a word.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +19,60 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sc_jax.errors import UsageError
+from sc_jax import foreign, notices
+from sc_jax.errors import Damaged, UsageError
 from sc_jax.train import devices
 
 TABLES = "tables.npz"
+DIGESTS = "sha256"  # in the meta data: of each item, and of the meta data itself
+FIX = "launch.train with the same command goes on from the newest whole one"
 
 
 class Checkpoints:
-    """The checkpoints under one folder, newest last; saves run in the background."""
+    """The checkpoints under one folder, newest last; saves run in the background.
 
-    def __init__(self, folder: Path, *, keep: int = 3):
+    writing: without, nothing is made or removed, as on a disk that cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 3, writing: bool = True):
         self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True
-        )
+        if writing:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=True
+            )
+        else:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a damaged step out of the way of those that training will save."""
+        # Kept, not deleted: a disk that fails for a moment looks the same.
+        place = self.folder.with_name("damaged") / str(step)
+        while place.exists():
+            place = place.with_name(place.name + "_")
+        if jax.process_index() == 0:
+            place.parent.mkdir(exist_ok=True)
+            os.replace(self.folder / str(step), place)
+        self._manager.reload()
+        return place
 
     def save(self, step: int, arrays: Any, meta: dict, optimiser: Any = None):
         """Copies `arrays` first: the next step may donate their buffers.
 
         optimiser: at the end of a run, the last phase's state: to train on from there.
         """
+        digests = {"arrays": digest(arrays)}
+        if jax.tree.leaves(optimiser):
+            digests["optimiser"] = digest(optimiser)
+        meta = meta | {DIGESTS: digests}
+        digests["meta"] = _digest_of_json(meta)
         items = {
             # Saved in the background, while the next step donates the originals.
             "arrays": ocp.args.StandardSave(_snapshot(arrays)),
@@ -46,7 +82,8 @@ class Checkpoints:
         if jax.tree.leaves(optimiser):
             items["optimiser"] = ocp.args.StandardSave(_snapshot(optimiser))
         # force: when to save is for the trainer to say, not for an interval here.
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        with _writing(self.folder):
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_tables(self, step: int, tables: Mapping[str, Mapping]) -> None:
         """Adds codec tables, by split, to the checkpoint of `step`, which is on disk.
@@ -57,19 +94,32 @@ class Checkpoints:
         flat = {f"{s}/{k}": v for s, arr in tables.items() for k, v in arr.items()}
         # Renamed when whole: a kill in between leaves no tables, which are made again.
         draft = file.with_suffix(".tmp")
-        with draft.open("wb") as out:
-            np.savez(out, **flat)
-        os.replace(draft, file)
+        with _writing(self.folder):
+            with draft.open("wb") as out:
+                np.savez(out, **flat)
+            os.replace(draft, file)
 
     def meta(self, step: int) -> dict:
+        """What was saved beside the arrays; Damaged where it was changed."""
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._read(step, args)["meta"]
+        meta = self._read(step, args)["meta"]
+        with self._guard(step):
+            digests = dict(meta.get(DIGESTS, {}))
+            own = digests.pop("meta", None)
+            if not digests:
+                notices.once(
+                    f"{self.folder} keeps no digests, as of an older version: damage "
+                    "of its arrays would not show"
+                )
+            elif own != _digest_of_json(meta | {DIGESTS: digests}):
+                raise ValueError("its meta data was changed: its SHA-256 differs")
+            return meta
 
     def arrays(self, step: int, like: Any) -> Any:
         """The arrays of `step`, shaped and sharded as `like` (arrays or abstract)."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(abstract))
-        return self._read(step, args)["arrays"]
+        return self._checked(step, "arrays", self._read(step, args)["arrays"])
 
     def optimiser(self, step: int, like: Any) -> Any:
         """The optimiser's state of a finished run; UsageError where none was kept."""
@@ -83,7 +133,7 @@ class Checkpoints:
             )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(optimiser=ocp.args.StandardRestore(abstract))
-        return self._read(step, args)["optimiser"]
+        return self._checked(step, "optimiser", self._read(step, args)["optimiser"])
 
     def tables(self, step: int) -> dict[str, dict[str, np.ndarray]] | None:
         """Split name -> the arrays of its codec; None where the step has none yet."""
@@ -103,31 +153,67 @@ class Checkpoints:
         return nested
 
     def _read_file(self, file: Path) -> dict[str, np.ndarray]:
-        try:
-            with np.load(file) as arrays:
-                return dict(arrays)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise UsageError(
-                f"{file} cannot be read ({error}); delete it, and launch.train with "
-                "this folder makes it again from the weights"
-            ) from error
+        fix = "delete it, and launch.train with this folder makes it again"
+        with foreign.reading(file, "table", fix):
+            return foreign.read_arrays(file)
 
-    def _read(self, step, args):
-        try:
+    def _read(self, step: int, args: Any) -> Any:
+        with self._guard(step):
             return self._manager.restore(step, args=args)
-        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-            # orbax explains over pages; its first line says what is wrong.
-            reason = str(error).strip().splitlines()[0][:160]
-            raise UsageError(
-                f"checkpoint {self.folder}/{step} cannot be read ({reason}); "
-                "delete that step's folder to go back to the one before"
-            ) from error
+
+    def _guard(self, step: int):
+        return foreign.reading(self.folder / str(step), "checkpoint", FIX)
+
+    def _checked(self, step: int, item: str, tree: Any) -> Any:
+        """The tree, if it has the digest that was saved with it."""
+        digests = self.meta(step).get(DIGESTS, {})
+        with self._guard(step):
+            if digests and digests.get(item) != digest(tree):
+                raise Damaged(
+                    f"{self.folder}/{step}: its {item} were changed, their SHA-256 "
+                    f"differs; {FIX}"
+                )
+        return tree
 
     def wait(self) -> None:
-        self._manager.wait_until_finished()
+        with _writing(self.folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         self._manager.close()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """In which a disk that takes no more is one line."""
+    try:
+        yield
+    except Exception as error:
+        # orbax and tensorstore raise kinds of their own: their words tell.
+        if isinstance(error, OSError) or _FULL.search(str(error)):
+            raise UsageError(
+                f"{folder} cannot be written: {foreign.reason(error)}; the same "
+                "command resumes once it can"
+            ) from error
+        raise
+
+
+_FULL = re.compile("No space left|Disk quota|File too large|Read-only file system")
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of every array of a tree, in its order, types and shapes included."""
+    found = hashlib.sha256()
+    # Of one device: all of them, and all processes, hold the same.
+    local = [leaf.addressable_data(0) for leaf in jax.tree.leaves(tree)]
+    for leaf in jax.device_get(local):
+        found.update(f"{leaf.dtype}{leaf.shape}".encode())
+        found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return found.hexdigest()
+
+
+def _digest_of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _snapshot(tree: Any) -> Any:

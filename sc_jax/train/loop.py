@@ -6,13 +6,13 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
-from sc_jax.errors import UsageError
+from sc_jax.errors import Damaged, UsageError
 from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.graft import alike, graft, widened
 from sc_jax.nets.run import Variables, init
@@ -76,12 +76,12 @@ def fit(
     with ExitStack() as opened:
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
         opened.callback(checkpoints.close)
-        saved = checkpoints.latest()
-        meta = {} if saved is None else _meta(checkpoints, saved, recipe)
+        point = _newest(checkpoints, recipe, mesh, variables)
+        saved, meta = (None, {}) if point is None else point[:2]
         end = recipe.steps, len(recipe.phases)
-        if saved is not None and (saved, meta["phase"]) == end:
-            return _finished(checkpoints, saved, recipe, variables, example)
-        if saved is None:
+        if point is not None and (saved, meta["phase"]) == end:
+            return _finished(checkpoints, point.saved, recipe, point.arrays, example)
+        if point is None:
             variables = devices.replicate(_warm(recipe, variables, start), mesh)
         stream, lead = _stream(recipe, dataset, meta), jax.process_index() == 0
         opened.callback(stream.close)
@@ -95,7 +95,7 @@ def fit(
             opened.enter_context(stopping()), log_every, save_every,
         )  # fmt: skip
         heed(f"before step {(saved or 0) + 1} of {title}")
-        variables = _phases(run, variables, saved, meta, example)
+        variables = _phases(run, variables, point, example)
         checkpoints.wait()
     return devices.local(variables)
 
@@ -129,11 +129,15 @@ def _stream(recipe: Recipe, dataset: sources.Dataset, meta: dict) -> Any:
 
 
 def _finished(
-    checkpoints: Checkpoints, saved: int, recipe: Recipe, like: Variables, example
+    checkpoints: Checkpoints, saved: int, recipe: Recipe, variables: Variables, example
 ) -> Variables:
     """The variables of a run that ended, on this process's first device."""
-    variables = Variables(*checkpoints.arrays(saved, like))
-    if checkpoints.tables(saved) is None:  # killed before they were made
+    try:
+        whole = checkpoints.tables(saved) is not None
+    except Damaged as error:
+        LOGGER.warning("%s: they are made again from the weights", error)
+        whole = False
+    if not whole:  # damaged, or killed before they were made
         _save_tables(checkpoints, saved, recipe, variables, example)
     return devices.local(variables)
 
@@ -169,10 +173,72 @@ def _meta(checkpoints: Checkpoints, saved: int, recipe: Recipe) -> dict:
     return meta
 
 
-def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variables:
-    """Every phase from where the checkpoint `saved` stands (None: from the first)."""
-    recipe = shared.recipe
-    first = meta.get("phase", 0)
+class Point(NamedTuple):
+    """Where a run stands: a step that was saved, what was saved beside it, and what of.
+
+    arrays: variables at the end of a run that is over; else, in the midst of a phase or
+    at the end of a run that is to go on, (the state of training, frozen parameters).
+    """
+
+    saved: int
+    meta: dict
+    arrays: Any
+
+
+def _newest(
+    checkpoints: Checkpoints, recipe: Recipe, mesh, variables: Variables
+) -> Point | None:
+    """The newest checkpoint that is whole; None where there is none at all.
+
+    Damaged ones that are newer are set aside, with a line each. Damaged where none is
+    whole: to begin anew is for the user to say.
+    """
+    damaged: dict[int, Damaged] = {}
+    for step in checkpoints.steps():
+        try:
+            meta = _meta(checkpoints, step, recipe)
+            found = Point(
+                step, meta, _arrays(checkpoints, step, meta, recipe, mesh, variables)
+            )
+        except Damaged as error:
+            damaged[step] = error
+            continue
+        for newer, error in damaged.items():
+            line = str(error).partition("; ")[0]
+            place = checkpoints.set_aside(newer)
+            LOGGER.warning("%s; moved to %s, on from step %d", line, place, step)
+        return found
+    if damaged:
+        error = next(iter(damaged.values()))
+        raise Damaged(
+            f"{str(error).partition('; ')[0]}, and none before it is whole; give "
+            "another --workdir, or delete the folder's checkpoints to begin anew"
+        ) from error
+    return None
+
+
+def _arrays(
+    checkpoints: Checkpoints, step: int, meta: dict, recipe: Recipe, mesh, like
+) -> Any:
+    """`Point.arrays` of a step. like: variables of the recipe's net."""
+    index = meta["phase"]
+    if index < len(recipe.phases):
+        return checkpoints.arrays(step, _start(recipe, mesh, index, like))
+    variables = Variables(*checkpoints.arrays(step, like))
+    if step == recipe.steps:
+        return variables
+    # A finished run that is now longer: the last phase as it stood at its end.
+    current, cold = _start(recipe, mesh, index - 1, variables)
+    kept = checkpoints.optimiser(step, current.optimiser)
+    return current._replace(optimiser=kept), cold
+
+
+def _phases(
+    shared: Run, variables: Variables, point: Point | None, example
+) -> Variables:
+    """Every phase from where the checkpoint stands (None: from the first)."""
+    recipe, mesh = shared.recipe, shared.mesh
+    first = 0 if point is None else point.meta["phase"]
     ended = bool(recipe.phases) and first == len(recipe.phases)  # and is to go on
     # The last phase again, from its last step.
     first -= ended
@@ -182,13 +248,12 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
         phase = recipe.phases[index]
         begun = sum(p.steps for p in recipe.phases[:index])
         end, step = begun + phase.steps, begun
-        if index == first and ended:
-            LOGGER.info("going on from the finished step %d to %d", saved, end)
-            arrays, step = _ended(shared, saved, variables), saved
+        if index == first and point is not None:
+            arrays, step = point.arrays, point.saved
+            if ended:
+                LOGGER.info("going on from the finished step %d to %d", step, end)
         else:
-            arrays = _start(shared, index, variables)
-            if index == first and meta:
-                arrays, step = shared.checkpoints.arrays(saved, arrays), saved
+            arrays = _start(recipe, mesh, index, variables)
         current, cold = arrays
         current = _phase(shared, index, begun, step, TrainState(*current), cold)
         variables = Variables({**cold, **current.hot}, current.state)
@@ -196,20 +261,12 @@ def _phases(shared: Run, variables: Variables, saved, meta, example) -> Variable
         variables = devices.replicate(settle(recipe.net, variables), shared.mesh)
         if index + 1 < len(recipe.phases):
             # As the next phase begins, so that no checkpoint lies between two phases.
-            shared.save(end, _start(shared, index + 1, variables), index + 1)
+            shared.save(end, _start(recipe, mesh, index + 1, variables), index + 1)
             if shared.stop.anywhere():
                 shared.leave(end)
         else:
             _finish(shared, end, variables, example, current.optimiser)
     return variables
-
-
-def _ended(shared: Run, saved: int, variables: Variables) -> tuple[TrainState, dict]:
-    """The last phase as it stood at the end of a finished run."""
-    variables = Variables(*shared.checkpoints.arrays(saved, variables))
-    current, cold = _start(shared, len(shared.recipe.phases) - 1, variables)
-    kept = shared.checkpoints.optimiser(saved, current.optimiser)
-    return current._replace(optimiser=kept), cold
 
 
 def _finish(shared: Run, step: int, variables: Variables, example, optimiser=None):
@@ -229,14 +286,16 @@ def _save_tables(checkpoints: Checkpoints, step, recipe, variables, example) -> 
         checkpoints.save_tables(step, tables)
 
 
-def _start(shared: Run, index: int, variables: Variables) -> tuple[TrainState, dict]:
+def _start(
+    recipe: Recipe, mesh: jax.sharding.Mesh, index: int, variables: Variables
+) -> tuple[TrainState, dict]:
     """(what a phase changes, its frozen parameters), on the devices."""
-    phase = shared.recipe.phases[index]
-    current = begin(shared.recipe, phase, variables)
+    phase = recipe.phases[index]
+    current = begin(recipe, phase, variables)
     # Copies: a step donates `current`, whose leaves may be the teacher's own arrays.
     current = devices.copied(current)
-    cold = divide(shared.recipe, phase, variables)[1]
-    return devices.replicate((current, cold), shared.mesh)
+    cold = divide(recipe, phase, variables)[1]
+    return devices.replicate((current, cold), mesh)
 
 
 def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:

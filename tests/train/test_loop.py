@@ -231,15 +231,14 @@ def test_bfloat16_keeps_parameters_and_bits_in_float32(student, taught, tmp_path
 
 def test_a_broken_checkpoint_is_one_line(classifier, tmp_path):
     fit(classifier, tmp_path, log_every=6, save_every=3)
-    newest = tmp_path / "checkpoints" / "6"
     spoilt = 0
-    for file in (newest / "arrays").rglob("*"):
+    for file in (tmp_path / "checkpoints").glob("*/arrays/**/*"):
         if file.is_file():
             file.write_bytes(b"x" * 9)
             spoilt += 1
     assert spoilt
     files = hashes(tmp_path)
-    with pytest.raises(UsageError, match="cannot be read") as info:
+    with pytest.raises(UsageError, match="none before it is whole") as info:
         fit(classifier, tmp_path)
     assert "\n" not in str(info.value) and hashes(tmp_path) == files
 
