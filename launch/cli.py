@@ -3,10 +3,11 @@
 import io
 import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -67,10 +68,37 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
         except Stopped as error:
             # 128 + SIGTERM: what a scheduler expects of who heeded it.
             fail(str(error), 143)
+        except Signalled as error:
+            fail(f"ended by {error.signal.name}", 128 + error.signal)
         except KeyboardInterrupt:
             fail("interrupted; the same command resumes from the last checkpoint", 130)
 
     app.run(guarded, flags_parser=parse)
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal ended the work; exit code 128 and its number."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise Signalled; the same again ends it at once."""
+
+    def end(number, _):
+        signal.signal(number, signal.SIG_DFL)
+        raise Signalled(number)
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def skipping() -> AbstractContextManager[None]:

@@ -4,15 +4,17 @@
 
 --images: a folder or zip of images, in class folders if their classes are known, or
 fashion_mnist_12k. Prints accuracy if it can, where answers came from, bytes and times;
---out keeps a JSON line an image: file, class, probability. A server that refuses the
-first image ends it with exit code 1, unless a local exit answers. Without --server
-nothing is sent: the head and the coder are timed. No jax, flax or TensorFlow is loaded.
+--out gets a JSON line an image as it is answered: file, class, probability. A server
+that refuses the first image ends it with exit code 1, unless a local exit answers; one
+lost later is asked again now and then. Ctrl-C and SIGTERM end it with the summary so
+far. Without --server the head and the coder are timed. It loads no jax, flax or
+TensorFlow.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from absl import flags
-from tqdm import tqdm
 
 from launch import cli
 from sc_jax.deploy import bundle
@@ -34,26 +36,24 @@ flags.declare_key_flag("skip_damaged")
 def main(_):
     if BUNDLE.value is None:
         raise cli.UsageError("give --bundle, a folder or zip of launch.export")
-    if OUT.value and Path(OUT.value).exists():
-        raise cli.UsageError(f"{OUT.value} exists; give another --out")
-    installed, send = bundle.read(Path(BUNDLE.value)), None
-    shape = tuple(installed.manifest["facts"]["input"])
-    found = answers.images_of(IMAGES.value, shape, LIMIT.value)
-    if SERVER.value:
-        token = cli.secret(TOKEN.value) if TOKEN.value else None
-        roots = cli.read(ROOTS.value) if ROOTS.value else b""
-        send = device.connect(SERVER.value, token, roots)
-    limits = {"deadline_s": DEADLINE.value, "threads": THREADS.value}
-    runtime = device.Device(installed, send, **limits)
-    # One image first: a server that refuses it will refuse a thousand.
-    first = runtime.infer(found.image(0))
-    if first.refused:
-        cli.fail(f"{SERVER.value} does not answer: {first.note}", 1)
-    bar = tqdm(range(len(found)), "images", disable=None)
-    results = [runtime.infer(found.image(i)) for i in bar]
-    if OUT.value:
-        answers.write(Path(OUT.value), results, found, installed.labels, TOP.value)
-    print("\n".join(answers.summary(results, found, installed.labels)))
+    with ExitStack() as stack:
+        stack.enter_context(cli.ended_by_signals())
+        # Made before the work: what is wrong with it shows before the first image.
+        out = OUT.value and stack.enter_context(answers.lines(Path(OUT.value)))
+        installed, send = bundle.read(Path(BUNDLE.value)), None
+        shape = tuple(installed.manifest["facts"]["input"])
+        found = answers.images_of(IMAGES.value, shape, LIMIT.value)
+        if SERVER.value:
+            token = cli.secret(TOKEN.value) if TOKEN.value else None
+            roots = cli.read(ROOTS.value) if ROOTS.value else b""
+            send = device.connect(SERVER.value, token, roots)
+        limits = {"deadline_s": DEADLINE.value, "threads": THREADS.value}
+        runtime = device.Device(installed, send, **limits)
+        # One image first: a server that refuses it will refuse a thousand.
+        first = runtime.infer(found.image(0))
+        if first.refused:
+            cli.fail(f"{SERVER.value} does not answer: {first.note}", 1)
+        answers.answer_all(runtime, found, out or None, TOP.value)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def probabilities(reply: Mapping[str, Any]) -> np.ndarray:
         return 0.5 * (1 + np.tanh(0.5 * logits))  # no overflow, as of exp
     if "prediction" not in reply:
         return np.zeros(0)
-    return softmax(np.asarray(reply["logits"], np.float64))
+    # Infinite ones have no difference.
+    return softmax(np.clip(np.asarray(reply["logits"], np.float64), -1e300, 1e300))
 
 
 def means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:

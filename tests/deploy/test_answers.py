@@ -1,10 +1,18 @@
 """Pictures that a device answers for: of any folder, in the shape its head takes."""
 
+import errno
+import json
+import resource
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sc_jax.deploy.device import answers
+from sc_jax.deploy.device.breaker import Breaker
 from sc_jax.deploy.device.device import Answer
 from sc_jax.errors import UsageError
 
@@ -97,3 +105,96 @@ def test_accuracy_is_of_images_whose_class_is_known(pictures):
     lines = answers.summary(given, found, ("a", "b"))
     assert "top-1 50.00 % of 2 images" in lines
     assert not any("top-1" in t for t in answers.summary(given, found, ("a", "c")))
+
+
+ROW = {"image": "a.png", "class": "a"}
+
+
+def refusals(file):
+    with pytest.raises(UsageError) as caught, answers.lines(file):
+        raise AssertionError("worked")
+    assert "\n" not in str(caught.value) and str(file) in str(caught.value)
+    return str(caught.value)
+
+
+def test_lines_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "there.jsonl").write_text("kept")
+    assert "exists; give another" in refusals(tmp_path / "there.jsonl")
+    assert (tmp_path / "there.jsonl").read_text() == "kept"
+    assert "is a folder" in refusals(tmp_path)
+    assert "make its folder first" in refusals(tmp_path / "none" / "out.jsonl")
+    assert "Not a directory" in refusals(tmp_path / "there.jsonl" / "out.jsonl")
+    assert "too long" in refusals(tmp_path / ("x" * 300))
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", read_only)
+    assert "cannot be written: Read-only" in refusals(tmp_path / "out.jsonl")
+
+
+def test_lines_are_there_whole_as_they_come(tmp_path):
+    file = tmp_path / "out.jsonl"
+    with answers.lines(file) as add:
+        for i in range(3):
+            add(ROW | {"i": i})
+            assert [json.loads(t)["i"] for t in file.read_text().splitlines()] == [
+                *range(i + 1)
+            ]
+    with answers.lines(tmp_path / "unused.jsonl"):
+        assert (tmp_path / "unused.jsonl").exists()
+    assert not (tmp_path / "unused.jsonl").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path):
+    file, limits = tmp_path / "out.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with answers.lines(file) as add:
+        add(ROW)
+        size = file.stat().st_size
+        try:  # a file that may not grow by a line is as a disk without room
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+            with pytest.raises(UsageError, match="cannot be written: ") as e:
+                add(ROW)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "\n" not in str(e.value)
+        assert file.read_text() == json.dumps(ROW) + "\n"
+
+
+class Runtime:
+    """A device that answers class 0, and that something befalls at image `at`."""
+
+    def __init__(self, at, what):
+        self.at, self.what, self.asked, self.breaker = at, what, 0, Breaker()
+        self.bundle = SimpleNamespace(labels=("a", "b"))
+
+    def infer(self, image):
+        if self.asked == self.at:
+            raise self.what
+        self.asked += 1
+        outputs = {"prediction": np.array(0), "logits": np.array([1.0, 0.0])}
+        return Answer(0, "edge", 8, {"edge": 0.1}, outputs=outputs)
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), UsageError("damaged")])
+@pytest.mark.parametrize("at", [0, 2])
+def test_what_ends_a_run_leaves_rows_and_a_summary(pictures, capsys, what, at):
+    found, rows = answers.images_of(str(pictures), (24, 40, 3), 100), []
+    with pytest.raises(type(what)):
+        answers.answer_all(Runtime(at, what), found, rows.append)
+    assert [row["image"] for row in rows] == list(found.files[:at])
+    assert all(row["class"] == "a" and row["sent_bytes"] == 8 for row in rows)
+    printed = capsys.readouterr().out
+    assert f"answered {at} of " in printed and f"ended after {at} of 3" in printed
+
+
+def test_a_class_without_a_label_is_its_number_and_no_probability_is_not_a_number():
+    outputs = {"prediction": np.array(2), "logits": np.array([-np.inf, 0.0, np.inf])}
+    answer = Answer(2, "edge", 8, outputs=outputs)
+    row = answers.row(answer, "1", ("a", "b"), top=3)
+    shown = [(each["class"], each["probability"]) for each in row["top"]]
+    assert shown == [("2", 1.0), ("a", 0.0), ("b", 0.0)]
+    labels = replace(answer, outputs={"labels": outputs["logits"] > 0, **outputs})
+    np.testing.assert_array_equal(labels.probabilities, [0, 0.5, 1])

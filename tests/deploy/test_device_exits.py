@@ -1,6 +1,9 @@
 """Exits on the device: a head as several segments, and what answers when."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import flax.linen as nn
@@ -16,7 +19,8 @@ from benchmarks.speed import timed_head
 from sc_jax.compressors import Raw
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy import bundle
-from sc_jax.deploy.device.device import Device, ServerLost
+from sc_jax.deploy.device.breaker import Breaker
+from sc_jax.deploy.device.device import Device, ServerLost, connect
 from sc_jax.deploy.device.runtime import latent_of
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import ExportError
@@ -131,14 +135,90 @@ def test_a_lost_server_leaves_the_best_local_answer(installed, images, tmp_path)
     assert offline.prediction == answer.prediction and offline.sent_bytes == 0
     late = Device(made, lost, deadline_s=0.0).infer(images[0])
     assert late.prediction == answer.prediction and "deadline" in late.note
-    assert (
-        Device(made, lambda *_: Reply({"prediction": np.array(7)}))
-        .infer(images[0])
-        .exit
-        == "edge"
-    )
+    reply = Reply({"prediction": np.array(7), "logits": np.arange(10.0)})
+    assert Device(made, lambda *_: reply).infer(images[0]).exit == "edge"
     data, seconds = Device(made).encode(images[0])
     assert len(data) == answer.sent_bytes and set(seconds) == {"head", "code"}
+
+
+SERVE = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from sc_jax.deploy import bundle
+from sc_jax.deploy.server import edge
+
+def reply(z):
+    logits = np.zeros((len(z), 10), np.float32)
+    return {"prediction": logits.argmax(-1), "logits": logits}
+
+tail = SimpleNamespace(
+    codec=bundle.read(Path(sys.argv[1])).codec, reply=reply,
+    compile=lambda sizes: None, task="classification", labels=tuple("0123456789"),
+    outputs=lambda: {name: each[:0] for name, each in reply(np.zeros((1, 1))).items()},
+)
+server = edge.serve({"m": (tail,)}, edge.Settings(port=int(sys.argv[2]), sizes=(1,)))
+print(server.address, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def serve():
+    """(bundle, port) -> (process, address) of a real server; what is left is killed."""
+    pytest.importorskip("grpc_health")
+    pytest.importorskip("grpc_reflection")
+    pytest.importorskip("prometheus_client")
+    begun = []
+
+    def start(folder, port=0):
+        command = [sys.executable, "-c", SERVE, str(folder), str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        begun.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_server_killed_in_a_run_costs_little_and_is_found_again(
+    installed, serve, images, tmp_path
+):
+    made = installed(NEVER, tmp_path)
+    process, address = serve(tmp_path / "at2.0")
+    breaker = Breaker(first_s=0.25, longest_s=1.0)
+    device = Device(made, connect(address), deadline_s=5.0, breaker=breaker)
+    assert device.infer(images[0]).exit == "edge"
+    process.kill()
+    process.wait()
+    lost = [device.infer(images[0]) for _ in range(3)]
+    assert {a.exit for a in lost} == {"exit@encoder"}
+    assert {a.status for a in lost} == {"UNAVAILABLE"}
+    assert lost[-1].sent_bytes == 0  # no connection from its beginning to its end
+    begun = time.monotonic()
+    kept = []
+    while time.monotonic() < begun + 0.2:
+        answer = device.infer(images[0])
+        assert answer.prediction == lost[0].prediction
+        if "3 times in a row" in answer.note:
+            assert (answer.sent_bytes, answer.status) == (0, "")
+            assert set(answer.seconds) == {"head", "code"}
+            kept.append(sum(answer.seconds.values()))
+    local = Device(made)
+    alone = [sum(local.infer(images[0]).seconds.values()) for _ in range(50)]
+    assert len(kept) > 3 and np.median(kept) < 3 * np.median(alone) + 0.01
+    serve(tmp_path / "at2.0", int(address.rpartition(":")[2]))
+    up = time.monotonic()
+    while device.infer(images[0]).exit != "edge":
+        # One back-off, and one probe that gRPC's own back-off makes late.
+        assert time.monotonic() < up + 1.0 + 5.0
+        time.sleep(0.01)
+    assert device.infer(images[0]).sent_bytes > 0
+    assert breaker.kept >= len(kept) and "still" not in breaker.summary()
 
 
 @pytest.fixture(scope="module")

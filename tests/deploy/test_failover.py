@@ -213,3 +213,23 @@ def test_a_name_that_cannot_be_looked_up_is_left_out_until_it_can(
     known.clear()
     with pytest.raises(UsageError, match="no server of"):
         Client(address)
+
+
+def test_a_request_counts_as_sent_only_if_it_may_have_left(start):
+    probe = edge.serve({}, edge.Settings(sizes=(1,)))
+    probe.drain(0)
+    with Client(probe.address) as client:
+        found = refusal(client, "still", RAW)
+        assert (found.code, found.sent) == ("UNAVAILABLE", False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        with Client(f"127.0.0.1:{silent.getsockname()[1]}") as client:
+            found = refusal(client, "still", RAW, timeout_s=0.3)
+            assert (found.code, found.sent) == ("DEADLINE_EXCEEDED", False)
+    hung = still()
+    server = start({"hung": (hung,)})
+    with Client(server.address) as client:
+        found = refusal(client, "nobody", RAW)
+        assert (found.code, found.sent) == ("NOT_FOUND", True)
+        found = refusal(client, "hung", RAW, timeout_s=0.3)
+        assert (found.code, found.sent) == ("DEADLINE_EXCEEDED", True)
+    hung.gate.set()

@@ -1,5 +1,6 @@
 """What a device's binary says of a server that will not answer it: one line each."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
         "split": (1, "split 7, the model has 1", ("resplit", address), {}),
         "gone": (1, "UNAVAILABLE", ("good", gone.address), {}),
         "address": (2, "is not host:port", ("good", f"{address},x"), {}),
+        "out": (2, "make its folder", ("good", address, f"--out={folder}/no/x"), {}),
     }
     with ThreadPoolExecutor(2) as pool:
         runs = {
@@ -96,6 +98,37 @@ def test_each_mistake_of_a_device_is_one_line_and_an_exit_code(world):
     assert "answered 3 of 3 (edge 3)" in flat.result().stdout
     assert "top-1" not in flat.result().stdout
     assert "answered 2 of 2 (edge 2)" in grey.result().stdout
+
+
+ENDED = """
+import os, runpy, signal, sys
+from sc_jax.deploy.device import device
+infer, seen, name = device.Device.infer, [], sys.argv.pop()
+
+def ended(self, image):
+    seen.append(image)
+    if len(seen) == 5:  # the first image is answered twice
+        os.kill(os.getpid(), signal.Signals[name])
+    return infer(self, image)
+
+device.Device.infer = ended
+runpy.run_module("launch.device", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_a_run_with_what_was_answered(world, tmp_path, name, code):
+    folder, _ = world
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-c", ENDED, f"--bundle={folder / 'good'}"]
+    command += ["--limit=8", f"--out={out}", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: ended by {name}"
+    assert "Traceback" not in done.stderr
+    assert "ended after 3 of 8 images" in done.stdout
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 3 and all(row["exit"] == "none" for row in rows)
 
 
 def test_tables_of_another_kind_are_refused_before_they_are_decoded(world):

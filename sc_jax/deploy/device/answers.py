@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from sc_jax.data import folders, sources
 from sc_jax.data.dataset import Dataset
-from sc_jax.deploy.device.device import Answer
+from sc_jax.deploy.device.device import Answer, Device
+from sc_jax.errors import UsageError
 
 
 def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
@@ -34,6 +39,29 @@ def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
     return found.take(order).fitted(shape)
 
 
+def answer_all(
+    runtime: Device,
+    examples: Dataset,
+    add: Callable[[dict[str, Any]], None] | None,
+    top: int = 1,
+) -> None:
+    """Answers every image, `add`s its row at once; prints a summary however it ends."""
+    results, labels = [], runtime.bundle.labels
+    try:
+        for i in tqdm(range(len(examples)), "images", disable=None):
+            answer = runtime.infer(examples.image(i))
+            if add is not None:
+                add(row(answer, examples.files[i], labels, top))
+            results.append(answer)
+    finally:
+        printed = summary(results, examples, labels)
+        if lost := runtime.breaker.summary():
+            printed.append(lost)
+        if len(results) < len(examples):
+            printed.append(f"ended after {len(results)} of {len(examples)} images")
+        print("\n".join(printed), flush=True)
+
+
 def rows(
     answers: Sequence[Answer], examples: Dataset, labels: Sequence[str], top: int = 1
 ) -> Iterator[dict[str, Any]]:
@@ -41,22 +69,32 @@ def rows(
 
     top: how many classes, likeliest first, each with its probability.
     """
-    for i, answer in enumerate(answers):
-        likely = np.argsort(-answer.probabilities, kind="stable")[:top]
-        classes = [
-            {"class": labels[k], "probability": float(answer.probabilities[k])}
-            for k in likely
-        ]
-        yield {
-            "image": examples.files[i],
-            **(classes[0] if classes else {"class": None, "probability": None}),
-            **_labels(answer, labels),
-            **({"top": classes} if top > 1 else {}),
-            "exit": answer.exit,
-            "sent_bytes": answer.sent_bytes,
-            "seconds": answer.seconds,
-            "note": answer.note,
+    for answer, file in zip(answers, examples.files):
+        yield row(answer, file, labels, top)
+
+
+def row(
+    answer: Answer, file: str, labels: Sequence[str], top: int = 1
+) -> dict[str, Any]:
+    """One answer, as `rows` says; a class that no label names has its number."""
+    likely = np.argsort(-answer.probabilities, kind="stable")[:top]
+    classes = [
+        {
+            "class": labels[k] if k < len(labels) else str(k),
+            "probability": float(answer.probabilities[k]),
         }
+        for k in likely
+    ]
+    return {
+        "image": file,
+        **(classes[0] if classes else {"class": None, "probability": None}),
+        **_labels(answer, labels),
+        **({"top": classes} if top > 1 else {}),
+        "exit": answer.exit,
+        "sent_bytes": answer.sent_bytes,
+        "seconds": answer.seconds,
+        "note": answer.note,
+    }
 
 
 def _labels(answer: Answer, names: Sequence[str]) -> dict[str, list[str]]:
@@ -66,16 +104,54 @@ def _labels(answer: Answer, names: Sequence[str]) -> dict[str, list[str]]:
     return {"labels": [n for n, has in zip(names, answer.outputs["labels"]) if has]}
 
 
-def write(file: Path, *answers_and_labels) -> None:
-    """`rows` as JSON lines."""
-    lines = (json.dumps(row) + "\n" for row in rows(*answers_and_labels))
-    file.write_text("".join(lines), "utf-8")
+@contextmanager
+def lines(file: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A new file of JSON lines, and what adds one: whole, and at once.
+
+    UsageError, before anything is written, for a file that cannot be made, and for a
+    line that does not fit; those before it stay. Nothing written leaves no file.
+    """
+    try:
+        opened = file.open("xb", buffering=0)
+    except FileExistsError:
+        what = "is a folder" if file.is_dir() else "exists"
+        raise UsageError(f"{file} {what}; give another --out") from None
+    except FileNotFoundError:
+        raise UsageError(f"{file}: make its folder first") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    kept = 0
+
+    def add(line: dict[str, Any]) -> None:
+        nonlocal kept
+        # One call of the system a line: who reads along, or a kill, sees no half.
+        data = (json.dumps(line) + "\n").encode()
+        try:
+            if opened.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                opened.truncate(kept)
+            raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+        kept += len(data)
+
+    try:
+        yield add
+    finally:
+        opened.close()
+        if not kept:
+            file.unlink(missing_ok=True)
 
 
 def summary(
     answers: Sequence[Answer], examples: Dataset, labels: Sequence[str]
 ) -> list[str]:
-    """Lines for a person: where answers came from, accuracy, bytes, milliseconds."""
+    """Lines for a person: where answers came from, accuracy, bytes, milliseconds.
+
+    answers: to the first of the examples, or to all.
+    """
+    if not answers:
+        return [f"answered 0 of {len(examples)}"]
     answered = [a.answered for a in answers]
     predicted = any(a.prediction is not None for a in answers)
     exits = Counter(a.exit for a in answers)

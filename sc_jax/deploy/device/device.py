@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sc_jax.deploy.bundle import Bundle
+from sc_jax.deploy.device.breaker import Breaker, Open
 from sc_jax.deploy.device.leaving import Leaving
 from sc_jax.deploy.device.runtime import (
     FINAL,
@@ -21,17 +22,32 @@ from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
-from sc_jax.tasks import TASKS, probabilities
+from sc_jax.tasks import TASKS, classification, multilabel, probabilities
 
 NOWHERE = "none"  # the exit of an answer that nothing could give
+LATE = "DEADLINE_EXCEEDED"
+# gRPC's names for what the same request would meet again: no sign of a lost server.
+FAULTS = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "UNAUTHENTICATED",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Answer:
     """prediction: class, or None where the task predicts none or no exit answered.
 
-    exit: "edge", the local exit that answered, or NOWHERE. sent_bytes: the frame's.
-    seconds: by step (head, code, edge). note: why the edge did not answer, one line.
+    exit: "edge", the local exit that answered, or NOWHERE. sent_bytes: the frame's, 0
+    where it never left. seconds: by step (head, code, edge). note: why the edge did not
+    answer, one line; status: a gRPC name for it, empty where the edge was not asked.
     outputs: the task's reply, arrays by name; a class's are `prediction` and `logits`.
     """
 
@@ -41,12 +57,12 @@ class Answer:
     seconds: dict[str, float] = field(default_factory=dict)
     note: str = ""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    status: str = ""
 
     @property
     def refused(self) -> bool:
-        """Whether a server got the frame and will not answer: no link's fault."""
-        late = "DEADLINE_EXCEEDED" in self.note  # may be the link's fault, this once
-        return self.sent_bytes > 0 and not self.answered and not late
+        """Whether a server was asked and will not answer: it was not just late."""
+        return self.status not in ("", LATE) and not self.answered
 
     @property
     def answered(self) -> bool:
@@ -59,14 +75,22 @@ class Answer:
 
 
 class ServerLost(Exception):
-    """The server gave no answer: unreachable, too late, or refused (one line)."""
+    """The server gave no answer: unreachable, too late, or refused (one line).
+
+    status: gRPC's name for it. sent: whether the frame may have left the device.
+    """
+
+    def __init__(self, line: str, status: str = "UNAVAILABLE", sent: bool = True):
+        super().__init__(line)
+        self.status, self.sent = status, sent
 
 
 class Device:
     """Answers images with a bundle's head and the edge server behind `send`.
 
     send: (model, frame, seconds left) -> Reply, or raises ServerLost; None: offline.
-    deadline_s: of one answer, head and coding included.
+    deadline_s: of one answer, head and coding included. breaker: when a lost server is
+    not asked. One thread at a time: LiteRT's interpreter has one set of tensors.
     """
 
     def __init__(
@@ -76,14 +100,17 @@ class Device:
         *,
         deadline_s: float = 1.0,
         threads: int = 1,
+        breaker: Breaker | None = None,
     ):
         self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
+        self.breaker = breaker or Breaker()
         # Its encoder is a camera's or Pillow's: no head computes it.
         if bundle.codec is not None and not bundle.codec.exports:
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
+        self._check_classes()
         self._leaving = Leaving(bundle, self._segments)
         # A task of one's own is code that a device does not have: it sees logits.
         task = TASKS.get(bundle.manifest["task"])
@@ -130,16 +157,26 @@ class Device:
         left, begun = self.deadline_s - sum(seconds.values()), time.perf_counter()
         if left <= 0:
             return replace(best, note="the deadline passed in the coder")
-        # Lost or refused, the bytes have left the device.
-        best = replace(best, sent_bytes=len(data))
         try:
-            reply = self.send(self.bundle.manifest["model"], data, left)
-            replies.check(reply.outputs, len(self.bundle.labels))
-        except (ServerLost, replies.ReplyError) as error:
-            seconds["edge"] = time.perf_counter() - begun
+            reply = self.breaker.call(lambda: self._asked(data, left), _is_loss)
+        except Open as error:
             return replace(best, note=str(error))
+        except ServerLost as error:
+            seconds["edge"] = time.perf_counter() - begun
+            sent = len(data) if error.sent else 0
+            return replace(best, note=str(error), status=error.status, sent_bytes=sent)
         seconds["edge"] = time.perf_counter() - begun
         return _answer(dict(reply.outputs), "edge", len(data), seconds)
+
+    def _asked(self, data: bytes, left: float) -> Reply:
+        """The server's answer to a frame, of this model's classes; ServerLost."""
+        assert self.send is not None
+        reply = self.send(self.bundle.manifest["model"], data, left)
+        try:
+            replies.check(reply.outputs, len(self.bundle.labels))
+        except replies.ReplyError as error:
+            raise ServerLost(str(error), "DATA_LOSS") from None
+        return reply
 
     def _local(self, exit: str, logits: np.ndarray, seconds: dict) -> Answer:
         """The answer of a local exit with logits f32[1, K]."""
@@ -164,6 +201,20 @@ class Device:
                 f"image is {got}{np.shape(image)}, the bundle takes uint8{self._shape}"
             )
 
+    def _check_classes(self) -> None:
+        """UsageError for an exit of other classes than the labels that name them."""
+        task, known = self.bundle.manifest["task"], len(self.bundle.labels)
+        if not known or task not in (classification.name, multilabel.name):
+            return
+        for segment in self._segments:
+            for name in segment.outputs:
+                if name != FINAL and name not in segment.exits:
+                    continue
+                if (found := segment.classes(name)) != known:
+                    raise UsageError(
+                        f"{name} answers {found} classes, the bundle names {known}"
+                    )
+
     def _code(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, float]:
         """(frame of one latent's symbols, seconds)."""
         assert self._codec is not None  # a whole net has answered before
@@ -177,6 +228,11 @@ class Device:
 def _answer(outputs: dict, exit: str, sent_bytes: int, seconds: dict) -> Answer:
     prediction = int(outputs["prediction"]) if "prediction" in outputs else None
     return Answer(prediction, exit, sent_bytes, seconds, outputs=outputs)
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether no later image need be sent, not this one alone."""
+    return not (isinstance(error, ServerLost) and error.status in FAULTS)
 
 
 def connect(
@@ -195,6 +251,6 @@ def connect(
         try:
             return client.infer(model, data, left, timeout_s=left)
         except EdgeError as error:
-            raise ServerLost(str(error)) from None
+            raise ServerLost(str(error), error.code, error.sent) from None
 
     return send

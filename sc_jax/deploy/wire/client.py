@@ -12,17 +12,20 @@ import logging
 import socket
 import threading
 import time
+import weakref
 from typing import Any
 
 from google.protobuf import json_format
 
 from sc_jax.deploy.wire import hosts, protocol
+from sc_jax.deploy.wire.connected import Connected
 from sc_jax.deploy.wire.protocol import SERVICE
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 
 LOGGER = logging.getLogger(__name__)
 AGAIN_S = 10.0  # at least, between two look-ups of the names of a list
+UNANSWERED = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")  # gRPC's own too
 RETRY = {  # a request changes nothing on a server: asking another one is safe
     "maxAttempts": 5,  # gRPC takes no more
     "initialBackoff": "0.02s",
@@ -47,11 +50,15 @@ OPTIONS = (
 
 
 class EdgeError(RuntimeError):
-    """The server's refusal, or its absence. code: a gRPC status name; line: why."""
+    """The server's refusal, or its absence. code: a gRPC status name; line: why.
 
-    def __init__(self, code: str, line: str):
+    sent: False where the request never left: no server was connected from the call's
+    beginning to its end.
+    """
+
+    def __init__(self, code: str, line: str, sent: bool = True):
         super().__init__(f"{code}: {line}")
-        self.code, self.line = code, line
+        self.code, self.line, self.sent = code, line, sent
 
 
 class Client:
@@ -84,10 +91,10 @@ class Client:
         self._lock, self._closed = threading.Lock(), False
         self._where, options, self._missing = target(address)
         self._looked_s, self._longest_s = time.monotonic(), timeout_s
-        self._channel, self._calls = self._connected(self._where, options)
+        self._calls = self._connected(self._where, options)
 
-    def _connected(self, where: str, options: list) -> tuple[Any, dict[str, Any]]:
-        """A channel, and what calls each method on it."""
+    def _connected(self, where: str, options: list) -> dict[str, Any]:
+        """What calls each method on a new channel."""
         grpc = self._grpc
         if self._roots is None:
             channel = grpc.insecure_channel(where, options)
@@ -102,7 +109,10 @@ class Client:
             )
             for method in protocol.METHODS
         }
-        return channel, calls
+        self._seen = Connected(channel, grpc.ChannelConnectivity.READY)
+        # A channel that is watched and still open at the end keeps Python from ending.
+        self._end = weakref.finalize(self, channel.close)
+        return calls
 
     def infer(
         self,
@@ -137,6 +147,7 @@ class Client:
         self._longest_s = max(self._longest_s, timeout_s)
         if self._missing:
             self._look_again()
+        connected = self._seen.since_now()
         try:
             return self._calls[method](
                 request,
@@ -148,7 +159,9 @@ class Client:
             line = " ".join((error.details() or "no answer").split())
             if error.code() is self._grpc.StatusCode.UNAVAILABLE:
                 self._look_again()
-            raise EdgeError(error.code().name, line) from None
+            # Any other status is an answer, for which the request had to arrive.
+            sent = error.code().name not in UNANSWERED or connected()
+            raise EdgeError(error.code().name, line, sent) from None
 
     def _look_again(self) -> None:
         """Begins to look up the names of a list, if the last time is long enough ago.
@@ -172,15 +185,15 @@ class Client:
             self._missing = missing
             if where == self._where or self._closed:
                 return
-            old, self._where = self._channel, where
-            self._channel, self._calls = self._connected(where, options)
+            end_old, self._where = self._end, where
+            self._calls = self._connected(where, options)
         time.sleep(self._longest_s)  # closing cancels what is under way
-        old.close()
+        end_old()
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._channel.close()
+            self._end()
 
     def __enter__(self) -> Client:
         return self
