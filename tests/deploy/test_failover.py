@@ -221,10 +221,10 @@ def test_a_request_counts_as_sent_only_if_it_may_have_left(start):
     with Client(probe.address) as client:
         found = refusal(client, "still", RAW)
         assert (found.code, found.sent) == ("UNAVAILABLE", False)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
-        with Client(f"127.0.0.1:{silent.getsockname()[1]}") as client:
-            found = refusal(client, "still", RAW, timeout_s=0.3)
-            assert (found.code, found.sent) == ("DEADLINE_EXCEEDED", False)
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts, and says nothing
+    with silent, Client(f"127.0.0.1:{silent.getsockname()[1]}") as client:
+        found = refusal(client, "still", RAW, timeout_s=0.3)
+        assert (found.code, found.sent) == ("DEADLINE_EXCEEDED", False)
     hung = still()
     server = start({"hung": (hung,)})
     with Client(server.address) as client:
