@@ -126,7 +126,8 @@ def help_page(binary: ModuleType) -> str:
         default = ",".join(value) if isinstance(value, list) else f"{value}"
         shown = "" if flag.boolean or value is None or not default else f" ({default})"
         lines[name] = flag.help.partition(";\n")[0] + shown  # absl adds to lists' help
-    return f"{(binary.__doc__ or '').strip()}\n\nFlags (and defaults):\n{table(lines)}"
+    about = (binary.__doc__ or "").strip()
+    return f"{about}\n\nFlags (and defaults):\n{table(lines, columns=100)}"
 
 
 def command() -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -270,7 +271,7 @@ def _values(kind: Any, knob: Knob) -> str:
 # Listing
 
 
-def table(lines: Mapping[str, str], columns: int = 100) -> str:
+def table(lines: Mapping[str, str], columns: int = sys.maxsize) -> str:
     """The name, then its line, which goes on below itself past `columns`."""
     width = max(map(len, lines), default=0)
     form = {"width": columns, "subsequent_indent": " " * (width + 4)}

@@ -8,14 +8,15 @@ import tempfile
 import numpy as np
 import pytest
 
-from sc_jax.data import cache, places, sources
+from sc_jax import places
+from sc_jax.data import cache, sources
 from sc_jax.errors import UsageError
 
 
 @pytest.fixture
 def homeless(monkeypatch, tmp_path):
     """No HOME and a user id that the machine does not know; its temporary folder."""
-    monkeypatch.delenv("SC_JAX_CACHE")
+    monkeypatch.delenv("SC_JAX_CACHE", raising=False)
     monkeypatch.delenv("HOME", raising=False)
 
     def unknown(uid):
