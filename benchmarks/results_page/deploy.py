@@ -94,8 +94,8 @@ def protocol(path: str) -> list[str]:
         for row in report["rows"]
     ]
     facts = (
-        f"{page.where(report)}. The edge server and its client before and after they "
-        "took up the Open Inference Protocol, each from its own checkout, one tail "
+        f"{page.where(report)}. The edge server and its client before they took up the "
+        "Open Inference Protocol, and now, each from its own checkout, one tail "
         f"file, frames of {report['frame_bytes']:.0f} bytes; both servers up, "
         f"{report['rounds']} rounds of {report['seconds']:g} s in turns on cores that "
         "other programs shared. Ratios are now / before, medians over the rounds; CPU "
