@@ -64,6 +64,8 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
             "%d replies from decoded bytes differ from the hard-quantised run",
             measured.disagreements,
         )
+    if recipe.net.splits and not measured.payload_bytes.any():
+        LOGGER.warning("%s: %s", title, rate.COLLAPSED)
     family = "learned" if recipe.net.splits else "reference"
     return rate.row(
         measured,

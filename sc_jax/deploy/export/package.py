@@ -22,6 +22,7 @@ from sc_jax.deploy.export.proof import BATCH, Exported, Left, Proof, prove
 from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
 from sc_jax.errors import Missing
+from sc_jax.evaluate.rate import COLLAPSED
 from sc_jax.nets.net import INPUT
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
@@ -66,6 +67,8 @@ def package(
         facts["policy"] = {"spec": policy, "solved": asdict(found.expected)}
     test = run_folder.dataset_of(recipe, "test")
     proof = prove(made, test, leaving.policy, leaving.cost)
+    if made.codec and not proof.payload_bytes_jax:  # no share of it has a meaning
+        raise ExportError(f"{recipe.name} has nothing to send: {COLLAPSED}")
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
         raise ExportError(
             f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "

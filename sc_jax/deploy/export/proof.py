@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,9 +62,9 @@ class Proof:
 
     @property
     def more_bytes(self) -> float:
-        """Share of bytes above JAX's; 0.05 is five per cent."""
+        """Share of bytes above JAX's; 0.05 is five per cent, of none infinite."""
         if not self.payload_bytes_jax:
-            return 0.0
+            return math.inf if self.payload_bytes else 0.0
         return self.payload_bytes / self.payload_bytes_jax - 1
 
 
