@@ -41,11 +41,10 @@ def main(_):
         raise cli.UsageError("give --workdir and --out, a folder, or --tail, a file")
     if TAIL.value and Path(TAIL.value).exists():
         raise cli.UsageError(f"{TAIL.value} exists; give another --tail or remove it")
-    thresholds = THRESHOLDS.value and numbers(THRESHOLDS.value, "--thresholds")
     options = dict(
-        dtype=DTYPE.value, float_ops=tuple(FLOAT_OPS.value),
-        float_stages=tuple(FLOAT_STAGES.value), policy=POLICY.value,
-        thresholds=thresholds, calibration=CALIBRATION.value,
+        dtype=DTYPE.value, policy=POLICY.value, calibration=CALIBRATION.value,
+        float_ops=tuple(FLOAT_OPS.value), float_stages=tuple(FLOAT_STAGES.value),
+        thresholds=THRESHOLDS.value and numbers(THRESHOLDS.value, "--thresholds"),
         max_drop_points=DROP.value, max_more_bytes=MORE.value,
     )  # fmt: skip
     from sc_jax.deploy.export import package  # after --help, which is quick so

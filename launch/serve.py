@@ -7,22 +7,14 @@
 
 Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. Tail files
 (launch.export --tail) need no training code here. Requests that come together share a
-batch. Health: SERVING once all sizes are compiled; SIGTERM drains, then exit code 0,
-or 1 where a batch did not end.
+batch. SIGTERM drains: exit code 0, or 1 where a batch did not end (docs/deployment.md).
 """
 
 import os
-import signal
-import sys
-import threading
 
 from absl import flags
 
 from launch import cli
-
-# gRPC's own log repeats what strangers send, a line each.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
 from sc_jax import plugins
 from sc_jax.train import devices
 
@@ -45,36 +37,23 @@ GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM",
 
 def main(_):
     plugins.trust(RECIPE.value)
+    # Before grpc loads: its own log repeats what strangers send, a line each.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        # Late: grpc is an extra, and --help must work without.
-        from sc_jax.deploy.server import batching, edge, models
+        from sc_jax.deploy.server import batching, edge, lifetime, models
     except ImportError as error:
         raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
-    if bool(CERT.value) != bool(KEY.value):
+    if len(tls := [cli.read(f) for f in (CERT.value, KEY.value) if f]) == 1:
         raise cli.UsageError("--tls_cert and --tls_key go together")
-    tls = tuple(cli.read(file) for file in (CERT.value, KEY.value) if file)
     token = cli.secret(TOKEN.value) if TOKEN.value else None
     sizes = tuple(size for size in batching.SIZES if size <= MAX_BATCH.value)
     where = HOST.value, PORT.value, METRICS.value
     limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
     times = RECEIVE_S.value, BATCH_S.value
-    settings = edge.Settings(*where, sizes, *limits, token, tls, *times)
+    settings = edge.Settings(*where, sizes, *limits, token, tuple(tls), *times)
     devices.start(multihost=False)
-    served, stop = models.load_all(WORKDIR.value), threading.Event()
-    server = edge.serve(served, settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only now: until it serves, a signal may end it at once.
-        signal.signal(number, lambda *_: stop.set())
-    names, batches = ", ".join(served), ", ".join(map(str, sizes))
-    # Flushed: who started it reads the port from this line.
-    print(f"serving {names} at {server.address}, batches {batches}", flush=True)
-    stop.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
-    if not server.drain(GRACE_S.value):
-        print("error: a batch does not end; its requests were refused", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(1)  # an ordinary exit would wait for it
+    served = models.load_all(WORKDIR.value)
+    lifetime.until_signal(edge.serve(served, settings), served, sizes, GRACE_S.value)
 
 
 if __name__ == "__main__":
