@@ -1,5 +1,6 @@
 """What the binaries share: a short --help, one-line errors, exit codes, files."""
 
+import errno
 import io
 import logging
 import os
@@ -17,10 +18,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from absl import logging as absl_logging
 
+from sc_jax import writing
 from sc_jax.errors import Diverged, ExportError, Stopped, UsageError
 from sc_jax.notices import shown
 from sc_jax.spec import table
 
+# What a disk or a folder says, which no code here can mend.
+_PLACES = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 SKIP_DAMAGED = flags.DEFINE_bool(
     "skip_damaged", False, "leave out images that cannot be read"
 )
@@ -65,6 +72,11 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             fail(str(error), 2)
         except (Diverged, ExportError) as error:
             fail(str(error), 1)
+        except OSError as error:
+            if error.errno not in _PLACES:
+                raise
+            name = error.filename or error.filename2 or "a file"
+            fail(f"{name} cannot be written or read: {error.strerror}", 2)
         except Stopped as error:
             # 128 + SIGTERM: what a scheduler expects of who heeded it.
             fail(str(error), 143)
@@ -140,10 +152,11 @@ def command() -> str:
 
 
 def writable(*files: str | None) -> None:
-    """Before long work: UsageError where a file's folder is missing."""
+    """Before long work: UsageError where a file could not be written."""
     for file in files:
         if file and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: make its folder first")
+    writing.check(*files)
 
 
 def read(file: str) -> bytes:

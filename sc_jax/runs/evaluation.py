@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sc_jax import writing
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import exit_report
 from sc_jax.runs import exit_runs, rate_runs, run_folder
@@ -26,6 +27,7 @@ def measure(
     if data and out is None:
         raise UsageError("with --data also give --out, so that no report is lost")
     recipe = run_folder.recipe_of(workdir)
+    writing.check(out or workdir)
     examples = run_folder.dataset_of(recipe, split, data)
     # Before the net runs: class 3 of other data would count as this one's.
     run_folder.check_same_classes(recipe, examples, workdir)
@@ -53,6 +55,7 @@ def decide(
     the whole network's cost, or MACs.
     """
     recipe = run_folder.recipe_of(workdir)
+    writing.check(out)
     decided = exit_runs.decide(recipe, workdir, split, policy, budget)
     print(exit_report.table([decided.policy, decided.whole], decided.exits))
     if out is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sc_jax import foreign, notices
 from sc_jax.codec.codecs import Codec
 from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
@@ -24,6 +24,7 @@ from sc_jax.runs.source import DataFacts
 from sc_jax.tasks import Task, probabilities
 from sc_jax.tasks.task import softmax
 from sc_jax.traces import cost, record
+from sc_jax.train.log import read_record
 from sc_jax.train.recipe import Recipe
 
 LARGEST_BATCH = 256
@@ -273,14 +274,22 @@ def costs(loaded: LoadedRun) -> dict[str, list]:
 
 
 def metrics(folder: Path) -> dict[str, list]:
-    """metrics.jsonl as equally long columns; None where a phase has no such metric."""
+    """metrics.jsonl as equally long columns; None where a phase has no such metric.
+
+    A last line that a kill cut short is left out; Damaged where another was changed.
+    """
     file = folder / "metrics.jsonl"
-    records = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:  # the last line of a run that was killed
-            continue
+    if not file.exists():
+        return {}
+    with foreign.reading(file, "record of a training"):
+        lines = foreign.read_bytes(file, foreign.JSON_BYTES).splitlines(keepends=True)
+        found = [read_record(line) for line in lines]
+        if found and found[-1] is None and not lines[-1].endswith(b"\n"):
+            notices.once(f"{file} ends in half a record, which is left out")
+            found.pop()
+        if None in found:
+            raise ValueError(f"line {1 + found.index(None)} was changed")
+    records = [each for each in found if each is not None]
     # Phases have terms of their own; a DataFrame wants columns of one length.
     names = dict.fromkeys(name for each in records for name in each)
     return {name: [each.get(name) for each in records] for name in names}

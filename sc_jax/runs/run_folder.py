@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from sc_jax.spec import parse
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.serialisation import continues, describe, difference
+from sc_jax.writing import writing
 
 FILE = "recipe.json"
 
@@ -76,7 +79,23 @@ def claim(
     if init is None and file.exists():  # goes on, from what it began with
         init = Init(**found) if (found := read_json(file).get("init")) else None
     if jax.process_index() == 0:
-        _write(workdir, source, recipe, teacher, init)
+        with writing(workdir):
+            _write(workdir, source, recipe, teacher, init)
+
+
+def withdraw(workdir: Path) -> None:
+    """Gives up a claim whose training never came to a checkpoint: it binds nobody."""
+    if jax.process_index() > 0 or any((workdir / "checkpoints").glob("[0-9]*")):
+        return
+    (workdir / FILE).unlink(missing_ok=True)
+    (workdir / FILE).with_suffix(".tmp").unlink(missing_ok=True)
+    shutil.rmtree(workdir / origin.PARTS, ignore_errors=True)
+    metrics = workdir / "metrics.jsonl"
+    if metrics.exists() and not metrics.stat().st_size:
+        metrics.unlink()
+    for folder in (workdir / "checkpoints", workdir):
+        with suppress(OSError):  # what holds something stays, as a teacher does
+            folder.rmdir()
 
 
 def refuse(

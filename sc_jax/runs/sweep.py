@@ -22,6 +22,7 @@ from sc_jax.runs import (
     run_folder,
     training,
 )
+from sc_jax.runs.lock import locked
 from sc_jax.runs.run_folder import Source
 from sc_jax.spec import literal, words
 from sc_jax.train import running
@@ -177,10 +178,11 @@ def run(
     point diverges the others go on; whatever ends the sweep early, what is finished is
     reported, and the same command goes on.
     """
-    runs = built(source, workdir, sweep, teacher_dir)
-    tests = _check(runs, init, report)
-    rows, finished, diverged = [], [], {}
-    with running.stopping():
+    # All of it: a second process would also write over this one's report.
+    with running.stopping(), locked(workdir):
+        runs = built(source, workdir, sweep, teacher_dir)
+        tests = _check(runs, init, report)
+        rows, finished, diverged = [], [], {}
         for point in runs:
             try:
                 with _named(point.name):

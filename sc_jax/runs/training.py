@@ -13,6 +13,7 @@ import numpy as np
 from sc_jax.nets.run import Variables
 from sc_jax.recipes import common
 from sc_jax.runs import begun, run_folder
+from sc_jax.runs.lock import locked
 from sc_jax.runs.source import Source
 from sc_jax.train import loop, running
 from sc_jax.train.log import LOGGER
@@ -44,7 +45,7 @@ def train(
     # A teacher that is not begun yet is of what its student's run has recorded.
     facts = nullcontext() if known is None else common.known(known)
     # One for the teacher's training and the student's, and for what lies between.
-    with facts, running.stopping():
+    with facts, running.stopping(), locked(workdir):
         return _train(
             recipe, workdir, source, taught, reuse is not None, init, teaches, options
         )
@@ -70,15 +71,24 @@ def _train(
     if recipe.teacher is not None and reused:
         teacher_variables = _reused(recipe.teacher, folder)
     above = folder if recipe.teacher else None
-    run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
-    if recipe.teacher is not None and not reused:
-        own = None if source is None else source.teacher()
-        more: dict[str, Any] = options | {"title": "teacher"}
-        teacher_variables, _ = train(recipe.teacher, folder, own, teaches=True, **more)
-        running.heed("after the teacher")
-    # After the teacher's own call, which has another.
-    options.setdefault("title", recipe.name)
-    variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
+    fresh = not (workdir / run_folder.FILE).exists()
+    try:
+        run_folder.claim(workdir, source, recipe, above, begins, teaches=teaches)
+        if recipe.teacher is not None and not reused:
+            own = None if source is None else source.teacher()
+            more: dict[str, Any] = options | {"title": "teacher"}
+            teacher_variables, _ = train(
+                recipe.teacher, folder, own, teaches=True, **more
+            )
+            running.heed("after the teacher")
+        # After the teacher's own call, which has another.
+        options.setdefault("title", recipe.name)
+        variables = loop.fit(recipe, workdir, teacher_variables, start=start, **options)
+    except BaseException:
+        # Before the first checkpoint nothing was learnt: another recipe may have it.
+        if fresh:
+            run_folder.withdraw(workdir)
+        raise
     return variables, teacher_variables
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,11 @@ import orbax.checkpoint as ocp
 from sc_jax import foreign, notices
 from sc_jax.errors import Damaged, UsageError
 from sc_jax.train import devices
+from sc_jax.writing import room, writing
 
 TABLES = "tables.npz"
 DIGESTS = "sha256"  # in the meta data: of each item, and of the meta data itself
+ROOM_BYTES = 1 << 16  # of a step beside its arrays
 FIX = "launch.train with the same command goes on from the newest whole one"
 
 
@@ -82,7 +82,9 @@ class Checkpoints:
         if jax.tree.leaves(optimiser):
             items["optimiser"] = ocp.args.StandardSave(_snapshot(optimiser))
         # force: when to save is for the trainer to say, not for an interval here.
-        with _writing(self.folder):
+        leaves = jax.tree.leaves((arrays, optimiser))
+        room(self.folder, ROOM_BYTES + sum(leaf.nbytes for leaf in leaves))
+        with writing(self.folder):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def save_tables(self, step: int, tables: Mapping[str, Mapping]) -> None:
@@ -94,7 +96,7 @@ class Checkpoints:
         flat = {f"{s}/{k}": v for s, arr in tables.items() for k, v in arr.items()}
         # Renamed when whole: a kill in between leaves no tables, which are made again.
         draft = file.with_suffix(".tmp")
-        with _writing(self.folder):
+        with writing(self.folder):
             with draft.open("wb") as out:
                 np.savez(out, **flat)
             os.replace(draft, file)
@@ -176,29 +178,11 @@ class Checkpoints:
         return tree
 
     def wait(self) -> None:
-        with _writing(self.folder):
+        with writing(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         self._manager.close()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """In which a disk that takes no more is one line."""
-    try:
-        yield
-    except Exception as error:
-        # orbax and tensorstore raise kinds of their own: their words tell.
-        if isinstance(error, OSError) or _FULL.search(str(error)):
-            raise UsageError(
-                f"{folder} cannot be written: {foreign.reason(error)}; the same "
-                "command resumes once it can"
-            ) from error
-        raise
-
-
-_FULL = re.compile("No space left|Disk quota|File too large|Read-only file system")
 
 
 def digest(tree: Any) -> str:

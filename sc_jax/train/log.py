@@ -7,13 +7,18 @@ import logging
 import os
 import sys
 import time
+import zlib
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
+
+from sc_jax.writing import writing
 
 LOGGER = logging.getLogger("sc_jax")
 
 
+CRC = "crc32"  # of a record of metrics.jsonl, in it
 SILENT_S = 5.0  # after which a line is due: short beside a coffee, long beside a step
 # tqdm's own format leaves the bar one character of 100 columns.
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {n}/{total}, {remaining} left{postfix}"
@@ -28,9 +33,11 @@ class Log:
 
     def __init__(self, path: Path, title: str, total_steps: int, done: int, lead: bool):
         self.total, self.lead, self.title = total_steps, lead, title
-        if lead:  # before the file is opened to append: this replaces it
-            _forget_after(path, done)
-        self._file = path.open("a") if lead else None
+        self._path = path
+        with writing(path):
+            if lead:  # before the file is opened to append: this replaces it
+                _forget_after(path, done)
+            self._file = path.open("a") if lead else None
         self._start, self._first = time.monotonic(), done
         self._last, self._end = self._start, total_steps
         # One process of all writes; a bar in a file would be one endless line.
@@ -62,8 +69,9 @@ class Log:
         if not self.lead or self._file is None:
             return
         record = {"phase": phase, "step": step, "examples_per_s": examples_per_s}
-        self._file.write(json.dumps({**record, **values}) + "\n")
-        self._file.flush()  # readers follow the file, and a kill loses no record
+        with writing(self._path):
+            self._file.write(_line({**record, **values}))
+            self._file.flush()  # readers follow the file, and a kill loses no record
         if self._bar is None and step < self._end and not self.silent():
             return  # a line would say what one of the last seconds said
         shown = f"loss {values['loss']:.4g}"
@@ -108,14 +116,29 @@ def _forget_after(path: Path, done: int) -> None:
     """Drops records of steps that a killed run made but did not save."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] <= done:
-                kept.append(line)
-        except ValueError:  # cut short by the kill
-            continue
+    kept = [
+        line for line in path.read_bytes().splitlines(keepends=True)
+        if (record := read_record(line)) is not None and record["step"] <= done
+    ]  # fmt: skip
     # A kill while this is written must not lose the records of the run so far.
     draft = path.with_suffix(".tmp")
-    draft.write_text("".join(kept))
+    draft.write_bytes(b"".join(kept))
     os.replace(draft, path)
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A record of metrics.jsonl, with the CRC-32 of its text last."""
+    return json.dumps({**record, CRC: zlib.crc32(json.dumps(record).encode())}) + "\n"
+
+
+def read_record(line: bytes) -> dict[str, Any] | None:
+    """What `_line` wrote, or a line without a CRC; None where it was cut or changed."""
+    try:
+        record = json.loads(line)
+        found = record.pop(CRC, None)
+        # Floats are written so that they read back the same: the text is the same too.
+        if found not in (None, zlib.crc32(json.dumps(record).encode())):
+            return None
+        return record if isinstance(record["step"], int) else None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None

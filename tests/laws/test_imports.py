@@ -18,6 +18,7 @@ FLOORS = (
     "notices",
     "places",
     "foreign",
+    "writing",
     "spec",
     "plugins",
     "codec",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sc_jax import writing
 from sc_jax.codec import codecs
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
@@ -215,6 +216,8 @@ def export(
 ) -> list[str]:
     """The bundle of a run as folder `out`, its tails as one file; lines that say so."""
     devices.start(multihost=False)
+    # Before minutes of exporting and proving.
+    writing.check(out, tail_file)
     lines = []
     if out:
         lines += sentences(*package(workdir, Path(out), **options))
