@@ -41,7 +41,7 @@ class Checkpoints:
                 max_to_keep=keep, enable_async_checkpointing=True
             )
         else:
-            options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+            options = ocp.CheckpointManagerOptions(create=False)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:

@@ -169,7 +169,8 @@ def test_thresholds_stay_those_of_the_validation_images_as_they_were(
 ):
     root, workdir = world
     recipe = run_folder.recipe_of(workdir)
-    kept = SimpleNamespace(trace=SimpleNamespace(labels=np.zeros(4)))
+    trace = SimpleNamespace(labels=np.zeros(4), split="validation")
+    kept = SimpleNamespace(trace=trace)
     exit_runs.trace_file(workdir, "validation").write_text("")
     monkeypatch.setattr(exit_runs.record, "load", lambda *_: kept)
     monkeypatch.setattr(exit_runs.record, "save", lambda *_: None)
