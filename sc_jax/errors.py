@@ -8,6 +8,10 @@ class UsageError(ValueError):
     """A mistake of the caller: binaries print it as one line and exit with code 2."""
 
 
+class Misfit(UsageError):
+    """Shapes that do not meet; those of images of another size may."""
+
+
 class Missing(UsageError):
     """A data set, or the part of it that is asked for, is not there."""
 

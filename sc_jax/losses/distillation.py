@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from sc_jax.errors import UsageError, unknown
+from sc_jax.errors import Misfit, UsageError, unknown
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Context, Reduction
 from sc_jax.nets.net import FINAL
@@ -84,7 +84,7 @@ def _teacher(context: Context):
 
 def _squared(a, b, over: Reduction):
     if a.shape != b.shape:
-        raise UsageError(f"hint shapes differ: student {a.shape}, teacher {b.shape}")
+        raise Misfit(f"hint shapes differ: student {a.shape}, teacher {b.shape}")
     # A half-precision sum over a feature map would lose most of its terms.
     error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
     error = error.reshape(error.shape[0], -1)

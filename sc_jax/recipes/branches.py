@@ -14,8 +14,9 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.solve.placement import candidates
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
-from sc_jax.nets.backbones.registry import backbone, exit_net
-from sc_jax.nets.net import Exit, Net
+from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.backbones.registry import backbone, exit_net, those
+from sc_jax.nets.net import Exit, Net, resolve
 from sc_jax.nets.run import init, run
 from sc_jax.plan import placement
 from sc_jax.recipes import common
@@ -36,6 +37,8 @@ def branch(
     place of the net's own end.
     """
     chosen, net = backbone(base.backbone), base.net
+    if places is None:
+        places_of(base, lambda each: classifier is None or not each.views)
 
     def of(classes: int, index: int, final: bool) -> nn.Module:
         if final and last is not None:
@@ -50,7 +53,61 @@ def branch(
     # exit_net puts none after the last stage of a net that ends in logits.
     if last is not None and all(e.after != net.names[-1] for e in exits):
         exits = (*exits, Exit(net.names[-1], last))
-    return Net(net.stages, exits, net.splits)
+    branched = Net(net.stages, exits, net.splits)
+    if chosen.views:
+        _check_views(branched, base)
+    return branched
+
+
+def _check_views(net: Net, base: Recipe) -> None:
+    """UsageError where an exit of images stands on the features of several views."""
+    try:
+        _shapes(net, example(base))
+    # Whatever a module of images says of an axis more.
+    except (TypeError, ValueError) as error:
+        raise _of_images(base, lambda each: True) from error
+
+
+def _of_images(base: Recipe, fits: Callable[[Backbone], bool]) -> UsageError:
+    known = those(lambda each: each.exits != () and not each.views and fits(each))
+    return UsageError(
+        f"{base.backbone} has exits on the views of several devices, where those of "
+        f"this method read one image; these have such: {known}"
+    )
+
+
+def standing(net: Net, knob: str, name: str) -> str:
+    """The stage that a recipe's `knob` names; UsageError names the knob too."""
+    try:
+        return resolve(net, name)
+    except UsageError as error:
+        raise UsageError(f"{knob}={name}: {error}") from None
+
+
+def places_of(base: Recipe, fits: Callable[[Backbone], bool]) -> None:
+    """UsageError, with those that have and that `fits` holds of, where the backbone has
+    no usual places for exits.
+    """
+    if not backbone(base.backbone).exits:
+        known = those(lambda each: each.exits != () and fits(each))
+        raise UsageError(
+            f"{base.backbone} has no usual places for exits; these have: {known}"
+        )
+
+
+def own_logits(base: Recipe, why: str) -> None:
+    """UsageError unless the net has exits on images, and ends in logits of its own."""
+
+    def fits(each: Backbone) -> bool:
+        return not each.features_only and not each.views
+
+    places_of(base, fits)
+    chosen = backbone(base.backbone)
+    if chosen.views:
+        raise _of_images(base, fits)
+    if chosen.features_only:
+        known = those(lambda each: each.exits != () and fits(each))
+        raise UsageError(f"{base.backbone} {why}; these have: {known}")
 
 
 def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[str, ...]:
@@ -131,6 +188,10 @@ def evenly(base: Recipe, count: int) -> tuple[str, ...]:
     features = jax.eval_shape(lambda v: run(net, v, image)[0].features, shapes)
     # Not behind the normalisation, which computes nothing, nor behind the end.
     names = [n for n in net.names[1:-1] if jax.tree.leaves(features[n])[-1].ndim == 4]
+    if count > len(names):
+        raise UsageError(
+            f"exits is 1 to {len(names)}, the places of {base.backbone}, not {count}"
+        )
     # All candidates at once: one trace counts every place.
     bare = Net(net.stages, tuple(Exit(n, _Nothing()) for n in names))
     *costs, whole = record.exit_costs(bare, _shapes(bare, image), image)

@@ -16,7 +16,8 @@ from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
-from sc_jax.nets.backbones.registry import backbone, classifier_net
+from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.backbones.registry import backbone, classifier_net, those
 from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.net import Net, inject, resolve
 from sc_jax.train.recipe import Recipe
@@ -37,8 +38,11 @@ class Facts(NamedTuple):
 
 def facts(data: Data) -> Facts:
     """Facts of the training split of `data`: those that `known` holds, or measured."""
-    saved = _KNOWN.get()
-    return _measured(data) if saved is None else saved
+    saved, side = _KNOWN.get(), _SIDE.get()
+    found = _measured(data) if saved is None else saved
+    if side is None:
+        return found
+    return found._replace(shape=(side, side, found.shape[2]))
 
 
 @lru_cache
@@ -64,6 +68,19 @@ def known(saved: Facts | None) -> Iterator[None]:
         yield
     finally:
         _KNOWN.reset(token)
+
+
+_SIDE: ContextVar[int | None] = ContextVar("side", default=None)
+
+
+@contextmanager
+def resized(side: int) -> Iterator[None]:
+    """Recipes built inside take their images for squares of `side` pixels."""
+    token = _SIDE.set(side)
+    try:
+        yield
+    finally:
+        _SIDE.reset(token)
 
 
 class OfOneBackbone(TypedDict, total=False):
@@ -104,9 +121,21 @@ def published(backbone_name: str, data: Data) -> Net:
     return classifier_net(backbone_name, classes, IMAGENET_MEAN, IMAGENET_STD)
 
 
+def bottlenecked(teacher: Recipe) -> Backbone:
+    """The teacher's backbone; UsageError where it has no place for a bottleneck."""
+    chosen = backbone(teacher.backbone)
+    if not chosen.cut:
+        raise UsageError(
+            f"{teacher.backbone} takes no bottleneck: no group at a quarter of the "
+            "image's side or more stands before a smaller one; these take one: "
+            f"{those(lambda each: each.cut != '')}"
+        )
+    return chosen
+
+
 def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
     """The teacher's net, a bottleneck of `channels` in place of its first groups."""
-    chosen = backbone(teacher.backbone)
+    chosen = bottlenecked(teacher)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
     # Sizes follow from the backbone, so that a pair fits every one of them.

@@ -13,10 +13,12 @@ the gates' saving out. Published: up to 4 x fewer computations at equal accuracy
 
 from typing import Annotated, Unpack
 
+from sc_jax.errors import UsageError
 from sc_jax.losses.gates import GateCost
 from sc_jax.losses.terms import Term
+from sc_jax.nets.backbones import skipnet
+from sc_jax.nets.backbones.registry import those
 from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
-from sc_jax.nets.net import resolve
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import OfOneBackbone
@@ -40,9 +42,13 @@ def ddi(
 ) -> Recipe:
     """One phase: cross-entropies of all exits, and the gates' cost."""
     base = classifier(backbone=backbone, **shared)
+    if not skipnet.is_gated(base.net.stages):
+        gates = those(lambda each: skipnet.is_gated(each.build(classes=2)))
+        raise UsageError(f"ddi steers gates, and {backbone} has none; these: {gates}")
     net = branches.branch(base, lambda k, i: ConvClassifier(k, (16,)))
     # Of the last gated group: its feature carries the gates of all before it.
-    cost = Term(GateCost(resolve(net, gated), target), price, "gate_cost")
+    last = branches.standing(net, "gated", gated)
+    cost = Term(GateCost(last, target), price, "gate_cost")
     joint = branches.phase("joint", base, epochs, (*branches.joint(net), cost))
     setting = f"{backbone}, target={target}"
     return branches.finish(base, "ddi", "DDI", net, (joint,), setting=setting)

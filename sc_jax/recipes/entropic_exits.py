@@ -17,7 +17,7 @@ from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.terms import Term
 from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
-from sc_jax.nets.net import Exit, resolve
+from sc_jax.nets.net import Exit
 from sc_jax.recipes import branches
 from sc_jax.recipes.common import Shared
 from sc_jax.recipes.entropic_student import entropic_student
@@ -49,7 +49,7 @@ def entropic_exits(
     if len(student.phases) < 2:
         raise UsageError("entropic_exits takes epochs above 0 in both stages")
     classes = branches.classes_of(student)
-    places = ("encoder", resolve(student.net, server))
+    places = ("encoder", branches.standing(student.net, "server", server))
     exits = tuple(Exit(place, ConvClassifier(classes, (width,))) for place in places)
     net = replace(student.net, exits=exits)
     # Exits come with the second phase: the first trains the bottleneck alone.

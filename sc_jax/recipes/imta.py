@@ -18,6 +18,8 @@ from sc_jax.errors import UsageError
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
+from sc_jax.nets.backbones import registry
+from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.exit_classifiers.classifiers import MSDNetClassifier
 from sc_jax.nets.net import FINAL
 from sc_jax.recipes import branches
@@ -46,11 +48,14 @@ def imta(
     **shared: Unpack[OfOneBackbone],
 ) -> Recipe:
     """A teacher under gradient equilibrium, then a phase of linked exit classifiers."""
+    if not _has_links(registry.backbone(backbone)):
+        raise UsageError(
+            f"imta links exit classifiers of MSDNet, not of {backbone}; these have "
+            f"them: {registry.those(_has_links)}"
+        )
     base = msdnet(backbone=backbone, epochs=teacher_epochs, **shared)
     met = replace(base.phases[0], gradients="equilibrium")
     teacher = replace(base, phases=(met,))
-    if not all(isinstance(e.module, MSDNetClassifier) for e in base.net.exits):
-        raise UsageError(f"imta links exit classifiers of MSDNet, not of {backbone}")
     # The same parameter names and wider: the teacher's weights can be taken over.
     linked = [replace(e, module=e.module.clone(link=link)) for e in base.net.exits]
     net = replace(base.net, exits=tuple(linked))
@@ -67,3 +72,7 @@ def imta(
     setting = f"{backbone}, gamma={gamma}"
     recipe = branches.finish(base, "imta", "IMTA", net, (phase,), setting=setting)
     return replace(recipe, teacher=teacher)
+
+
+def _has_links(backbone: Backbone) -> bool:
+    return isinstance(backbone.classifier(2), MSDNetClassifier)

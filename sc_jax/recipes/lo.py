@@ -37,7 +37,8 @@ def lo(
 ) -> Recipe:
     """One phase: cross-entropies of the device's exit and of the whole network."""
     base = classifier(**shared)
-    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), (place,))
+    places = (branches.standing(base.net, "place", place),)
+    net = branches.branch(base, lambda k, i: ConvClassifier(k, (width,)), places)
     joint = branches.phase("joint", base, epochs, branches.joint(net))
     return branches.finish(
         base,

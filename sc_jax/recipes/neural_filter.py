@@ -45,7 +45,8 @@ def neural_filter(
     if not 0 <= negative < branches.classes_of(teacher):
         raise UsageError(f"no class {negative} of {branches.classes_of(teacher)}")
     # The trained network behind it is not touched: only the filter is new.
-    net = branches.branch(teacher, lambda k, i: Filter(k, negative), (place,))
+    places = (branches.standing(teacher.net, "place", place),)
+    net = branches.branch(teacher, lambda k, i: Filter(k, negative), places)
     name = net.exits[0].name
     phase = branches.phase(
         "filter",

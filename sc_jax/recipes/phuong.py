@@ -13,8 +13,10 @@ at early exits, most with few examples.
 from dataclasses import replace
 from typing import Annotated, Unpack
 
+from sc_jax.errors import UsageError
 from sc_jax.losses.exits import ExitDistillation
 from sc_jax.losses.terms import Term
+from sc_jax.nets.backbones.registry import those
 from sc_jax.nets.exit_classifiers.gated import Softening
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
@@ -41,6 +43,11 @@ def phuong(
 ) -> Recipe:
     """One phase: labels for all exits, the last exit's answer for all others."""
     base = classifier(backbone=backbone, **shared)
+    if not base.net.exits:
+        raise UsageError(
+            f"phuong softens the last exit, and {backbone} ends in logits of its own; "
+            f"these end in an exit: {those(lambda each: each.features_only)}"
+        )
     net = branches.branch(base)
     # The temperature belongs to who teaches, the last exit.
     last = replace(net.exits[-1], module=Softening(net.exits[-1].module, sharpness))

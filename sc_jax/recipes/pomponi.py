@@ -44,6 +44,7 @@ def pomponi(
 ) -> Recipe:
     """One phase: losses by confidences, and each confidence against being right."""
     base = classifier(**shared)
+    branches.own_logits(base, "has no answer without a confidence behind its branches")
     net = branches.branch(
         # One output more than classes: the confidence's logit.
         base,

@@ -15,7 +15,6 @@ from typing import Unpack
 from sc_jax.compressors import Affine
 from sc_jax.losses.distillation import Reconstruction
 from sc_jax.losses.terms import Term
-from sc_jax.nets.backbones.registry import backbone
 from sc_jax.nets.bottlenecks.pairs import AutoDecoder, AutoEncoder
 from sc_jax.nets.net import insert, resolve
 from sc_jax.recipes import common
@@ -38,7 +37,7 @@ def reconstruction(
 ) -> Recipe:
     """One phase: squared error of the feature; only the autoencoder is trained."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    chosen = backbone(teacher.backbone)
+    chosen = common.bottlenecked(teacher)
     pair = (AutoEncoder(channels), AutoDecoder(chosen.target, chosen.linear))
     # Inserted and not injected: the device runs the teacher's own first groups.
     net = insert(teacher.net, chosen.cut, pair, Affine(bits))

@@ -16,7 +16,6 @@ frozen trunk at low budgets, the last exit never below the classifier by much.
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.errors import UsageError
 from sc_jax.losses.exits import OwnCrossEntropy
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Term
@@ -41,8 +40,7 @@ def zero_time_waste(
     """One phase over frozen stages: exits on their own logits, ensembles on theirs."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     # Its last exit would be new, where the method keeps the trained classifier.
-    if teacher.net.exits:
-        raise UsageError(f"{teacher.backbone} has no classifier of its own to join")
+    branches.own_logits(teacher, "has no classifier of its own to join")
     net = branches.branch(
         teacher,
         lambda k, i: Ensembled(MixedPool(k, side, cascade=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from sc_jax.runs import (
     preflight,
     rate_runs,
     run_folder,
+    sizes,
     training,
 )
 from sc_jax.runs.lock import locked
@@ -84,8 +86,9 @@ def built(
     found = []
     for name, each in points(source, sweep).items():
         folder = workdir / name
-        with _named(name):
-            recipe = begun.build(each, folder, shared, folder / TEACHER)
+        make = partial(begun.build, each, folder, shared, folder / TEACHER)
+        with _named(name), sizes.explained(make):
+            recipe = make()
         found.append(Point(name, each, recipe, folder, shared, reused))
     groups = [] if reused else _by_teacher(found)
     if teacher_dir is not None and len(groups) > 1:
@@ -237,6 +240,7 @@ def _check(
         with (
             _named(point.name),
             common.known(begun.facts(point.recipe.data, *places)),
+            sizes.explained(point.source.build),
         ):
             # Without a report a net may have more splits than one can measure.
             (preflight if report else training).check(point.recipe)

@@ -179,7 +179,7 @@ def test_entropic_exits_freezes_encoder_and_prior_behind_the_first_phase():
         ("imta", {"backbone": "cnn"}, "links exit classifiers of MSDNet"),
         ("zero_time_waste", {"backbone": "msdnet_tiny"}, "no classifier of its own"),
         ("entropic_exits", {"stage1_epochs": 0.0}, "both stages"),
-        ("spinn", {"exits": 9}, "9 exits"),
+        ("spinn", {"exits": 9}, "1 to 3, the places of cnn, not 9"),
         ("entropic_student", {"backbone": "msdnet_tiny"}, "takes no bottleneck"),
     ],
 )

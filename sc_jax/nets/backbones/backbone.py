@@ -36,6 +36,7 @@ class Backbone:
     small: the bottleneck's form for small images and short training.
     classifier: makes its usual exit classifier from K.
     features_only: the stages end in features, so a last exit makes the logits.
+    views: its first exits stand before the views of several devices are joined.
     checkpoint: where its public checkpoint keeps each layer.
     """
 
@@ -47,6 +48,7 @@ class Backbone:
     small: bool = True
     classifier: Callable[[int], nn.Module] = PooledLinear
     features_only: bool = False
+    views: bool = False
     checkpoint: CheckpointNames | None = None
 
     @property

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.exit_classifiers.classifiers import coarsest
 from sc_jax.nets.layers.blocks import Classifier, he_normal, norm, sliced
 from sc_jax.nets.layers.convolution import conv2d
 from sc_jax.nets.layers.pooling import max_pool
@@ -169,6 +170,7 @@ class DevicesClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x, previous, *, train):
+        x = coarsest(x)
         # Behind the aggregation there is one view.
         x = x if x.ndim == 5 else x[:, None]
         flat = x.reshape(*x.shape[:2], -1)
@@ -217,6 +219,10 @@ def ddnn(
 # No bottleneck: what its devices send is one bit a value already.
 PRESETS = {
     "ddnn": Backbone(
-        ddnn, cut="", exits=("device", "edge"), classifier=DevicesClassifier
+        ddnn,
+        cut="",
+        exits=("device", "edge"),
+        classifier=DevicesClassifier,
+        views=True,
     )
 }

@@ -42,6 +42,11 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
+def those(fits: Callable[[Backbone], bool]) -> str:
+    """The registered backbones that `fits` holds of, as a refusal of another says."""
+    return ", ".join(name for name, each in BACKBONES.items() if fits(each))
+
+
 @lru_cache
 def backbone(name: str) -> Backbone:
     """A registered backbone, or FILE.py:name: a `Backbone` or a function of stages.

@@ -190,6 +190,11 @@ def skipnet(
     )
 
 
+def is_gated(stages: tuple[Stage, ...]) -> bool:
+    """Whether any of the stages has gates."""
+    return any(isinstance(stage.module, Skippable) for stage in stages)
+
+
 # No bottleneck: what is cut carries the controller's state and the gates so far.
 PRESETS = {
     name: Backbone(partial(skipnet, **knobs), cut="", exits=("layer1", "layer2"))
