@@ -24,11 +24,6 @@ from sc_jax.nets.run import Variables, run
 from sc_jax.tasks import Task, classification
 from sc_jax.traces import cost
 
-COLLAPSED = (
-    "the rate collapsed: each payload has 0 bytes, so that all images get one answer "
-    "behind the split; train with a smaller weight of the rate"
-)
-
 
 @dataclass(frozen=True)
 class Measured:

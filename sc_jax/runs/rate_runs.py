@@ -65,7 +65,7 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
             measured.disagreements,
         )
     if recipe.net.splits and not measured.payload_bytes.any():
-        LOGGER.warning("%s: %s", title, rate.COLLAPSED)
+        LOGGER.warning("%s: %s", title, report.COLLAPSED)
     family = "learned" if recipe.net.splits else "reference"
     return rate.row(
         measured,

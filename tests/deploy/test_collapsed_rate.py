@@ -12,7 +12,7 @@ from benchmarks import untrained
 from sc_jax.codec import refit
 from sc_jax.deploy.export import package
 from sc_jax.deploy.export.convert import ExportError
-from sc_jax.evaluate import rate
+from sc_jax.evaluate.reports import report
 from sc_jax.runs import rate_runs, run_folder
 
 
@@ -51,8 +51,8 @@ def test_a_rate_that_collapsed_is_said_in_training_and_export(collapsed, caplog)
     test = run_folder.dataset_of(recipe, "test")
     with caplog.at_level(logging.WARNING):
         row = rate_runs.student_row(recipe, workdir, test)
-    assert row.payload_bytes == (0.0, 0.0)
-    assert caplog.text.count(rate.COLLAPSED) == 1
+    assert row.payload_bytes == (0.0, 0.0) and report.is_collapsed(row)
+    assert caplog.text.count(report.COLLAPSED) == 1
     with pytest.raises(ExportError, match="nothing to send: the rate collapsed") as e:
         package.package(workdir, workdir.parent / "bundle", calibration=8)
     assert "\n" not in str(e.value) and not (workdir.parent / "bundle").exists()

@@ -48,6 +48,20 @@ def test_write_then_read(tmp_path):
         assert image.size == (1200, 750)
 
 
+def test_a_rate_that_collapsed_is_a_line_and_no_point_of_a_curve(tmp_path):
+    nothing = [row("Student", f"beta={b}", "learned", 0.1, 0.0) for b in (5, 9)]
+    report.write([*ROWS, *nothing], tmp_path, title="T", facts=FACTS)
+    page = (tmp_path / "report.md").read_text("utf-8")
+    for beta in (5, 9):
+        assert f"- Student beta={beta}: {report.COLLAPSED}" in page
+    assert page.count(report.COLLAPSED) == 2  # local-only sends nothing either
+    assert "- Student: -50.0 % against WebP" in page
+    # All of them: no curve, no rate, and a picture of levels.
+    report.write(nothing, tmp_path / "all", title="T", facts=FACTS)
+    assert json.loads((tmp_path / "all/report.json").read_text())["bd_rates"] == []
+    assert plots._levels(nothing) == {10.0: ["Student beta=5", "Student beta=9"]}
+
+
 def test_the_page_names_split_rates_and_facts(tmp_path):
     report.write(ROWS, tmp_path, title="T", facts={**FACTS, "split": "validation"})
     page = (tmp_path / "report.md").read_text("utf-8")

@@ -23,7 +23,7 @@ from sc_jax.deploy.export.proof import BATCH, Exported, Left, Proof, prove
 from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
 from sc_jax.errors import Missing
-from sc_jax.evaluate.rate import COLLAPSED
+from sc_jax.evaluate.reports.report import COLLAPSED
 from sc_jax.nets.net import INPUT
 from sc_jax.runs import run_folder
 from sc_jax.train import devices

@@ -18,6 +18,10 @@ from sc_jax.evaluate import bd_rate
 from sc_jax.evaluate.reports import plots
 
 NONE, SHARE = "–", "%"
+COLLAPSED = (
+    "the rate collapsed: each payload has 0 bytes, so that all images get one answer "
+    "behind the split; train with a smaller weight of the rate"
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,15 @@ def row_of(entry: dict) -> Row:
     values = {name: entry[name] for name in names}
     pairs = [name for name in names if name.endswith("_bytes")]
     return Row(**{**values, **{n: values[n] and tuple(values[n]) for n in pairs}})
+
+
+def is_collapsed(row: Row) -> bool:
+    """Whether a method that is to send something learnt to send nothing."""
+    return (
+        row.family == "learned"
+        and row.payload_bytes is not None
+        and not any(row.payload_bytes)
+    )
 
 
 def heading(row: Row) -> str:
@@ -192,12 +205,15 @@ def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     headings, metric = _headings(rows, split), rows[0].metric
     rules = ["---", "---", *["---:"] * (len(headings) - 2)]
     rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
+    nought = [row for row in rows if is_collapsed(row)]
+    collapsed = [f"- {row.method} {row.setting}: {COLLAPSED}" for row in nought]
     timed = [row for row in rows if row.seconds]
     times = [f"- {row.method} {row.setting}: {fact(row.seconds)}" for row in timed]
     parts = [
         f"# {title}",
         _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
         "\n".join(map(markdown_line, [headings, rules, *map(_cells, rows)])),
+        *(["\n".join(collapsed)] if collapsed else []),
         f"![{metric} against bytes](rate_accuracy.png)",
         f"## Bytes at equal {metric} (BD-rate, {split})",
         "\n".join(rates or ["- no learned curve has two settings"]),
