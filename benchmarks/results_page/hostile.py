@@ -93,3 +93,37 @@ def restarts(path: str) -> list[str]:
     body = page.rows(columns, [cells])
     title = "Edge servers killed and drained under load"
     return page.section(title, facts, report["command"], body)
+
+
+def lost_server(path: str) -> list[str]:
+    """benchmarks.serving.lost_server: a device, and its server killed."""
+    report = json.loads(Path(path).read_text())
+    phases = report["phases"]
+    used_again = [each for each in phases.values() if not isinstance(each, dict)]
+    columns = ["phase", "seconds", "images", "mean ms", "median ms", "longest ms"]
+    columns += ["answered by", "bytes sent"]
+    cells = [
+        [
+            name,
+            f"{each['seconds']:.1f}",
+            f"{each['images']:,}",
+            f"{each['mean_ms']:.2f}",
+            f"{each['median_ms']:.2f}",
+            f"{each['longest_ms']:.0f}",
+            _counts(each["exits"]),
+            f"{each['sent_bytes']:,}",
+        ]
+        for name, each in phases.items()
+        if isinstance(each, dict)
+    ]
+    facts = (
+        f"{page.where(report)}. An untrained net with an exit on the device, images of "
+        "28 x 28 one after another, a launch.serve on the same machine that is killed "
+        "by SIGKILL. A frame handed over before gRPC sees the connection end counts as "
+        "sent. A new server on the port answered the device "
+        f"{used_again[0]:.1f} s after it served, with the breaker "
+        f"{used_again[1]:.1f} s after. Other programs shared the cores: load average "
+        f"{report['load_average'][0]:.0f}."
+    )
+    title = "A device whose server is killed"
+    return page.section(title, facts, report["command"], page.rows(columns, cells))

@@ -38,6 +38,7 @@ SERVING = flags.DEFINE_string("serving", None, "JSON of serving.load")
 PROTOCOL = flags.DEFINE_string("protocol", None, "JSON of protocol_comparison")
 HOSTILE = flags.DEFINE_string("hostile", None, "JSON of serving.hostile")
 RESTARTS = flags.DEFINE_string("restarts", None, "JSON of serving.restarts")
+LOST = flags.DEFINE_string("lost_server", None, "JSON of serving.lost_server")
 EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
@@ -67,6 +68,8 @@ def measured(out: Path) -> list[str]:
         lines += hostile.bad_clients(HOSTILE.value)
     if RESTARTS.value:
         lines += hostile.restarts(RESTARTS.value)
+    if LOST.value:
+        lines += hostile.lost_server(LOST.value)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

@@ -190,6 +190,20 @@ def test_what_ends_a_run_leaves_rows_and_a_summary(pictures, capsys, what, at):
     assert f"answered {at} of " in printed and f"ended after {at} of 3" in printed
 
 
+def test_a_run_ends_with_how_long_the_server_was_lost(pictures, capsys):
+    def lost():
+        raise OSError
+
+    runtime = Runtime(99, None)
+    for _ in range(3):
+        with pytest.raises(OSError):
+            runtime.breaker.call(lost, lambda error: True)
+    found = answers.images_of(str(pictures), (24, 40, 3), 100)
+    answers.answer_all(runtime, found, None)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("the server was lost for ") and last.endswith("it still is")
+
+
 def test_a_class_without_a_label_is_its_number_and_no_probability_is_not_a_number():
     outputs = {"prediction": np.array(2), "logits": np.array([-np.inf, 0.0, np.inf])}
     answer = Answer(2, "edge", 8, outputs=outputs)

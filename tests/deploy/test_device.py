@@ -111,6 +111,30 @@ def test_a_reply_of_another_model_is_a_note(installed, images, outputs, words):
     answer = device.infer(images[0])
     assert (answer.prediction, answer.exit) == (None, NOWHERE)
     assert words in answer.note and "\n" not in answer.note
+    assert answer.status == "DATA_LOSS" and answer.refused and answer.sent_bytes > 0
+    notes = [device.infer(images[0]).note for _ in range(3)]
+    assert notes[:2] == [answer.note] * 2 and "3 times in a row" in notes[2]
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "kept", "refused"),
+    [
+        ("INVALID_ARGUMENT", True, 0, True),
+        ("UNAVAILABLE", False, 2, True),
+        ("DEADLINE_EXCEEDED", True, 2, False),
+    ],
+)
+def test_what_a_failed_call_was(installed, images, status, sent, kept, refused):
+    def fail(model, data, left):
+        raise ServerLost(f"{status}: no", status, sent)
+
+    device = Device(bundle.read(installed), fail)
+    found = [device.infer(images[0]) for _ in range(5)]
+    assert {a.note for a in found[:3]} == {f"{status}: no"}
+    assert {a.refused for a in found[:3]} == {refused}
+    assert {a.sent_bytes > 0 for a in found[:3]} == {sent}
+    assert device.breaker.kept == kept == sum(a.status == "" for a in found)
+    assert not any(a.refused for a in found[5 - kept :] if kept)
 
 
 def test_a_deadline_that_the_head_used_up_sends_nothing(installed, images):

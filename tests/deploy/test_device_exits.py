@@ -221,6 +221,13 @@ def test_a_server_killed_in_a_run_costs_little_and_is_found_again(
     assert breaker.kept >= len(kept) and "still" not in breaker.summary()
 
 
+def test_an_exit_of_other_classes_than_the_labels_is_one_line(installed, tmp_path):
+    made = installed(0.5, tmp_path)
+    fewer = replace(made, manifest=made.manifest | {"labels": ["a"] * 9})
+    with pytest.raises(UsageError, match=r"encoder answers 10 classes, .* names 9"):
+        Device(fewer)
+
+
 @pytest.fixture(scope="module")
 def linked(nets, images):
     """Two exits of Zero Time Waste, the second reads the first: (net, variables, x)."""
