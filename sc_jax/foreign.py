@@ -28,6 +28,8 @@ JSON_BYTES = 1 << 26  # of one JSON file: labels of 22,000 classes take 1 MB
 INFLATED = 20  # times the size of a compressed file, from ...
 INFLATED_FREE = 1 << 26  # ... this many bytes on: logits hardly shrink, bombs 1000-fold
 SEAL = "file_sha256"
+# A seal whose name was changed: JSON of older versions ends in no such value.
+_UNNAMED = re.compile(rb'": "[0-9a-f]{64}"\s*\}\s*$')
 _SEALED = re.compile(rb'"file_sha256": "([0-9a-f]{64})"')
 
 
@@ -119,6 +121,8 @@ def unsealed(data: bytes) -> dict[str, Any]:
         zeros = _SEALED.sub(f'"{SEAL}": "{"0" * 64}"'.encode(), data)
         if [hashlib.sha256(zeros).hexdigest().encode()] != found:
             raise ValueError("it was changed: its SHA-256 differs")
+    elif _UNNAMED.search(data):
+        raise ValueError("it was changed: its SHA-256 has another name")
     return content
 
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import PIL
 
+from sc_jax import foreign
 from sc_jax.compressors import Image
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.data.sources import Dataset
@@ -159,7 +160,7 @@ def _read(file: Path | None) -> dict[str, Row]:
     if file is None:
         return {}
     try:
-        entries = json.loads(file.read_text("utf-8"))["rows"]
+        entries = foreign.read_json(file, "measured baseline")["rows"]
         return {name: row_of(entry) for name, entry in entries.items()}
     # A cache: what cannot be read is measured again, and no reason to stop.
     except (OSError, ValueError, KeyError, TypeError):
@@ -169,10 +170,10 @@ def _read(file: Path | None) -> dict[str, Row]:
 def _write(file: Path, key: dict, kept: dict[str, Row]) -> None:
     """A folder that cannot be written costs a warning: the rows are measured again."""
     content = {name: dataclasses.asdict(row) for name, row in kept.items()}
-    text = json.dumps({"key": key, "rows": content}, indent=1, default=plain)
+    text = foreign.sealed({"key": key, "rows": content}, indent=1, default=plain)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with draft(file) as path:
-            path.write_text(text + "\n", "utf-8")
+            path.write_bytes(text)
     except OSError as error:
         LOGGER.warning("baselines are not kept: %s", error)

@@ -300,12 +300,16 @@ def _other_data(own: DataFacts | Dataset, other: DataFacts | Dataset) -> str | N
     return None
 
 
-def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
-    """The finished variables and codecs under `workdir`: tables as they were saved."""
+def shapes_of(recipe: Recipe, workdir: Path) -> Any:
+    """Of the run's variables: not fresh weights, which the checkpoint replaces."""
     example = example_of(recipe, workdir if (workdir / FILE).exists() else None)
     key = jax.random.key(recipe.seed)
-    # Shapes, not fresh weights, which the checkpoint replaces.
-    shapes = jax.eval_shape(lambda x: init(recipe.net, key, x), example)
+    return jax.eval_shape(lambda x: init(recipe.net, key, x), example)
+
+
+def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
+    """The finished variables and codecs under `workdir`: tables as they were saved."""
+    shapes = shapes_of(recipe, workdir)
     # Saved on a mesh of any size; whoever reads may have one device.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like: Any = jax.tree.map(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sc_jax import foreign, plugins
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import budgets
 from sc_jax.evaluate.reports import report
@@ -54,6 +55,7 @@ def launch(*arguments):
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "leaving.py"
     path.write_text(RECIPE)
+    plugins.trust(path)
     return path
 
 
@@ -69,7 +71,7 @@ def run(file, tmp_path_factory):
 
 
 def content(folder, name="exit_report.json"):
-    return json.loads((folder / name).read_text())
+    return foreign.read_json(folder / name, "report")
 
 
 def test_training_ends_in_traces_and_both_reports(run):
@@ -146,11 +148,11 @@ def test_traces_that_do_not_fit_are_recorded_again(run, caplog):
     assert np.array_equal(record.load(path).payload_bytes, good.payload_bytes)
 
 
-def test_evaluate_decides_again_as_the_policy_itself_does(run, tmp_path):
+def test_evaluate_decides_again_as_the_policy_itself_does(file, run, tmp_path):
     workdir = run[0]
     done = launch(
         "launch.evaluate", f"--workdir={workdir}", f"--out={tmp_path}",
-        "--policy=threshold:score=margin", "--budget=0.6",
+        "--policy=threshold:score=margin", "--budget=0.6", f"--recipe={file}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     _, _, line, whole = done.stdout.splitlines()
@@ -174,7 +176,8 @@ def test_a_net_without_a_split_gets_the_report_of_exits_alone(file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert not (workdir / "report.json").exists()
     assert {point["sent_bytes"] for point in content(workdir)["budgeted"]} == {None}
-    done = launch("launch.evaluate", f"--workdir={workdir}", f"--out={out}")
+    again = f"--workdir={workdir}", f"--out={out}", f"--recipe={file}"
+    done = launch("launch.evaluate", *again)
     assert done.returncode == 0, done.stderr
     again, first = content(out), content(workdir)
     assert again.pop("facts")["command"] != first.pop("facts")["command"]
@@ -182,8 +185,8 @@ def test_a_net_without_a_split_gets_the_report_of_exits_alone(file, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == sorted((*FILES, TRACES[1]))
 
 
-def test_mistakes_are_one_line_and_exit_code_2(run, tmp_path):
-    asked = "launch.evaluate", f"--workdir={run[0]}"
+def test_mistakes_are_one_line_and_exit_code_2(file, run, tmp_path):
+    asked = "launch.evaluate", f"--workdir={run[0]}", f"--recipe={file}"
     for arguments, names in [
         (("--policy=treshold",), "threshold"),
         (("--budget=0.5", "--data=fashion_mnist", f"--out={tmp_path}"), "--data"),

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sc_jax import foreign
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.budgets import QUARTERS, BudgetReport, Evaluated, points
 from sc_jax.evaluate.reports import exit_plots
 from sc_jax.evaluate.reports.report import (
+    AGAIN,
     NONE,
     aligned,
     draft,
@@ -27,10 +29,10 @@ def write(found: BudgetReport, workdir: str | Path, *, title: str, facts: dict) 
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     content = {"title": title, "facts": facts, **document(found)}
-    text = json.dumps(content, indent=2, allow_nan=False, default=plain) + "\n"
+    text = foreign.sealed(content, indent=2, allow_nan=False, default=plain)
     page = _markdown(found, title, facts)
     with draft(workdir / "exit_report.json") as path:
-        path.write_text(text, "utf-8")
+        path.write_bytes(text)
     with draft(workdir / "exit_report.md") as path:
         path.write_text(page, "utf-8")
     with draft(workdir / "exits.png") as path:
@@ -61,15 +63,16 @@ def read(workdir: str | Path) -> dict[str, list[Row]]:
     path = Path(workdir) / "exit_report.json"
     if not path.is_file():
         raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
-    found = json.loads(path.read_text("utf-8"))
-    # Titles are METHOD on DATA.
-    method = found["title"].removesuffix(f" on {found['facts'].get('data')}")
-    curves = {name: found[name] for name in ("anytime", "budgeted")}
-    curves["quarters"] = [entry for entry in found["quarters"].values() if entry]
-    return {
-        name: [_row(str(workdir), method, entry) for entry in entries]
-        for name, entries in curves.items()
-    }
+    with foreign.reading(path, "report", AGAIN):
+        found = foreign.read_json(path, "report", AGAIN)
+        # Titles are METHOD on DATA.
+        method = found["title"].removesuffix(f" on {found['facts'].get('data')}")
+        curves = {name: found[name] for name in ("anytime", "budgeted")}
+        curves["quarters"] = [entry for entry in found["quarters"].values() if entry]
+        return {
+            name: [_row(str(workdir), method, entry) for entry in entries]
+            for name, entries in curves.items()
+        }
 
 
 def _row(run: str, method: str, entry: Mapping[str, Any]) -> Row:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sc_jax import foreign
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import bd_rate
 from sc_jax.evaluate.reports import plots
@@ -22,6 +22,8 @@ COLLAPSED = (
     "the rate collapsed: each payload has 0 bytes, so that all images get one answer "
     "behind the split; train with a smaller weight of the rate"
 )
+
+AGAIN = "measure it again: python -m launch.evaluate --workdir=..."
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def write(rows: Sequence[Row], workdir: str | Path, *, title: str, facts: dict) 
         "bd_rates": [{"split": split, **entry} for entry in bd_rate.of_rows(rows)],
     }
     # All text first: what cannot be written must not leave half a report behind.
-    text = json.dumps(document, indent=2, allow_nan=False, default=plain) + "\n"
+    text = foreign.sealed(document, indent=2, allow_nan=False, default=plain)
     page = _markdown(rows, title, facts)
     with draft(workdir / "report.json") as path:
-        path.write_text(text, "utf-8")
+        path.write_bytes(text)
     with draft(workdir / "report.md") as path:
         path.write_text(page, "utf-8")
     with draft(workdir / "rate_accuracy.png") as path:
@@ -88,7 +90,9 @@ def read(workdir: str | Path) -> list[Row]:
     path = Path(workdir) / "report.json"
     if not path.is_file():
         raise UsageError(f"no report in {str(workdir)!r}: {path.name} is missing")
-    return [row_of(entry) for entry in json.loads(path.read_text("utf-8"))["rows"]]
+    with foreign.reading(path, "report", AGAIN):
+        rows = foreign.read_json(path, "report", AGAIN)["rows"]
+        return [row_of(entry) for entry in rows]
 
 
 def row_of(entry: dict) -> Row:
