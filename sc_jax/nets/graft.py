@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sc_jax.errors import UsageError, unknown
+from sc_jax.errors import Misfit, UsageError, unknown
 from sc_jax.nets.run import Variables
 
 
@@ -18,21 +18,24 @@ def graft(variables: Variables, donor: Variables, names: frozenset[str]) -> Vari
         raise unknown("donor part", min(absent), donor.params)
     params = {k: donor.params[k] if k in names else v for k, v in variables[0].items()}
     state = {k: donor.state[k] if k in names else v for k, v in variables[1].items()}
+    mixed = Variables(params, state)
     # Checked here, where it is one line, not in the first step of training.
-    shapes = jax.tree.map(jnp.shape, (variables, Variables(params, state)))
-    if shapes[0] != shapes[1]:
-        raise UsageError("donor parts have other shapes than the net's own")
-    return Variables(params, state)
+    if other := [
+        name for name in params if _shapes(mixed, name) != _shapes(variables, name)
+    ]:
+        named = ", ".join(other)
+        raise Misfit(f"donor parts have other shapes than the net's own: {named}")
+    return mixed
+
+
+def _shapes(of: Variables, name: str) -> Any:
+    return jax.tree.map(jnp.shape, (of.params[name], of.state[name]))
 
 
 def alike(variables: Variables, donor: Variables) -> tuple[frozenset[str], list[str]]:
     """(parts that both have in the same shapes, the others of `variables`)."""
-
-    def shapes(of: Variables, name: str):
-        return jax.tree.map(jnp.shape, (of.params[name], of.state[name]))
-
     both = variables.params.keys() & donor.params.keys()
-    same = {n for n in both if shapes(variables, n) == shapes(donor, n)}
+    same = {n for n in both if _shapes(variables, n) == _shapes(donor, n)}
     # Parts without parameters have nothing of their own to lose.
     own = [n for n in variables.params if n not in same and variables.params[n]]
     return frozenset(same), own

@@ -16,6 +16,7 @@ from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.terms import Context, Term
 from sc_jax.nets.net import Net, match
 from sc_jax.nets.run import init, run
+from sc_jax.train.loop import first_variables
 from sc_jax.train.recipe import Phase, Recipe
 
 # More than one, so that a loss that reduces over the batch shows; and not a number
@@ -121,8 +122,9 @@ def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
     """Traces every net, loss and answer of the recipe on a batch of `image`."""
     key, net, teacher = jax.random.key(0), recipe.net, recipe.teacher
     images = jnp.repeat(image, BATCH, 0)
-    variables = init(net, key, image)
     teacher_variables = init(teacher.net, key, image) if teacher else None
+    # As training begins: with the teacher's own in the parts that both have.
+    variables = first_variables(recipe, teacher_variables, image)
     contexts: dict[int, Context] = {}
     # 0 always: reports read whole images, whatever the phases saw.
     for window in {0, *(phase.window for phase in recipe.phases)}:
