@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -171,13 +172,16 @@ class Checkpoints:
         # nobody, for the one line says it all.
         sys.unraisablehook = lambda _: None
         try:
-            with self._guard(step):
+            with self._guard(step), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
                 return self._manager.restore(step, args=args)
         except Damaged as error:
             words = str(error)
         finally:
             if words:
-                gc.collect()  # now; others come later
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    gc.collect()  # now; others come later
                 known = isinstance(before, partial) and before.func is _late
                 before = before if known else partial(_late, before)
             sys.unraisablehook = before
