@@ -153,7 +153,7 @@ def read(path: Path) -> Bundle:
 
 
 def _read(path: Path, part: Part) -> Bundle:
-    manifest = foreign.unsealed(part(MANIFEST, foreign.JSON_BYTES))
+    manifest: dict[str, Any] = foreign.unsealed(part(MANIFEST, foreign.JSON_BYTES))
     # Before anything else is read: another format may mean other things by it.
     if manifest["format"] not in (1, FORMAT):
         raise UsageError(
@@ -161,14 +161,13 @@ def _read(path: Path, part: Part) -> Bundle:
             f"1 to {FORMAT}"
         )
     # The one task of older bundles.
-    manifest = {"task": classification.name} | manifest
+    manifest = {"task": classification.name, **manifest}
     if manifest["format"] == 1:
         manifest |= _of_thresholds(manifest["thresholds"])
     check_kinds(manifest, KINDS)
-    if len(shape := manifest["facts"]["input"]) != 3 or not all(
-        isinstance(side, int) and side > 0 for side in shape
-    ):
-        raise UsageError(f"{path}: an input is three numbers above 0, not {shape}")
+    shape = manifest["facts"]["input"]
+    if not shape or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise UsageError(f"{path}: an input is numbers above 0, not {shape}")
     # Names become paths: no '..', no '/'.
     if not all(name.isidentifier() for name in manifest["segments"]):
         raise UsageError(f"{path}: a segment's name is not a plain word")
@@ -180,8 +179,10 @@ def _read(path: Path, part: Part) -> Bundle:
     if manifest["codec"] is not None:
         codec = codec_of(part_of(path, part, TABLES, manifest))
     read = Bundle(manifest, segments, codec)
-    # Parsed once here, so that a wrong policy is no surprise of the first image.
-    _ = read.policy
+    try:
+        _ = read.policy  # now: a wrong one is no surprise of the first image
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     return read
 
 

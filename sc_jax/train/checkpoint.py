@@ -222,7 +222,7 @@ def digest(tree: Any) -> str:
     local = [leaf.addressable_data(0) for leaf in jax.tree.leaves(tree)]
     for leaf in jax.device_get(local):
         found.update(f"{leaf.dtype}{leaf.shape}".encode())
-        found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+        found.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

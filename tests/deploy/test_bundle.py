@@ -132,3 +132,35 @@ def test_refitted_tables_code_their_own_symbols_shorter(student):
     wild[0, 0, 0] = 2**30
     decoded = refitted.decode(refitted.pack(wild))
     assert np.array_equal(np.rint(decoded - codec.medians).astype(np.int64), wild)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": "ab"}, {"labels": [1, 2]}, {"split": "0"}, {"split": True},
+        {"facts": {"input": [28, 0, 1]}}, {"facts": {"input": ["a"]}}, {"model": None},
+        {"facts": {}}, {"policy": {"policy": "none of ours"}}, {"policy": []},
+        {"segments": "head"}, {"parts": []}, {"format": []}, {"codec": 5, "parts": {}},
+    ],
+)  # fmt: skip
+def test_a_sealed_manifest_of_wrong_kinds_is_one_line(written, change):
+    """Its hash is right: somebody wrote it so."""
+    folder, _ = written
+    manifest = foreign.unsealed((folder / bundle.MANIFEST).read_bytes())
+    (folder / bundle.MANIFEST).write_bytes(foreign.sealed(manifest | change))
+    with pytest.raises(UsageError, match=str(folder)) as caught:
+        bundle.read(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_grew_or_is_compressed_is_not_read(written, tmp_path):
+    folder, _ = written
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for part in folder.iterdir():
+            file.writestr(part.name, part.read_bytes())
+    with pytest.raises(UsageError, match="is compressed: unpack it"):
+        bundle.read(tmp_path / "packed.zip")
+    with (folder / "head.tflite").open("ab") as file:
+        file.truncate(1 << 40)  # a terabyte of holes
+    with pytest.raises(UsageError, match=r"head.tflite holds 1,099,511,627,776 bytes"):
+        bundle.read(folder)
