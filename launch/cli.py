@@ -83,6 +83,8 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
         except Signalled as error:
             fail(f"ended by {error.signal.name}", 128 + error.signal)
         except KeyboardInterrupt:
+            # A second ends what is still closing, at once and without a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             fail("interrupted; the same command resumes from the last checkpoint", 130)
 
     app.run(guarded, flags_parser=parse)
