@@ -24,7 +24,7 @@ from sc_jax.runs.source import DataFacts
 from sc_jax.tasks import Task, probabilities
 from sc_jax.tasks.task import softmax
 from sc_jax.traces import cost, record
-from sc_jax.train.log import read_record
+from sc_jax.train.log import has_crc, read_record
 from sc_jax.train.recipe import Recipe
 
 LARGEST_BATCH = 256
@@ -287,6 +287,9 @@ def metrics(folder: Path) -> dict[str, list]:
         if found and found[-1] is None and not lines[-1].endswith(b"\n"):
             notices.once(f"{file} ends in half a record, which is left out")
             found.pop()
+        # Older versions wrote none; of one training all lines have it, or none has.
+        if any(map(has_crc, lines)):
+            found = [r if has_crc(line) else None for line, r in zip(lines, found)]
         if None in found:
             raise ValueError(f"line {1 + found.index(None)} was changed")
     records = [each for each in found if each is not None]

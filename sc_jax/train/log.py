@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 import zlib
@@ -116,29 +117,35 @@ def _forget_after(path: Path, done: int) -> None:
     """Drops records of steps that a killed run made but did not save."""
     if not path.exists():
         return
-    kept = [
-        line for line in path.read_bytes().splitlines(keepends=True)
-        if (record := read_record(line)) is not None and record["step"] <= done
-    ]  # fmt: skip
+    found = map(read_record, path.read_bytes().splitlines())
+    # Written anew, each with its CRC: those of an older version had none.
+    kept = [_line(record) for record in found if record and record["step"] <= done]
     # A kill while this is written must not lose the records of the run so far.
     draft = path.with_suffix(".tmp")
-    draft.write_bytes(b"".join(kept))
+    draft.write_text("".join(kept))
     os.replace(draft, path)
 
 
 def _line(record: dict[str, Any]) -> str:
-    """A record of metrics.jsonl, with the CRC-32 of its text last."""
+    """A record of metrics.jsonl, with the CRC-32 of its text without it last."""
     return json.dumps({**record, CRC: zlib.crc32(json.dumps(record).encode())}) + "\n"
+
+
+_SUMMED = re.compile(rb'(.*), "crc32": (\d+)\}\s*', re.DOTALL)
+
+
+def has_crc(line: bytes) -> bool:
+    return _SUMMED.fullmatch(line) is not None
 
 
 def read_record(line: bytes) -> dict[str, Any] | None:
     """What `_line` wrote, or a line without a CRC; None where it was cut or changed."""
+    found = _SUMMED.fullmatch(line)
+    if found is not None and zlib.crc32(found[1] + b"}") != int(found[2]):
+        return None
     try:
         record = json.loads(line)
-        found = record.pop(CRC, None)
-        # Floats are written so that they read back the same: the text is the same too.
-        if found not in (None, zlib.crc32(json.dumps(record).encode())):
-            return None
+        record.pop(CRC, None)
         return record if isinstance(record["step"], int) else None
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None

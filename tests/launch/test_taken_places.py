@@ -184,3 +184,7 @@ def test_records_that_were_changed_are_found(tmp_path, caplog):
     old = "".join(json.dumps({"step": each["step"]}) + "\n" for each in lines)
     file.write_text(old)
     assert loading.metrics(tmp_path) == {"step": [1, 2, 3]}
+    # Gone on with by this one: all lines have their sums.
+    Log(file, "train", 9, 2, True).close()
+    assert loading.metrics(tmp_path) == {"step": [1, 2]}
+    assert file.read_text().count("crc32") == 2
