@@ -1,11 +1,19 @@
 """A server that is lost costs a few losses, then a probe now and then."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from sc_jax.deploy.device.breaker import Breaker, Open
-from sc_jax.deploy.device.device import FAULTS, ServerLost, _is_loss
+from sc_jax.deploy.device.device import (
+    FAULTS,
+    NOWHERE,
+    Answer,
+    Device,
+    ServerLost,
+    _is_loss,
+)
 
 
 class World:
@@ -99,6 +107,43 @@ def test_a_request_at_fault_is_not_a_lost_server():
         world.breaker.call(refuse, _is_loss)
     world.up = True
     assert world.image() == "answer"
+
+
+def test_what_says_nothing_of_the_server_counts_for_nothing():
+    world = World()
+
+    def late():
+        raise ServerLost("DEADLINE_EXCEEDED: late", "DEADLINE_EXCEEDED")
+
+    for _ in range(5):
+        with pytest.raises(ServerLost):
+            world.breaker.call(late, lambda _: None)
+    assert world.breaker.summary() == ""
+    assert [world.image() for _ in range(4)] == ["lost"] * 3 + ["kept"]
+    world.now += 0.5
+    with pytest.raises(ServerLost):  # a probe that says nothing: still open
+        world.breaker.call(late, lambda _: None)
+    assert world.image() == "kept"
+    world.now += 0.5
+    assert world.image() == "lost"
+
+
+def test_a_slow_head_is_no_lost_server():
+    """Little time left for the call: its deadline says nothing; with time, it does."""
+    asked = []
+
+    def send(model, data, left):
+        asked.append(left)
+        raise ServerLost("DEADLINE_EXCEEDED: late", "DEADLINE_EXCEEDED", True)
+
+    device = object.__new__(Device)
+    device.bundle = SimpleNamespace(manifest={"model": "m"}, labels=())
+    device.send, device.deadline_s, device.breaker = send, 1.0, Breaker()
+    for head_s, calls in ((0.9, 5), (0.1, 3)):
+        asked.clear()
+        for _ in range(5):
+            device._sent(b"frame", Answer(None, NOWHERE, 0, {"head": head_s}))
+        assert len(asked) == calls
 
 
 def test_of_many_threads_one_probes():

@@ -190,7 +190,7 @@ def test_a_server_killed_in_a_run_costs_little_and_is_found_again(
 ):
     made = installed(NEVER, tmp_path)
     process, address = serve(tmp_path / "at2.0")
-    breaker = Breaker(first_s=0.25, longest_s=1.0)
+    breaker = Breaker(first_s=2.0, longest_s=2.0)
     device = Device(made, connect(address), deadline_s=5.0, breaker=breaker)
     assert device.infer(images[0]).exit == "edge"
     process.kill()
@@ -201,7 +201,7 @@ def test_a_server_killed_in_a_run_costs_little_and_is_found_again(
     assert lost[-1].sent_bytes == 0  # no connection from its beginning to its end
     begun = time.monotonic()
     kept = []
-    while time.monotonic() < begun + 0.2:
+    while time.monotonic() < begun + 1.0:
         answer = device.infer(images[0])
         assert answer.prediction == lost[0].prediction
         if "3 times in a row" in answer.note:
@@ -210,12 +210,12 @@ def test_a_server_killed_in_a_run_costs_little_and_is_found_again(
             kept.append(sum(answer.seconds.values()))
     local = Device(made)
     alone = [sum(local.infer(images[0]).seconds.values()) for _ in range(50)]
-    assert len(kept) > 3 and np.median(kept) < 3 * np.median(alone) + 0.01
+    assert len(kept) > 3 and np.median(kept) < 3 * np.median(alone) + 0.05
     serve(tmp_path / "at2.0", int(address.rpartition(":")[2]))
     up = time.monotonic()
     while device.infer(images[0]).exit != "edge":
         # One back-off, and one probe that gRPC's own back-off makes late.
-        assert time.monotonic() < up + 1.0 + 5.0
+        assert time.monotonic() < up + 2.0 + 10.0
         time.sleep(0.01)
     assert device.infer(images[0]).sent_bytes > 0
     assert breaker.kept >= len(kept) and "still" not in breaker.summary()

@@ -157,7 +157,8 @@ def test_a_full_queue_refuses_and_the_held_requests_are_answered(start):
 def test_a_client_that_leaves_frees_its_place(start):
     slow = still()
     server = start({"slow": (slow,)}, queue=2)
-    with Client(server.address, timeout_s=0.2) as hasty, ThreadPoolExecutor(1) as pool:
+    with Client(server.address, timeout_s=1) as hasty, ThreadPoolExecutor(1) as pool:
+        assert hasty.ready("slow")  # connected: only the calls below take its time
         running = pool.submit(hasty.infer, "slow", RAW)
         assert slow.begun.acquire(timeout=5)
         assert refusal(hasty, "slow", RAW).code == "DEADLINE_EXCEEDED"

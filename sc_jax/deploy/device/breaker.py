@@ -44,12 +44,12 @@ class Breaker:
         self._next_s, self._past_s, self._openings, self._kept = 0.0, 0.0, 0, 0
 
     def call(
-        self, ask: Callable[[], Result], lost: Callable[[BaseException], bool]
+        self, ask: Callable[[], Result], lost: Callable[[BaseException], bool | None]
     ) -> Result:
         """What `ask` gives or raises; Open where the server is left alone.
 
-        lost: whether what `ask` raised says that the server is; anything else that it
-        raises shows a server that answers.
+        lost: whether what `ask` raised says that the server is; False: it shows a
+        server that answers; None: neither, so it counts for nothing.
         """
         probe = self._enter()
         try:
@@ -71,10 +71,14 @@ class Breaker:
             self._kept += 1
         raise Open(f"not sent: the server was lost {self._losses} times in a row")
 
-    def _leave(self, probe: bool, lost: bool) -> None:
+    def _leave(self, probe: bool, lost: bool | None) -> None:
         with self._lock:
             self._probing = self._probing and not probe
             now = self._clock()
+            if lost is None:
+                if probe:  # the next one is due as if this had not been
+                    self._next_s = now + self._wait_s
+                return
             if not lost:
                 if self._since is not None:
                     self._past_s += now - self._since

@@ -19,7 +19,7 @@ from sc_jax.deploy.server.refusals import Refused, parsed
 SERVICE_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MAX_BYTES = 1 << 10  # of a request: the name of a service
 WATCHERS = 1024  # streams of Watch at once: a client of several servers has one of each
-PUSHING = 8  # threads that tell watchers of a change
+PUSHING = 8  # threads that send a change to watchers
 PUSH_S = 1.0  # for a watcher to take it
 
 
@@ -27,7 +27,7 @@ PUSH_S = 1.0  # for a watcher to take it
 class _Watcher:
     context: Any
     send: Callable[[bytes], None]
-    told: int | None = None
+    sent: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -47,7 +47,7 @@ class Health:
 
     def check(self, messages: Iterator[bytes], context: Any) -> bytes:
         """The status, or NOT_FOUND for a name that is none of its own."""
-        if self._asked(messages, context) not in self._names:
+        if self._service(messages, context) not in self._names:
             raise Refused("service", f"known services: {', '.join(self._names[1:])}")
         return _response(self._status)
 
@@ -57,7 +57,7 @@ class Health:
         Of an unknown name SERVICE_UNKNOWN, and the end: the protocol would have it wait
         for the service to appear, and here none ever does.
         """
-        if self._asked(messages, context) not in self._names:
+        if self._service(messages, context) not in self._names:
             with self._arriving.hold(context):
                 send(_response(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN))
                 send(None)
@@ -73,46 +73,50 @@ class Health:
         self._push(watcher, self._arriving)
 
     def set(self, serving: bool) -> None:
-        """Tells every watcher, without waiting for any."""
-        known = health_pb2.HealthCheckResponse
+        """Sends a change to every watcher, without waiting for any."""
         with self._lock:
-            status = known.SERVING if serving else known.NOT_SERVING
-            if self._closed or status == self._status:
-                return
-            self._status = status
-            for watcher in list(self._watchers.values()):
-                self._pushes.submit(self._push, watcher, self._pushed)
+            self._set(serving)
 
     def expire(self) -> None:
-        """Ends the watchers that do not take what they are told."""
+        """Ends the watchers that do not take what is sent to them."""
         self._pushed.expire()
 
     def close(self) -> None:
         """NOT_SERVING, for good."""
-        self.set(False)
+        # Under one lock: a `set(True)` that was on its way must not come between.
         with self._lock:
+            self._set(False)
             self._closed = True
             self._pushes.shutdown(wait=False)
 
-    def _asked(self, messages: Iterator[bytes], context: Any) -> str:
+    def _set(self, serving: bool) -> None:
+        known = health_pb2.HealthCheckResponse
+        status = known.SERVING if serving else known.NOT_SERVING
+        if self._closed or status == self._status:
+            return
+        self._status = status
+        for watcher in list(self._watchers.values()):
+            self._pushes.submit(self._push, watcher, self._pushed)
+
+    def _service(self, messages: Iterator[bytes], context: Any) -> str:
         data = self._arriving.first(messages, context)
         if len(data) > MAX_BYTES:
             raise Refused("message", f"{len(data)} bytes, {MAX_BYTES} are the limit")
         return parsed(health_pb2.HealthCheckRequest, data).service
 
     def _push(self, watcher: _Watcher, holding: Holding) -> None:
-        """Sends the status where the watcher was told another one last.
+        """Sends the status where the watcher has another one, or none.
 
         Who finds another thread at it leaves: that one looks again when it is through.
         """
-        while watcher.told != self._status and watcher.context.is_active():
+        while watcher.sent != self._status and watcher.context.is_active():
             if not watcher.lock.acquire(blocking=False):
                 return
             try:
                 with holding.hold(watcher.context):
-                    told = self._status
-                    watcher.send(_response(told))
-                    watcher.told = told
+                    status = self._status
+                    watcher.send(_response(status))
+                    watcher.sent = status
             finally:
                 watcher.lock.release()
 

@@ -26,6 +26,7 @@ from sc_jax.errors import UsageError
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 THREADS, WAITING = 4, 32  # of the metrics' port: connections at once
 SECONDS_EACH = 3.0
+PAUSE_S = 0.1  # after a connection that could not be accepted
 HEAD_BYTES = 8192
 
 
@@ -69,8 +70,8 @@ def metrics(sizes: tuple[int, ...]) -> Metrics:
 def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], None]]:
     """Serves /metrics over HTTP: (the port taken, what ends it).
 
-    THREADS connections are read at once, WAITING more wait, others are closed; each has
-    SECONDS_EACH for its request and its answer together, then it is closed too.
+    THREADS connections are read at once, WAITING are held in all, others are closed;
+    each has SECONDS_EACH for its request and its answer, then it is closed too.
     """
     host = bracketed(host).strip("[]")
     try:
@@ -86,6 +87,7 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
     except (OSError, OverflowError) as error:
         raise UsageError(f"metrics cannot listen on {host}:{port}: {error}") from None
     pool, free = ThreadPoolExecutor(THREADS, "metrics"), threading.Semaphore(WAITING)
+    ended = threading.Event()
 
     def answer(connection: socket.socket, until_s: float) -> None:
         try:
@@ -97,11 +99,13 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
             free.release()
 
     def accept() -> None:
-        while True:
+        while not ended.is_set():
             try:
                 connection, _ = listening.accept()
-            except OSError:  # closed
-                return
+            except OSError:
+                # Closed, or out of descriptors for a while: that must not be for ever.
+                ended.wait(PAUSE_S)
+                continue
             if free.acquire(blocking=False):
                 pool.submit(answer, connection, time.monotonic() + SECONDS_EACH)
             else:
@@ -111,6 +115,7 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
     thread.start()
 
     def end():
+        ended.set()
         # A thread in accept() wakes from shutdown, not from close.
         with contextlib.suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
