@@ -39,6 +39,8 @@ def locked(folder: Path) -> Iterator[None]:
     if jax.process_index() > 0 or _held.get(place) == threading.get_ident():
         yield
         return
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{folder} is a file; give --workdir a folder")
     missing = [part for part in (place, *place.parents) if not part.exists()]
     try:
         with writing(folder):
