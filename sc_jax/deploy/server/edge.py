@@ -44,7 +44,7 @@ STREAMS = 128  # calls at once on one connection; a client's others wait with it
 AGE_S, IDLE_S, LEAVING_S = 600.0, 300.0, 30.0  # of a connection; then it is renewed
 PING_S, PONG_S, HELLO_S = 60.0, 20.0, 10.0  # who does not answer, or not begin, goes
 SETTLE_S = 0.3  # for a call that is accepted and not yet held, or answered, not sent
-PERIOD_S = 0.1  # between looks at what may have taken too long
+PERIOD_S = 0.1  # between checks of what may have taken too long
 
 
 @dataclass(frozen=True)
@@ -93,78 +93,96 @@ def serve(
     settings = settings or Settings()
     metrics, in_flight = prometheus.metrics(settings.sizes), InFlight(settings.queue)
     metrics.in_flight.set_function(in_flight.count)
-    batchers: dict[str, tuple[Batcher, ...]] = {}
-    ended = threading.Event()
-
-    def each_batcher() -> list[Batcher]:
-        return [each for several in list(batchers.values()) for each in several]
-
-    def well() -> bool:
-        return not ended.is_set() and not any(each.stuck for each in each_batcher())
-
-    def model_infer(message, context):
-        return infer(
-            message, context, models, batchers, in_flight, metrics, settings.max_bytes
-        )
-
     arriving = Holding(ARRIVING, settings.receive_s)
     checking, reflecting = Holding(HEALTH, HEALTH_S), Holding(REFLECTING, REFLECTION_S)
     states = Health(("", protocol.SERVICE), checking)
-    methods = {"ModelInfer": model_infer, **describe.answers(models, batchers, well)}
-    doors = _doors(methods, states, arriving, reflecting, settings, metrics)
-    server, address = _listen(settings, metrics, doors)
-    metrics_port, end_metrics = None, lambda: None
+    parts = _Parts(len(models), in_flight, states, (arriving, checking, reflecting))
 
-    def look() -> None:
-        """Ends what has taken too long, and says how the server is."""
-        for each in (arriving, checking, reflecting, states):
+    def model_infer(message, context):
+        return infer(
+            message, context, models, parts.batchers, in_flight, metrics,
+            settings.max_bytes,
+        )  # fmt: skip
+
+    about = describe.answers(models, parts.batchers, parts.sound)
+    methods = {"ModelInfer": model_infer, **about}
+    parts.doors = _doors(methods, states, arriving, reflecting, settings, metrics)
+    parts.server, address = _listen(settings, metrics, parts.doors)
+    metrics_port = None
+    try:
+        if settings.metrics_port is not None:
+            metrics_port, parts.end_metrics = prometheus.expose(
+                metrics, settings.host, settings.metrics_port
+            )
+        parts.server.start()  # before compiling: a probe sees "not yet", no closed port
+        check = lambda: parts.check(settings.batch_s)  # noqa: E731
+        threading.Thread(target=_repeat, args=(check, parts.ended), daemon=True).start()
+        for name, tails in models.items():
+            histogram = metrics.batches.labels(name)
+            parts.batchers[name] = _compiled(name, tails, settings, histogram)
+    except BaseException:
+        parts.drain(0)
+        raise
+    states.set(parts.sound())
+    return Server(address, metrics_port, metrics, parts.drain)
+
+
+@dataclass(eq=False)
+class _Parts:
+    """What a server consists of, for what watches and ends it."""
+
+    models: int
+    in_flight: InFlight
+    states: Health
+    holdings: tuple[Holding, ...]
+    doors: tuple[Doors, ...] = ()
+    server: Any = None  # gRPC's
+    batchers: dict[str, tuple[Batcher, ...]] = field(default_factory=dict)
+    ended: threading.Event = field(default_factory=threading.Event)
+    end_metrics: Callable[[], None] = lambda: None
+
+    def each_batcher(self) -> list[Batcher]:
+        return [each for several in list(self.batchers.values()) for each in several]
+
+    def sound(self) -> bool:
+        """Whether it takes requests and no batch is stuck."""
+        stuck = any(each.stuck for each in self.each_batcher())
+        return not self.ended.is_set() and not stuck
+
+    def check(self, batch_s: float) -> None:
+        """Ends what has taken too long, and sets the health."""
+        for each in (*self.holdings, self.states):
             each.expire()
-        for batcher in each_batcher():
-            batcher.expire(settings.batch_s)
-        states.set(len(batchers) == len(models) and well())
+        for batcher in self.each_batcher():
+            batcher.expire(batch_s)
+        self.states.set(len(self.batchers) == self.models and self.sound())
 
-    def drain(grace_s: float = 10.0) -> bool:
-        ended.set()
-        states.close()  # who watches health hears of it first
-        server.stop(grace_s)
+    def drain(self, grace_s: float = 10.0) -> bool:
+        """See Server."""
+        self.ended.set()
+        self.states.close()  # who watches health hears of it first
+        self.server.stop(grace_s)
         # gRPC's own event waits for open streams too, such as a client's Watch, for all
         # of grace_s: so what counts is that no request is under way any more.
         time.sleep(min(SETTLE_S, grace_s))
-        in_flight.wait_idle(grace_s)
-        stopped = server.stop(min(SETTLE_S, grace_s))
+        self.in_flight.wait_idle(grace_s)
+        stopped = self.server.stop(min(SETTLE_S, grace_s))
         until = time.monotonic() + max(grace_s, SETTLE_S)
         left = lambda: max(until - time.monotonic(), SETTLE_S)  # noqa: E731
-        whole = [each.close(left()) for each in each_batcher()]
+        whole = [each.close(left()) for each in self.each_batcher()]
         whole.append(stopped.wait(left()))
-        for door in doors:
+        for door in self.doors:
             door.close()
-        end_metrics()
+        self.end_metrics()
         return all(whole)
 
-    try:
-        if settings.metrics_port is not None:
-            metrics_port, end_metrics = prometheus.expose(
-                metrics, settings.host, settings.metrics_port
-            )
-        server.start()  # before compiling: a probe sees "not yet", not a closed port
-        watch = threading.Thread(target=_repeat, args=(look, ended), daemon=True)
-        watch.start()
-        for name, tails in models.items():
-            histogram = metrics.batches.labels(name)
-            batchers[name] = _compiled(name, tails, settings, histogram)
-    except BaseException:
-        drain(0)
-        raise
-    states.set(well())
-    return Server(address, metrics_port, metrics, drain)
 
-
-def _repeat(look: Callable[[], None], ended: threading.Event) -> None:
+def _repeat(check: Callable[[], None], ended: threading.Event) -> None:
     while not ended.wait(PERIOD_S):
         try:
-            look()
-        except Exception:  # the next look is as good
-            LOGGER.exception("a look at the server failed")
+            check()
+        except Exception:  # the next one is as good
+            LOGGER.exception("a check of the server failed")
 
 
 def _compiled(
