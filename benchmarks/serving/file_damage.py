@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections import Counter
@@ -81,7 +82,7 @@ def _edited(data: bytearray, rng: np.random.Generator):
         del where[key]
     elif rng.integers(2):
         there, other = places[rng.integers(len(places))]
-        where[key] = there[other]
+        where[key] = copy.deepcopy(there[other])  # which may hold `where` itself
     else:
         where[key] = others[rng.integers(len(others))]
     data[:] = json.dumps(content, indent=1).encode()
