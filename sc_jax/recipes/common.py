@@ -151,9 +151,9 @@ def hints(
     """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
     chosen = backbone(teacher.backbone)
     # The decoder stands for the stage that it replaced; later groups keep their names.
-    cut = Hint("decoder", resolve(teacher.net, chosen.cut), over)
+    cut = Hint("decoder", resolve(teacher.net, chosen.cut or ""), over)
     terms = [Term(cut, name=f"hint_{chosen.cut}")]
-    for group in chosen.hints if deep else ():
+    for group in (chosen.hints or ()) if deep else ():
         stage = resolve(teacher.net, group)
         terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
     return tuple(terms)

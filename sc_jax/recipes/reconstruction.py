@@ -39,9 +39,10 @@ def reconstruction(
     teacher = classifier(epochs=teacher_epochs, **shared)
     chosen = common.bottlenecked(teacher)
     pair = (AutoEncoder(channels), AutoDecoder(chosen.target, chosen.linear))
+    cut = chosen.cut or ""
     # Inserted and not injected: the device runs the teacher's own first groups.
-    net = insert(teacher.net, chosen.cut, pair, Affine(bits))
-    original = resolve(teacher.net, chosen.cut)
+    net = insert(teacher.net, cut, pair, Affine(bits))
+    original = resolve(teacher.net, cut)
     phase = Phase(
         "reconstruct",
         common.steps(teacher.data, epochs),
