@@ -29,7 +29,7 @@ _PLACES = {
     errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
 SKIP_DAMAGED = flags.DEFINE_bool(
-    "skip_damaged", False, "leave out images that cannot be read"
+    "skip_damaged", False, "leave out images that are damaged"
 )
 
 
@@ -116,7 +116,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def skipping() -> AbstractContextManager[None]:
-    """In which images that cannot be read are left out, where the flag says so."""
+    """In which images that are damaged are left out, where the flag says so."""
     if not SKIP_DAMAGED.value:
         return nullcontext()
     from sc_jax.data import folders  # NumPy and Pillow: not before --help

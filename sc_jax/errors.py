@@ -20,6 +20,13 @@ class Damaged(UsageError):
     """A file that was cut, changed or is none of ours."""
 
 
+class Unread(UsageError):
+    """A file that the system did not hand over now: nothing is known of what it holds.
+
+    An I/O error, no descriptor or memory left, no permission, a file that is gone.
+    """
+
+
 class Diverged(RuntimeError):
     """The loss is no longer finite."""
 

@@ -21,25 +21,32 @@ A = TypeVar("A", bound=np.ndarray | None)
 
 
 def cached(key: str, make: Callable[[], A]) -> A:
-    """The array kept under `key`, else `make()`, which is then kept unless None.
+    """The array kept under `key`, else `make()`, which is then kept unless None."""
+    found = kept(key)
+    if found is not None:
+        return found
+    array = make()
+    if array is not None:
+        keep(key, array)
+    return array
 
-    A damaged file is written again. A cache that cannot be written costs a warning.
-    """
+
+def kept(key: str) -> Any:
+    """The array under `key`; None where there is no whole file."""
+    root = cache_root()
+    return None if root is None else _read(root / f"{key}.npz")
+
+
+def keep(key: str, array: np.ndarray) -> None:
+    """In place of what was there. A cache that cannot be written costs a warning."""
     # Without a home there is nowhere to keep anything: decode every time.
     root = cache_root()
     if root is None:
-        return make()
-    path = root / f"{key}.npz"
-    kept = _read(path)
-    if kept is not None:
-        return kept
-    array = make()
-    if array is not None:
-        try:
-            _write(path, array)
-        except OSError as error:
-            notices.once(f"cannot keep decoded images: {error}")
-    return array
+        return
+    try:
+        _write(root / f"{key}.npz", array)
+    except OSError as error:
+        notices.once(f"cannot keep decoded images: {error}")
 
 
 def key_of(label: str, files: Iterable[Path]) -> str:

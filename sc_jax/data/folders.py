@@ -8,6 +8,7 @@ once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by
 
 A damaged image is an error, of the test part before training begins; inside `skipping`
 it is left out, with a line about it. Only decoding shows that it is, and is done once.
+A file that could not be read now (`errors.Unread`) is not damaged, and always an error.
 """
 
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from sc_jax import notices
+from sc_jax.data import cache
 from sc_jax.data.cache import cached, key_of
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
 from sc_jax.data.one_pass import decoding_threads
 from sc_jax.data.parts import (
-    MEND,
     Part,
     class_part,
     indexed_part,
@@ -33,7 +34,7 @@ from sc_jax.data.parts import (
     refuse_shared,
 )
 from sc_jax.data.trees import open_parts, open_tree
-from sc_jax.errors import Missing, UsageError
+from sc_jax.errors import Missing, Unread, UsageError
 from sc_jax.notices import all_shown
 from sc_jax.places import expanded
 
@@ -44,7 +45,7 @@ _SKIPPING: ContextVar[bool] = ContextVar("skipping", default=False)
 
 @contextmanager
 def skipping(damaged: bool = True) -> Iterator[None]:
-    """Sets opened inside leave out images that cannot be read, with a line about it.
+    """Sets opened inside leave out images that are damaged, with a line about it.
 
     They keep their place while the set is split, so that no other image changes sides.
     """
@@ -185,29 +186,54 @@ class Readable:
 
 
 def _damaged(part: Part, which: str) -> np.ndarray:
-    """bool [N]: which images cannot be decoded; found once, and kept on disk."""
+    """bool [N]: which images cannot be decoded; found once, and kept on disk.
+
+    Unread where one could not be looked at.
+    """
+    key = _key(f"damaged {which}", [part])
+    found = cache.kept(key)
+    if found is None:
+        found = _failing(part, np.arange(len(part.files)))
+        cache.keep(key, found)
+    elif found.any():
+        # Looked at again: a time may stay the same where an image was mended.
+        rows = np.flatnonzero(found)
+        again = _failing(part, rows)
+        if not again.all():
+            found[rows] = again
+            cache.keep(key, found)
+    return found
+
+
+def _failing(part: Part, rows: np.ndarray) -> np.ndarray:
+    """bool [len(rows)]: which of these images cannot be decoded."""
 
     def fails(i: int) -> bool:
         try:
             part.pixels(i)
+        except Unread:
+            raise
         except UsageError:
             return True
         return False
 
-    def look() -> np.ndarray:
-        found = np.zeros(len(part.files), bool)
-        with ThreadPoolExecutor(decoding_threads()) as pool:
-            bar = _progress(part, "looking at")
-            for start in range(0, len(found), 256):
-                rows = range(start, min(start + 256, len(found)))
-                found[rows] = [*pool.map(fails, rows)]
-                bar.update(len(rows))
-            bar.close()
-        return found
+    found = np.zeros(len(rows), bool)
+    with (
+        ThreadPoolExecutor(decoding_threads()) as pool,
+        _progress(part, "looking at", rows) as bar,
+    ):
+        for start in range(0, len(rows), 256):
+            some = rows[start : start + 256].tolist()
+            found[start : start + 256] = [*pool.map(fails, some)]
+            bar.update(len(some))
+    return found
 
-    return cached(
-        key_of(f"damaged 1 {part.tree.path} {which}", part.tree.on_disk), look
-    )
+
+def _key(label: str, parts: list[Part]) -> str:
+    """Of what is kept of these parts: in other orders their files are other arrays."""
+    names = "\n".join(file for part in parts for file in part.files)
+    on_disk = [path for part in parts for path in part.tree.on_disk]
+    return key_of(f"{label} 2 {parts[0].tree.path}\n{names}", on_disk)
 
 
 def _report_damaged(part: Part, bad: np.ndarray) -> None:
@@ -222,14 +248,14 @@ def _report_damaged(part: Part, bad: np.ndarray) -> None:
 def _refuse_damaged(part: Part, bad: np.ndarray) -> None:
     """UsageError that says why the first of them cannot be read."""
     rows = np.flatnonzero(bad)
-    if not len(rows):
-        return
-    try:
-        part.pixels(int(rows[0]))
-        reason = f"{part.tree.path} was mended meanwhile; {MEND}"
-    except UsageError as error:
-        reason = str(error)
-    raise UsageError(f"{reason} ({len(rows)} of {len(bad)} test images are damaged)")
+    for row in rows.tolist():
+        try:
+            part.pixels(row)  # once more, for the reason
+        except Unread:
+            raise
+        except UsageError as error:
+            count = f"{len(rows)} of {len(bad)} test images are damaged"
+            raise UsageError(f"{error} ({count})") from error
 
 
 def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
@@ -245,10 +271,13 @@ def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
         if any(part.header(i)[0] != (width, height) for i in rows[few].tolist()):
             return None
     # Of both parts: whether all are grey, and so the channels, depends on all files.
-    files = [path for each in parts for path in each.part.tree.on_disk]
-    whole = all(len(each.rows) == len(each.part.files) for each in parts)
-    label = f"folder 2 {chosen.part.tree.path}" + (" readable" * (not whole))
-    return cached(key_of(label, files), lambda: _decode(parts, chosen))
+    ordered = [chosen, *(each for each in parts if each is not chosen)]
+    lost = [
+        np.setdiff1d(np.arange(len(each.part.files)), each.rows).tolist()
+        for each in ordered
+    ]
+    key = _key(f"folder without {lost}", [each.part for each in ordered])
+    return cached(key, lambda: _decode(parts, chosen))
 
 
 def _decode(parts: list[Readable], chosen: Readable) -> np.ndarray | None:

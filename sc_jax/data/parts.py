@@ -1,6 +1,7 @@
 """Labelled images of a tree: by class folder, by file name, or of no known class."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -9,11 +10,12 @@ import numpy as np
 
 from sc_jax import notices
 from sc_jax.data import pictures
-from sc_jax.data.trees import Identity, Tree, by_suffix, in_order, instead
-from sc_jax.errors import UsageError
+from sc_jax.data.trees import Identity, Tree, by_suffix, identity, in_order, instead
+from sc_jax.errors import Unread, UsageError
 from sc_jax.notices import shown
 
 T = TypeVar("T")
+AGAIN = "that may pass: try again, or delete it"
 MEND = "mend or delete it, or leave out what is damaged with --skip_damaged"
 
 
@@ -50,6 +52,8 @@ class Part:
                     raise
                 raise pictures.damaged(name, error) from error
             return use(name, data)
+        except Unread as error:
+            raise Unread(f"{error}; {AGAIN}") from error
         except UsageError as error:
             raise UsageError(f"{error}; {MEND}") from error
 
@@ -117,8 +121,11 @@ def labelled_part(tree: Tree) -> Part:
 
 def refuse_shared(one: Tree, other: Tree) -> None:
     """UsageError where two parts hold the same folder or file: links, or one in two."""
+    if one.archive is not None and one.archive is other.archive:
+        return  # two folders of an archive that was opened once
     shared = bool(one.real & other.real)
-    if not shared and (one.linked or other.linked):
+    # Numbers alone may meet by chance, on two disks: a hint that costs no look.
+    if not shared and (one.linked or other.linked or one.inodes & other.inodes):
         shared = bool(_identities(one) & _identities(other))
     if shared:
         raise UsageError(
@@ -128,5 +135,8 @@ def refuse_shared(one: Tree, other: Tree) -> None:
 
 
 def _identities(tree: Tree) -> set[Identity]:
-    found = (path.stat() for path in tree.on_disk)
-    return {(each.st_dev, each.st_ino) for each in found}
+    found = set()
+    for path in tree.on_disk:
+        with suppress(FileNotFoundError):  # since it was listed: reading it says so
+            found.add(identity(path))
+    return found

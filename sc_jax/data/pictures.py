@@ -4,10 +4,12 @@
 - EXIF orientation is applied: a photograph stands as its camera was held.
 - Greyscale of 16 bits a pixel becomes 8 by the nearest of value / 257; of colour with
   16 bits a channel Pillow hands over the upper eight. 32 bits a channel are refused.
-- More than PIXEL_LIMIT pixels: a JPEG is decoded at a half, quarter or eighth of its
-  sides, what no such step makes small enough is refused unread.
+- More than PIXEL_LIMIT pixels: a JPEG of one scan is decoded at a half, quarter or
+  eighth of its sides, what no such step makes small enough is refused unread.
 """
 
+import errno
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sc_jax.errors import UsageError
+from sc_jax.errors import Unread, UsageError
 
 T = TypeVar("T")
 # 33.5 million, 5,792 squared: 100 MB decoded, in each of up to 16 threads.
@@ -36,6 +38,9 @@ DAMAGED = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, ArithmeticE
 DAMAGED += (LookupError, TypeError, AttributeError, MemoryError, struct_error)
 DAMAGED += (zipfile.BadZipFile, zlib.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# It warns from 89 million pixels on; PIXEL_LIMIT stands for that here. For good, as
+# `warnings.catch_warnings` changes what all threads do, and many decode at once.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,7 +106,7 @@ def _opened(name: str, data: bytes, use: Callable[[Image.Image], T]) -> T:
         with Image.open(BytesIO(data), formats=formats) as image:
             if image.mode[0] in "IF" and not _is_16_bit(image):
                 raise UsageError(f"{name} has 32 bits a channel: save it with 8 or 16")
-            _bound(name, image)
+            _bound(name, image, data)
             return use(image)
     except UsageError:
         raise
@@ -114,13 +119,20 @@ def _opened(name: str, data: bytes, use: Callable[[Image.Image], T]) -> T:
 
 
 def damaged(name: str, error: BaseException) -> UsageError:
+    """What to raise for one of DAMAGED: Unread where it says nothing of the file."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UsageError(f"cannot read the image {name}: {reason}")
+    line = f"cannot read the image {name}: {reason}"
+    # Pillow's own errors have no number. EINVAL: a place that a zip's fields name.
+    system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    return (Unread if system or isinstance(error, MemoryError) else UsageError)(line)
 
 
-def _bound(name: str, image: Image.Image) -> None:
+def _bound(name: str, image: Image.Image, data: bytes) -> None:
     """Lets a large JPEG be decoded smaller; UsageError for what stays large."""
     width, height = image.size
+    # All its coefficients are held, 6 bytes a pixel in colour, whatever the step.
+    if width * height > PIXEL_LIMIT and _many_scans(data):
+        raise UsageError(_too_large(name, (width, height)))
     fits = [s for s in (1, 2, 4, 8) if (width // s) * (height // s) <= PIXEL_LIMIT]
     step = fits[0] if fits else 8
     if step > 1:
@@ -128,6 +140,31 @@ def _bound(name: str, image: Image.Image) -> None:
     # A side that the step does not divide is rounded up.
     if (image.size[0] - 1) * (image.size[1] - 1) > PIXEL_LIMIT:
         raise UsageError(_too_large(name, (width, height)))
+
+
+def _many_scans(data: bytes) -> bool:
+    """Whether a JPEG is progressive, or its first scan lacks some of its components.
+
+    Read as libjpeg does it: markers up to the first scan (ITU-T T.81, annex B).
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    place, components = 2, 0
+    while 0 <= (place := data.find(b"\xff", place)) < len(data) - 4:
+        place += 1
+        marker = data[place]
+        if marker == 0xFF:  # fills up
+            continue
+        if marker == 0xDA:
+            return data[place + 3] < components
+        if marker in (0xC2, 0xC6, 0xCA, 0xCE):
+            return True
+        if marker in (0xC0, 0xC1, 0xC9):
+            components = data[place + 8] if place + 8 < len(data) else 0
+        # None of these has a length.
+        bare = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
+        place += 1 if bare else 1 + int.from_bytes(data[place + 1 : place + 3], "big")
+    return False
 
 
 def _too_large(name: str, size: tuple[int, int] | None) -> str:

@@ -36,6 +36,8 @@ class Tree:
     skipped: tuple[str, ...] = ()  # files that are no images, by their suffix
     real: frozenset[Identity] = frozenset()  # of the folders; none in a zip
     linked: bool = False  # whether a file is a link
+    inodes: frozenset[int] = frozenset()  # of the files as their folder lists them
+    archive: Path | None = None  # the same object in all trees of one opened zip
 
     def tops(self) -> list[str]:
         """The folders at its root, sorted."""
@@ -57,6 +59,8 @@ class Tree:
             inside(self.skipped),
             self.real,
             self.linked,
+            self.inodes,
+            self.archive,
         )
 
 
@@ -110,6 +114,7 @@ class _Found:
     again: list[str] = field(default_factory=list)  # links to what is read already
     special: list[str] = field(default_factory=list)  # FIFOs, devices, sockets
     linked: bool = False
+    inodes: set[int] = field(default_factory=set)
 
 
 def _open_folder(where: Path) -> Tree:
@@ -126,6 +131,7 @@ def _open_folder(where: Path) -> Tree:
         in_order(found.skipped),
         frozenset(real),
         found.linked,
+        frozenset(found.inodes),
     )
 
 
@@ -144,13 +150,13 @@ def _scan(root: Path, found: _Found) -> set[Identity]:
     Links wait until all real folders are read, so that a folder keeps its own name. A
     link that leads around the root is not followed: it would bring in what is beside.
     """
-    around = {_identity(folder) for folder in root.resolve().parents}
-    seen, links = {_identity(root)}, deque[str]()
+    around = {identity(folder) for folder in root.resolve().parents}
+    seen, links = {identity(root)}, deque[str]()
     waiting = deque([""])
     while waiting or links:
         if not waiting:
             name = links.popleft()
-            target = _identity(root / name)
+            target = identity(root / name)
             if target in seen or target in around:
                 found.again.append(name)
                 continue
@@ -166,7 +172,7 @@ def _scan(root: Path, found: _Found) -> set[Identity]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 # Mounted a second time below itself, a folder has its old identity.
-                if (itself := _identity(root / name)) not in seen:
+                if (itself := identity(root / name)) not in seen:
                     seen.add(itself)
                     found.folders.append(name)
                     waiting.append(name)
@@ -193,6 +199,7 @@ def _sort_file(entry: os.DirEntry, name: str, found: _Found) -> None:
     else:
         found.files.append(name)
         found.linked |= entry.is_symlink()
+        found.inodes.add(entry.inode())  # known from listing: no call of the system
 
 
 def _leads_to_folder(entry: os.DirEntry) -> bool:
@@ -202,7 +209,7 @@ def _leads_to_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _identity(path: Path) -> Identity:
+def identity(path: Path) -> Identity:
     found = path.stat()
     return found.st_dev, found.st_ino
 
@@ -319,6 +326,8 @@ def _open_zip(where: Path) -> Tree:
         read,
         (where,),
         in_order(skipped),
+        inodes=frozenset({identity(where)[1]}),
+        archive=where,
     )
 
 

@@ -27,13 +27,17 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Facts(NamedTuple):
-    """What a recipe must know of a set before it can be built."""
+    """What a recipe must know of a set before it can be built.
+
+    names: of the classes, in their order; () where they are not known.
+    """
 
     classes: int
     examples: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shape: tuple[int, int, int]
+    names: tuple[str, ...] = ()
 
 
 def facts(data: Data) -> Facts:
@@ -53,7 +57,7 @@ def _measured(data: Data) -> Facts:
     mean, std = pipeline.mean_std(dataset)
     counts = len(dataset.classes), len(dataset)
     shape: Any = dataset.shape
-    return Facts(*counts, tuple(mean), tuple(std), shape)
+    return Facts(*counts, tuple(mean), tuple(std), shape, tuple(dataset.classes))
 
 
 # A context and no argument: recipes of one's own call `facts` too.

@@ -46,7 +46,8 @@ def facts(data: Data, *folders: Path) -> common.Facts | None:
 def report_change(recipe: Recipe, now: Dataset) -> None:
     """A line where the training split has more or fewer examples than was recorded.
 
-    UsageError where it has other classes, or examples of another shape.
+    UsageError where it has other classes, or examples of another shape. Labels are
+    positions in the names of classes: of other names they are other labels.
     """
     then, name = common.facts(recipe.data), now.name
     if (len(now.classes), now.shape) != (then.classes, tuple(then.shape)):
@@ -55,6 +56,12 @@ def report_change(recipe: Recipe, now: Dataset) -> None:
             f"{then.classes} of {list(then.shape)} when this run was begun: give "
             "another --workdir"
         )
+    for new, old in zip(now.classes, then.names):
+        if new != old:
+            raise UsageError(
+                f"{name} has the class {new!r} now where {old!r} was when this run was "
+                "begun: give another --workdir, or the class its old name"
+            )
     if len(now) != then.examples:
         notices.once(changed(name, len(now), then.examples))
 

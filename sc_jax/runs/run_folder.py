@@ -76,11 +76,12 @@ def claim(
         return
     file = workdir / FILE
     # Written anew with more steps; what it began with stays part of it.
-    if init is None and file.exists():  # goes on, from what it began with
-        init = Init(**found) if (found := read_json(file).get("init")) else None
+    before = read_json(file) if file.exists() else {}
+    if init is None and before:  # goes on, from what it began with
+        init = Init(**found) if (found := before.get("init")) else None
     if jax.process_index() == 0:
         with writing(workdir):
-            _write(workdir, source, recipe, teacher, init)
+            _write(workdir, source, recipe, teacher, init, before.get("data"))
 
 
 def withdraw(workdir: Path) -> None:
@@ -162,13 +163,15 @@ def _write(
     recipe: Recipe,
     teacher: Path | None,
     init: Init | None,
+    data: dict | None,
 ):
+    """data: the facts as they were recorded when the run was begun, to be kept."""
     workdir.mkdir(parents=True, exist_ok=True)
     content = {
         "init": None if init is None else dataclasses.asdict(init),
         "source": None if source is None else dataclasses.asdict(source),
         "files": {} if source is None else origin.copy(source, workdir),
-        "data": dataclasses.asdict(origin.data_facts(recipe)),
+        "data": data or dataclasses.asdict(origin.data_facts(recipe)),
         # Relative: run and teacher are moved and copied together.
         "teacher": os.path.relpath(teacher, workdir) if teacher else None,
         "recipe": describe(recipe),

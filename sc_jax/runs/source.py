@@ -151,7 +151,7 @@ class DataFacts:
         """What recipes read of their data."""
         shape: Any = self.shape
         counts = len(self.classes), self.examples
-        return common.Facts(*counts, self.mean, self.std, shape)
+        return common.Facts(*counts, self.mean, self.std, shape, self.classes)
 
 
 def data_facts(recipe: Recipe) -> DataFacts:

@@ -1,5 +1,6 @@
 """Folders and zips of a broken world: links, other files, names, damage."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -69,6 +70,37 @@ def test_test_images_in_training_are_refused(name, pics):
             os.replace(root / "train/a/0.png", root / f"train/a/{inner}/0.png")
             Image.new("RGB", (12, 10)).save(root / "train/a/0.png")
     assert "would be trained on what it is tested on" in refusal(argument)
+
+
+@pytest.mark.parametrize("kind", ["files", "one zip", "linked zips"])
+def test_hard_links_and_a_zip_given_twice_are_refused(kind, pics, tmp_path):
+    root = pics()
+    argument = str(root)
+    if kind == "files":
+        (root / "train/a/0.png").unlink()
+        os.link(root / "test/b/3.png", root / "train/a/0.png")
+    else:
+        one = archive(tmp_path, root / "train", lambda name: name)
+        two = tmp_path / "two.zip"
+        os.link(one, two)
+        argument = f"{one},{one if kind == 'one zip' else two}"
+    for split in ("train", "test"):
+        assert "would be trained on what it is tested on" in refusal(argument, split)
+
+
+def test_parts_inside_one_archive_are_read(pics, tmp_path):
+    root = pics()
+    file = archive(tmp_path, root, lambda name: name)
+    for split in ("train", "test"):
+        assert load(file, split).files == load(root, split).files
+
+
+def test_images_outside_classes_are_kept_apart(pics):
+    root = pics((4, 4))
+    Image.new("RGB", (4, 4)).save(root / "train" / "loose.png")
+    assert len(load(root / "train").images) == 20
+    found = sources.load(f"plain:{root}/train", "test")
+    assert len(found.images) == len(found.files) == 21
 
 
 def test_a_scan_ends(pics, said):
@@ -323,6 +355,58 @@ def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, said):
             assert np.array_equal(found[split].image(row), before.image(i))
             assert found[split].labels[row] == before.labels[i]
     assert pipeline.mean_std(found["train"])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "?"), OSError(errno.EMFILE, "?"), MemoryError()]
+)
+@pytest.mark.parametrize("while_decoding", [False, True])
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_passes_is_no_damage(error, while_decoding, skip, pics, monkeypatch):
+    root = pics()
+    with folders.skipping(skip), monkeypatch.context() as patch:
+
+        def fail(*_):
+            raise error
+
+        if while_decoding:
+            patch.setattr(Image.Image, "convert", fail)
+        else:
+            patch.setattr(trees, "_read_file", fail)
+        line = refusal(root, "train")
+    assert "that may pass: try again" in line and "damaged" not in line
+    with folders.skipping(skip):
+        assert len(load(root)) == len(load(root, "test")) == 20
+
+
+@pytest.mark.parametrize("vary", [False, True])
+def test_mended_images_are_read_again(vary, pics, tmp_path):
+    root = pics((12, 10), count=6)
+    if vary:
+        Image.new("RGB", (30, 20)).save(root / "train/a/0.png")
+    whole = load(root, image_size=8)
+    shutil.rmtree(tmp_path / "cache")
+    test, bad = root / "test/b/3.png", [root / "train/b/3.png", root / "train/b/4.png"]
+    before = {file: file.read_bytes() for file in (test, *bad)}
+    times = {file: file.stat().st_mtime_ns for file in before}
+
+    def write(file, data):  # neither its size nor its time show it
+        file.write_bytes(data)
+        os.utime(file, ns=(times[file],) * 2)
+
+    for file, data in before.items():
+        write(file, bytes(len(data)))
+    with folders.skipping():
+        assert len(load(root, "test")) == 11 and len(load(root)) == 10
+        write(bad[0], before[bad[0]])
+        found = load(root, image_size=8)
+        assert len(found) == 11
+        row, before_row = (each.files.index("b/3.png") for each in (found, whole))
+        assert np.array_equal(found.image(row), whole.image(before_row))
+    write(bad[1], before[bad[1]])
+    assert "1 of 12 test images" in refusal(root, "train")
+    write(test, before[test])
+    assert len(load(root)) == len(load(root, "test")) == 12
 
 
 def test_nothing_readable_is_one_line(pics):

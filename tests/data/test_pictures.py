@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -92,6 +94,65 @@ def test_pixels_are_bounded(monkeypatch):
     assert half.shape == (51, 76, 1)
     assert pictures.header("x", data)[0] == (76, 51)
     assert np.abs(half[25, :75, 0] - ramp[0, 2:300:4].astype(float)).max() < 4
+
+
+def scans_apart(ramp):
+    """A JPEG of three scans, one a component, that is not progressive.
+
+    Of constant blocks: each codes nothing but the categories 0 of its two Huffman
+    tables, one bit each.
+    """
+    height, width = ramp.shape[:2]
+
+    def segment(marker, body):
+        return b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body
+
+    blocks = -(-height // 8) * -(-width // 8)
+    frame = struct.pack(">BHHB", 8, height, width, 3)
+    frame += b"".join(bytes([i, 0x11, 0]) for i in (1, 2, 3))
+    data = b"\xff\xd8" + segment(0xDB, bytes([0]) + bytes([1] * 64))
+    data += segment(0xC0, frame)
+    for kind in (0x00, 0x10):  # one code of one bit: category 0, and end of block
+        data += segment(0xC4, bytes([kind, 1]) + bytes(15) + bytes([0]))
+    for i in (1, 2, 3):
+        data += segment(0xDA, bytes([1, i, 0, 0, 63, 0]))
+        data += bytes(-(-blocks * 2 // 8))
+    return data + b"\xff\xd9"
+
+
+def test_a_large_jpeg_of_several_scans_is_refused(monkeypatch):
+    ramp = np.linspace(0, 255, 301).astype(np.uint8)[None].repeat(203, 0)
+    grey = Image.fromarray(ramp)
+    several = [
+        saved(grey, "JPEG", progressive=True),
+        saved(grey.convert("RGB"), "JPEG", progressive=True),
+        scans_apart(ramp),
+    ]
+    for data in several:  # as they are up to the limit
+        assert pictures.pixels("x", data).shape == (203, 301, 3)
+    monkeypatch.setattr(pictures, "PIXEL_LIMIT", 10_000)
+    for data in several:
+        for use in (pictures.pixels, pictures.header):
+            with pytest.raises(UsageError, match=r"301 x 203, more than"):
+                use("x", data)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its own marker stands before the frame's
+    one = saved(grey.convert("RGB"), "JPEG", exif=exif)
+    assert pictures.pixels("x", one).shape == (76, 51, 3)
+
+
+def test_pillow_warns_of_nothing_that_is_bounded_here():
+    data = png_of(11_000, 11_000)  # above Pillow's 89 million, below its 179
+    code = (
+        "import sys; from sc_jax.data import pictures\n"
+        "try: pictures.header('x', sys.stdin.buffer.read())\n"
+        "except ValueError as error: print(error)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], input=data, capture_output=True, check=True
+    )
+    assert ran.stdout.startswith(b"x has 11000 x 11000, more than 33.6 million")
+    assert not ran.stderr
 
 
 def png_of(width, height):

@@ -164,6 +164,27 @@ def test_a_set_of_other_classes_is_refused(world):
         sweep.run(source(root), workdir, baselines=False)
 
 
+def test_a_class_of_another_name_is_refused(world):
+    root, workdir = world
+    before = (workdir / run_folder.FILE).read_bytes()
+    for part in ("train", "test"):  # positions in sorted names: b comes first now
+        (root / part / "a").rename(root / part / "z")
+    with pytest.raises(UsageError, match=r"class 'b' now where 'a' was .*--workdir"):
+        sweep.run(source(root, epochs=2.0), workdir, baselines=False)
+    assert (workdir / run_folder.FILE).read_bytes() == before
+
+
+def test_a_claim_with_more_steps_keeps_the_recorded_facts(world):
+    root, workdir = world
+    before = json.loads((workdir / run_folder.FILE).read_text())
+    for part in ("train", "test"):
+        (root / part / "a").rename(root / part / "z")
+    longer = source(root, epochs=2.0)
+    run_folder.claim(workdir, longer, begun.build(longer, workdir), None)
+    after = json.loads((workdir / run_folder.FILE).read_text())
+    assert after["recipe"] != before["recipe"] and after["data"] == before["data"]
+
+
 def test_thresholds_stay_those_of_the_validation_images_as_they_were(
     world, monkeypatch, tmp_path
 ):
