@@ -7,6 +7,7 @@ does not (`opening`), unless its bytes are those of a file that a person named.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,12 +33,41 @@ def is_file(text: str) -> bool:
 def trust(files: str | Path | Iterable[str | Path]) -> None:
     """Files that a run's folder may run, by their bytes; UsageError where one is none.
 
-    As FILE.py, FILE.py:name or a whole recipe, whose other knobs are left aside.
+    As FILE.py, FILE.py:name or a whole recipe, whose other knobs are left aside. A
+    Path is one file, whatever its name holds.
     """
-    several = [files] if isinstance(files, str | Path) else files
-    for text in re.split("[,=]", ",".join(map(str, several))):
-        if is_file(text):
-            _trusted.add(_digest(_bytes("trusted", Path(text.partition(":")[0]))))
+    several = [files] if isinstance(files, str | Path) else list(files)
+    found = [file for file in several if isinstance(file, Path)]
+    # In one: flags split their lists at commas, those of a file's name too.
+    found += _named(",".join(file for file in several if isinstance(file, str)))
+    for file in found:
+        _trusted.add(_digest(_bytes("trusted", file)))
+
+
+def _named(text: str) -> Iterator[Path]:
+    """The Python files of a recipe or of several; absent ones as they are written.
+
+    Where a file's own name holds "," or "=", it is the one that is there.
+    """
+    pieces = re.split("([,=])", text)  # every other one is a separator
+    start = 0
+    while start < len(pieces):
+        for end in range(start + 1, len(pieces) + 1, 2):
+            written = "".join(pieces[start:end])
+            names = (written, written.partition(":")[0])
+            file = next((n for n in names if _is_there(n)), None)
+            if file is not None:
+                yield Path(file)
+                start = end - 1
+                break
+        else:
+            if is_file(pieces[start]):
+                yield Path(pieces[start].partition(":")[0])
+        start += 2
+
+
+def _is_there(name: str) -> bool:
+    return name.endswith(".py") and os.path.isfile(name)
 
 
 @contextmanager
