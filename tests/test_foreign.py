@@ -1,5 +1,6 @@
 """Files of somebody else: refused in one line, before they cost time or memory."""
 
+import errno
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sc_jax import foreign
-from sc_jax.errors import Damaged, UsageError
+from sc_jax.errors import Damaged, Unread, UsageError
 
 
 def zipped(parts, kind=zipfile.ZIP_STORED):
@@ -138,3 +139,45 @@ def test_what_is_no_json_object_is_one_line(tmp_path):
         with pytest.raises(Damaged, match=r"a.json is no whole report") as caught:
             foreign.read_json(tmp_path / "a.json", "report")
         assert "\n" not in str(caught.value)
+
+
+FAILURES = {
+    "out of memory": MemoryError("Unable to allocate 1 GiB"),
+    "Too many open files": OSError(errno.EMFILE, "Too many open files"),
+    "Input/output error": OSError(errno.EIO, "Input/output error"),
+    "Cannot allocate memory": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "Permission denied": PermissionError(errno.EACCES, "Permission denied"),
+    "RESOURCE_EXHAUSTED": RuntimeError("RESOURCE_EXHAUSTED: Out of memory on device"),
+}
+
+
+@pytest.mark.parametrize("words", FAILURES)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_fails_about_the_machine_is_no_damage(words, wrapped):
+    """As it comes, and as orbax wraps it."""
+    with (
+        pytest.raises(Unread, match=f"file could not be read: {words}") as caught,
+        foreign.reading("file", "bundle", "delete it"),
+    ):
+        if wrapped:
+            raise ValueError("Encountered an error") from FAILURES[words]
+        raise FAILURES[words]
+    assert not isinstance(caught.value, Damaged)
+    assert "delete" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"indent": 1}])
+def test_a_seal_whose_name_and_digits_changed_is_still_one(options):
+    data = foreign.sealed({"labels": ["cat", "dog"]}, **options)
+    key, digit = data.index(foreign.SEAL.encode()), data.rindex(b'"') - 1
+    for at in range(key, key + len(foreign.SEAL)):
+        for other in (0x20, 0x02):
+            changed = bytearray(data.replace(b"cat", b"cot"))
+            changed[at] ^= 1
+            changed[digit] ^= other
+            with pytest.raises(ValueError):
+                foreign.unsealed(bytes(changed))
+    for value in (b"null", b'""', b"0"):
+        start = data.rindex(b": ") + 2
+        with pytest.raises(ValueError, match="changed"):
+            foreign.unsealed(data[:start] + value + b"}")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from sc_jax.data.sources import Dataset
-from sc_jax.errors import UsageError, unknown
+from sc_jax.errors import Unread, UsageError, unknown
 from sc_jax.evaluate import budgets
 from sc_jax.evaluate.budgets import Evaluated
 from sc_jax.evaluate.reports import exit_report
@@ -99,6 +99,8 @@ def recorded(
                 LOGGER.info("%s is of the data as it was: used", file)
                 return found
             LOGGER.info("%s is of other examples: recording again", file)
+        except Unread:
+            raise  # it may be whole
         except UsageError as error:
             LOGGER.info("recording again: %s", error)
     measured = measure(recipe, workdir, dataset)

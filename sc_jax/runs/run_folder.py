@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sc_jax import foreign, plugins
 from sc_jax.codec import codecs
 from sc_jax.data import sources
 from sc_jax.data.sources import Dataset
-from sc_jax.errors import UsageError
+from sc_jax.errors import Unread, UsageError
 from sc_jax.nets.run import Variables, init
 from sc_jax.recipes import common
 from sc_jax.runs import source as origin
@@ -81,16 +80,18 @@ def claim(
         init = Init(**found) if (found := before.get("init")) else None
     if jax.process_index() == 0:
         with writing(workdir):
-            _write(workdir, source, recipe, teacher, init, before.get("data"))
+            _write(workdir, source, recipe, teacher, init, before)
 
 
 def withdraw(workdir: Path) -> None:
     """Gives up a claim whose training never came to a checkpoint: it binds nobody."""
     if jax.process_index() > 0 or any((workdir / "checkpoints").glob("[0-9]*")):
         return
+    if (workdir / FILE).exists():
+        with suppress(UsageError):  # damaged meanwhile: nothing says which are copies
+            origin.remove(read_json(workdir / FILE).get("files", {}).values(), workdir)
     (workdir / FILE).unlink(missing_ok=True)
     (workdir / FILE).with_suffix(".tmp").unlink(missing_ok=True)
-    shutil.rmtree(workdir / origin.PARTS, ignore_errors=True)
     metrics = workdir / "metrics.jsonl"
     if metrics.exists() and not metrics.stat().st_size:
         metrics.unlink()
@@ -163,20 +164,21 @@ def _write(
     recipe: Recipe,
     teacher: Path | None,
     init: Init | None,
-    data: dict | None,
+    before: dict,
 ):
-    """data: the facts as they were recorded when the run was begun, to be kept."""
+    """before: what the folder's recipe.json held, {} where there was none."""
     workdir.mkdir(parents=True, exist_ok=True)
+    file, copied = workdir / FILE, before.get("files", {})
     content = {
         "init": None if init is None else dataclasses.asdict(init),
         "source": None if source is None else dataclasses.asdict(source),
-        "files": {} if source is None else origin.copy(source, workdir),
-        "data": data or dataclasses.asdict(origin.data_facts(recipe)),
+        "files": {} if source is None else origin.copy(source, workdir, copied),
+        # As they were recorded when the run was begun.
+        "data": before.get("data") or dataclasses.asdict(origin.data_facts(recipe)),
         # Relative: run and teacher are moved and copied together.
         "teacher": os.path.relpath(teacher, workdir) if teacher else None,
         "recipe": describe(recipe),
     }
-    file = workdir / FILE
     draft = file.with_suffix(".tmp")
     # Whole or not at all: this file is what makes a folder a run's.
     draft.write_bytes(foreign.sealed(content, indent=1))
@@ -351,6 +353,8 @@ def is_finished(workdir: Path) -> bool:
     checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
     try:
         _finished(workdir, checkpoints)
+    except Unread:
+        raise  # it may be
     except UsageError:
         return False
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,22 +96,52 @@ def renamed(node: Any, files: Mapping[str, str]) -> Any:
     return replace(node, **changed) if changed else node
 
 
-def copy(source: Source, folder: Path) -> dict[str, str]:
+def copy(source: Source, folder: Path, before: Mapping[str, str]) -> dict[str, str]:
     """Copies the source's files into `folder`: original -> name in it.
 
     A file under two names is copied once: two copies would be two modules, whose
-    classes are not the same.
+    classes are not the same. before: copies of an earlier claim, which are written
+    anew; what else stands in `folder` is somebody's own. All copies or none.
     """
     copies: dict[Path, str] = {}
-    for file in source.files:
-        place = _place(file)
-        if place in copies:
-            continue
-        # A folder each: names stay, since FILE.py alone means the function of its name.
-        copies[place] = name = f"{PARTS}/{len(copies)}/{place.name}"
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder / name)
+    made: list[str] = []
+    try:
+        for file in source.files:
+            place = _place(file)
+            if place in copies:
+                continue
+            name = before.get(file, "")
+            # As `copy` itself names them: a stranger's record could point anywhere.
+            if not re.fullmatch(rf"{PARTS}/\d+/{re.escape(place.name)}", name):
+                made.append(name := _free(folder, place.name))
+            copies[place] = name
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
+    except BaseException:
+        remove(made, folder)
+        raise
     return {file: copies[_place(file)] for file in source.files}
+
+
+def _free(folder: Path, name: str) -> str:
+    """A name for a copy. A folder each: FILE.py alone means the function of its name,
+    so names stay; and never one that is there.
+    """
+    number = 0
+    while os.path.lexists(folder / PARTS / str(number)):
+        number += 1
+    return f"{PARTS}/{number}/{name}"
+
+
+def remove(names: Iterable[str], folder: Path) -> None:
+    """Removes copies that `copy` made, and the folders that they leave empty."""
+    for name in names:
+        file = folder / name
+        with suppress(OSError):  # what holds something of somebody's stays
+            file.unlink(missing_ok=True)
+            file.parent.rmdir()
+    with suppress(OSError):
+        (folder / PARTS).rmdir()
 
 
 def _place(file: str) -> Path:

@@ -15,6 +15,7 @@ import sc_jax
 from sc_jax import recipes, writing
 from sc_jax.errors import Damaged, UsageError
 from sc_jax.runs import evaluation, loading, lock, run_folder, sweep, training
+from sc_jax.runs import source as origin
 from sc_jax.runs.source import Source
 from sc_jax.train.log import Log
 
@@ -107,6 +108,47 @@ def test_a_start_that_fails_leaves_nothing(tmp_path, source, monkeypatch):
         with pytest.raises(UsageError, match="no gradient"):
             training.train(source.build(), folder, source)
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_start_that_fails_takes_only_its_own_copies(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text("from sc_jax.recipes.classifier import classifier as mine\n")
+    source = Source(str(file), recipes.tiny("classifier"), ())
+    own = [tmp_path / "run" / "parts" / name for name in ("0/mine.py", "thesis.txt")]
+    own[0].parent.mkdir(parents=True)
+    for place in own:
+        place.write_text("precious")
+    copies = []
+
+    def fail(*_, **__):
+        saved = run_folder.read_json(tmp_path / "run" / run_folder.FILE)
+        copies.extend(saved["files"].values())
+        raise UsageError("the loss has no gradient")
+
+    monkeypatch.setattr(training.loop, "first_variables", fail)
+    with pytest.raises(UsageError, match="no gradient"):
+        training.train(source.build(), tmp_path / "run", source)
+    left = [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert copies == ["parts/1/mine.py"] and sorted(left) == sorted(own)
+    assert all(place.read_text() == "precious" for place in own)
+
+
+def test_copies_are_all_made_or_none_and_only_where_they_belong(tmp_path):
+    file, other = tmp_path / "mine.py", tmp_path / "other.py"
+    file.write_text("one")
+    run, outside = tmp_path / "run", tmp_path / "outside" / "mine.py"
+    both = Source(str(file), {"backbone": str(other)}, ())
+    with pytest.raises(FileNotFoundError):
+        origin.copy(both, run, {})
+    assert not (run / "parts").exists()
+    alone = Source(str(file), {}, ())
+    first = origin.copy(alone, run, {})
+    file.write_text("two")
+    assert origin.copy(alone, run, first) == first == {str(file): "parts/0/mine.py"}
+    assert (run / "parts" / "0" / "mine.py").read_text() == "two"
+    # A record that a stranger wrote points elsewhere: it is not followed.
+    found = origin.copy(alone, run, {str(file): "../outside/mine.py"})
+    assert found == {str(file): "parts/1/mine.py"} and not outside.exists()
 
 
 def test_a_claim_that_has_a_checkpoint_stays(tmp_path, source):
