@@ -6,14 +6,17 @@ disk or a copy changed would else restore other weights without a word.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import json
 import os
 import sys
+import threading
+import traceback
 import warnings
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,10 @@ class Checkpoints:
         return sorted(self._manager.all_steps(), reverse=True)
 
     def set_aside(self, step: int) -> Path:
-        """Moves a damaged step out of the way of those that training will save."""
+        """Moves a damaged step out of the way of those that training will save.
+
+        All processes come here together; the first one moves it.
+        """
         # Kept, not deleted: a disk that fails for a moment looks the same.
         place = self.folder.with_name("damaged") / str(step)
         while place.exists():
@@ -67,6 +73,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             place.parent.mkdir(exist_ok=True)
             os.replace(self.folder / str(step), place)
+        devices.together(f"{step} of {self.folder} is set aside")
         self._manager.reload()
         return place
 
@@ -167,25 +174,13 @@ class Checkpoints:
             return foreign.read_arrays(file)
 
     def _read(self, step: int, args: Any) -> Any:
-        before, words = sys.unraisablehook, ""
-        # orbax gives up with reads under way, which complain when they are freed: to
-        # nobody, for the one line says it all.
-        sys.unraisablehook = lambda _: None
-        try:
-            with self._guard(step), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
+        with _quietly() as settle:
+            try:
                 return self._manager.restore(step, args=args)
-        except Damaged as error:
-            words = str(error)
-        finally:
-            if words:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", RuntimeWarning)
-                    gc.collect()  # now; others come later
-                known = isinstance(before, partial) and before.func is _late
-                before = before if known else partial(_late, before)
-            sys.unraisablehook = before
-        raise Damaged(words)
+            except Exception as error:
+                settle(error)
+                with self._guard(step):
+                    raise
 
     def _guard(self, step: int):
         return foreign.reading(self.folder / str(step), "checkpoint", FIX)
@@ -209,10 +204,69 @@ class Checkpoints:
         self._manager.close()
 
 
-def _late(before: Any, found: Any) -> None:
-    """An unraisable hook: what comes of reads that were given up is left unsaid."""
-    if "Event loop is closed" not in str(found.exc_value):
-        before(found)
+# One at a time: the hook and the filters of warnings are the whole process's.
+_QUIET = threading.Lock()
+
+
+@contextmanager
+def _quietly() -> Iterator[Callable[[BaseException], None]]:
+    """In which the reads that orbax gives up with are freed without a word.
+
+    It fails at the first bad array and closes the loop of the other reads, which say so
+    when they are freed: the one line says it all. Yields what frees those of an error.
+    """
+    with _QUIET, warnings.catch_warnings():
+        message = "coroutine '.*' was never awaited"
+        warnings.filterwarnings("ignore", message, RuntimeWarning)
+        before = sys.unraisablehook
+
+        def hook(found: Any) -> None:
+            if not _given_up(found):
+                before(found)
+
+        sys.unraisablehook = hook
+        try:
+            yield _free
+        finally:
+            if sys.unraisablehook is hook:  # else another's, who passes on to this one
+                sys.unraisablehook = before
+
+
+def _free(error: BaseException | None) -> None:
+    """Ends the reads that an error left, and drops what else its frames hold.
+
+    The error itself can be kept: nothing is left to be freed with it.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            for value in frame.f_locals.values():
+                if isinstance(value, asyncio.AbstractEventLoop) and value.is_closed():
+                    _end_tasks(value)
+        traceback.clear_frames(error.__traceback__)
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+
+
+def _end_tasks(loop: Any) -> None:
+    """Closes what a closed loop has not run; who wakes it later is not to be heard."""
+    loop.set_exception_handler(lambda *_: None)
+    with suppress(AttributeError):  # a loop that is not Python's own
+        # tensorstore's threads, whose reads cannot be recalled.
+        loop.call_soon_threadsafe = lambda *_, **__: None
+    for task in asyncio.all_tasks(loop):
+        with suppress(Exception):  # orbax raises its own on the way out
+            task.get_coro().close()
+
+
+def _given_up(found: Any) -> bool:
+    """Whether an unraisable exception is of a read that was given up."""
+    code = getattr(found.object, "cr_code", None)
+    ended = isinstance(found.exc_value.__cause__, GeneratorExit)
+    if code is not None and "orbax" in code.co_filename and ended:
+        return True
+    return "Event loop is closed" in str(found.exc_value)
 
 
 def digest(tree: Any) -> str:

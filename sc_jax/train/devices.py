@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sc_jax.errors import UsageError
@@ -64,6 +65,19 @@ def replicate(tree: Any, on: Mesh) -> Any:
         return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
 
     return jax.tree.map(put, tree)
+
+
+def gathered(value: Any) -> np.ndarray:
+    """[processes, ...]: an array of every process, which all call this together."""
+    if jax.process_count() == 1:
+        return np.asarray(value)[None]
+    return multihost_utils.process_allgather(np.asarray(value))
+
+
+def together(where: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def local(tree: Any) -> Any:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
-from sc_jax.errors import Damaged, UsageError
+from sc_jax.errors import Damaged, Unread, UsageError
 from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.graft import alike, graft, widened
 from sc_jax.nets.run import Variables, init
@@ -137,7 +138,8 @@ def _finished(
     except Damaged as error:
         LOGGER.warning("%s: they are made again from the weights", error)
         whole = False
-    if not whole:  # damaged, or killed before they were made
+    # The first process says, for they are made together.
+    if not devices.gathered(whole)[0]:  # damaged, or killed before they were made
         _save_tables(checkpoints, saved, recipe, variables, example)
     return devices.local(variables)
 
@@ -191,18 +193,25 @@ def _newest(
     """The newest checkpoint that is whole; None where there is none at all.
 
     Damaged ones that are newer are set aside, with a line each. Damaged where none is
-    whole: to begin anew is for the user to say.
+    whole: to begin anew is for the user to say. Of several processes the first says
+    which are damaged; none is taken that another cannot read.
     """
     damaged: dict[int, Damaged] = {}
-    for step in checkpoints.steps():
+    for step in _steps(checkpoints):
+        found: Point | UsageError
         try:
             meta = _meta(checkpoints, step, recipe)
             found = Point(
                 step, meta, _arrays(checkpoints, step, meta, recipe, mesh, variables)
             )
-        except Damaged as error:
-            damaged[step] = error
+        except UsageError as error:
+            found = error
+        if not _agreed(found, checkpoints, step):
+            damaged[step] = found if isinstance(found, Damaged) else Damaged(
+                f"{checkpoints.folder}/{step} is not whole for the first process"
+            )  # fmt: skip
             continue
+        assert isinstance(found, Point)
         for newer, error in damaged.items():
             line = str(error).partition("; ")[0]
             place = checkpoints.set_aside(newer)
@@ -215,6 +224,39 @@ def _newest(
             "another --workdir, or delete the folder's checkpoints to begin anew"
         ) from error
     return None
+
+
+def _steps(checkpoints: Checkpoints) -> list[int]:
+    """Newest first: those that the first process sees."""
+    mine = checkpoints.steps()
+    counts = devices.gathered(len(mine))
+    # As long in every process, to be gathered; a step is at least 0.
+    padded = np.pad(np.asarray(mine, int), (0, counts.max() - len(mine)))
+    return devices.gathered(padded)[0][: counts[0]].tolist()
+
+
+_WHOLE, _DAMAGED, _OTHER = range(3)  # what a process found of a checkpoint
+
+
+def _agreed(found: Point | UsageError, checkpoints: Checkpoints, step: int) -> bool:
+    """Whether all read the step; False: the first process found it damaged.
+
+    Raises in every process what one of them cannot go on with.
+    """
+    mine = _WHOLE
+    if isinstance(found, UsageError):
+        mine = _DAMAGED if isinstance(found, Damaged) else _OTHER
+    verdicts = devices.gathered(mine)
+    if (verdicts == _WHOLE).all():
+        return True
+    if verdicts[0] == _DAMAGED and not (verdicts == _OTHER).any():
+        return False
+    if isinstance(found, UsageError):
+        raise found
+    raise Unread(
+        f"{checkpoints.folder}/{step} could not be read by another process, whose own "
+        "line says why; nothing was set aside"
+    )
 
 
 def _arrays(

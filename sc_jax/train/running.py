@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from sc_jax.errors import Diverged, Stopped
 from sc_jax.nets.run import Variables
@@ -50,9 +49,7 @@ class StopSignal:
 
     def anywhere(self) -> bool:
         """Whether any process got SIGTERM (all must agree to save together)."""
-        if jax.process_count() == 1:
-            return self.seen
-        return bool(multihost_utils.process_allgather(np.array(self.seen)).any())
+        return bool(devices.gathered(self.seen).any())
 
 
 _ON: ContextVar[StopSignal | None] = ContextVar("stop", default=None)

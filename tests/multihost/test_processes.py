@@ -61,21 +61,26 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_two_processes_train_and_report_as_one(alone, tmp_path):
-    together = {
+def together(workdir):
+    """(exit code, stdout, stderr lines) of each of two processes of one training."""
+    environment = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": "2",
         "XLA_FLAGS": "",
     }
     pair = [
-        start(tmp_path, "--multihost", JAX_PROCESS_ID=str(i), **together)
+        start(workdir, "--multihost", JAX_PROCESS_ID=str(i), **environment)
         for i in range(2)
     ]
     try:
-        (code, out, err), (other_code, other_out, other_err) = map(end, pair)
+        return [*map(end, pair)]
     finally:
         for process in pair:
             process.kill()
+
+
+def test_two_processes_train_and_report_as_one(alone, tmp_path):
+    (code, out, err), (other_code, other_out, other_err) = together(tmp_path)
     assert (code, other_code) == (0, 0), (err, other_err)
     assert "edge-only PNG" in out and "edge-only PNG" not in other_out
     # Once each: the second process adds no record.
@@ -86,6 +91,14 @@ def test_two_processes_train_and_report_as_one(alone, tmp_path):
     assert (tmp_path / "checkpoints" / "6").is_dir()
     for name in REPORT:
         assert (tmp_path / name).stat().st_size > 0
+    # Both leave the damaged step, which is moved once, and go on from the same one.
+    arrays = [f for f in (tmp_path / "checkpoints/6/arrays").rglob("*") if f.is_file()]
+    largest = max(arrays, key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    again = together(tmp_path)
+    assert [code for code, *_ in again] == [0, 0], again
+    assert [folder.name for folder in (tmp_path / "damaged").iterdir()] == ["6"]
+    assert (tmp_path / "checkpoints" / "6").is_dir()
 
 
 def test_several_devices_train_as_one(alone, tmp_path):

@@ -1,14 +1,21 @@
 """A checkpoint that its disk changed is found, and training goes on before it."""
 
+import contextlib
+import errno
+import gc
 import json
 import logging
 import shutil
+import sys
+import threading
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from sc_jax.errors import Damaged, UsageError
-from sc_jax.train import checkpoint
+from sc_jax.train import checkpoint, loop
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import fit
 
@@ -115,3 +122,122 @@ def test_a_disk_that_is_full_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"checkpoints cannot be written.*No space"):
         checkpoints.save(1, {}, {})
     checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MemoryError("Unable to allocate 1 GiB"),
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ],
+)
+def test_a_machine_that_cannot_read_sets_nothing_aside(
+    failure, workdir, classifier, monkeypatch
+):
+    real = checkpoint.ocp.CheckpointManager.restore
+
+    def fails(self, step, args):
+        if step == 6 and args.get("arrays") is not None:
+            raise ValueError("Encountered an error") from failure
+        return real(self, step, args=args)
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", fails)
+    with pytest.raises(UsageError, match=r"6 could not be read") as caught:
+        fit(classifier, workdir)
+    assert not isinstance(caught.value, Damaged) and "delete" not in str(caught.value)
+    assert not (workdir / "damaged").exists()
+    assert (workdir / "checkpoints" / "6").is_dir()
+
+
+def test_of_several_processes_the_first_says_what_is_damaged(
+    workdir, classifier, monkeypatch, same, whole
+):
+    """This process, the second of two, reads every step whole."""
+    first = {6: 1, 4: 0}  # what the other found: damaged, whole
+    monkeypatch.setattr(loop, "_steps", lambda _: list(first))
+    verdicts = iter(first.values())
+
+    def both(mine):
+        return np.array([next(verdicts, mine), mine])
+
+    monkeypatch.setattr(loop.devices, "gathered", both)
+    again = fit(classifier, workdir, log_every=2, save_every=2, keep=9)
+    assert (workdir / "damaged" / "6").is_dir()
+    same(again, whole[1])
+
+
+def _pair(theirs, mine):
+    return np.array([mine, theirs])
+
+
+def test_none_is_taken_that_another_process_cannot_read(
+    workdir, classifier, monkeypatch
+):
+    for theirs in (1, 2):
+        monkeypatch.setattr(loop, "_steps", Checkpoints.steps)
+        monkeypatch.setattr(loop.devices, "gathered", partial(_pair, theirs))
+        with pytest.raises(UsageError, match="could not be read by another process"):
+            fit(classifier, workdir)
+        assert not (workdir / "damaged").exists()
+
+
+def test_the_steps_are_those_of_the_first_process(monkeypatch):
+    class Seen:
+        steps = staticmethod(lambda: [4, 2])
+
+    theirs = iter([3, np.array([6, 4, 2])])
+    monkeypatch.setattr(
+        loop.devices, "gathered", lambda mine: np.stack([next(theirs), mine])
+    )
+    assert loop._steps(Seen()) == [6, 4, 2]
+
+
+def test_reads_of_two_threads_leave_the_hook_as_it_was(workdir, monkeypatch):
+    """The second thread begins while the first reads, and ends after it."""
+    hook = [].append
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
+    flip(workdir / "checkpoints" / "4" / "meta" / "metadata")
+    inside, go_on = threading.Barrier(2), threading.Event()
+    real = checkpoint.ocp.CheckpointManager.restore
+
+    def slow(self, step, args):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait(0.5)  # where reads may overlap, both are here
+        if step == 4:
+            go_on.wait(0.5)
+        return real(self, step, args=args)
+
+    def read(step):
+        with contextlib.suppress(Damaged):
+            checkpoints.meta(step)
+        go_on.set()
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", slow)
+    threads = [threading.Thread(target=read, args=(step,)) for step in (2, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    checkpoints.close()
+    assert sys.unraisablehook is hook
+
+
+def test_a_read_that_failed_leaves_nothing_to_complain(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: seen.append(str(found)))
+    arrays = {str(i): np.arange(2e5) + i for i in range(8)}
+    arrays = jax.tree.map(jax.numpy.asarray, arrays)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, arrays, {})
+    checkpoints.wait()
+    cut(largest(tmp_path / "checkpoints" / "1" / "arrays"))
+    for _ in range(5):
+        with pytest.raises(Damaged, match="no whole checkpoint") as caught:
+            checkpoints.arrays(1, arrays)
+        assert caught.value.__cause__ is not None
+    checkpoints.close()
+    del caught
+    gc.collect()
+    assert not seen
