@@ -168,21 +168,29 @@ def _write(
 ):
     """before: what the folder's recipe.json held, {} where there was none."""
     workdir.mkdir(parents=True, exist_ok=True)
-    file, copied = workdir / FILE, before.get("files", {})
+    # As they were recorded when the run was begun.
+    data = before.get("data") or dataclasses.asdict(origin.data_facts(recipe))
+    copied = before.get("files", {})
+    files = {} if source is None else origin.copy(source, workdir, copied)
     content = {
         "init": None if init is None else dataclasses.asdict(init),
         "source": None if source is None else dataclasses.asdict(source),
-        "files": {} if source is None else origin.copy(source, workdir, copied),
-        # As they were recorded when the run was begun.
-        "data": before.get("data") or dataclasses.asdict(origin.data_facts(recipe)),
+        "files": files,
+        "data": data,
         # Relative: run and teacher are moved and copied together.
         "teacher": os.path.relpath(teacher, workdir) if teacher else None,
         "recipe": describe(recipe),
     }
+    file = workdir / FILE
     draft = file.with_suffix(".tmp")
-    # Whole or not at all: this file is what makes a folder a run's.
-    draft.write_bytes(foreign.sealed(content, indent=1))
-    os.replace(draft, file)
+    try:
+        # Whole or not at all: this file is what makes a folder a run's.
+        draft.write_bytes(foreign.sealed(content, indent=1))
+        os.replace(draft, file)
+    except BaseException:
+        if not before:  # no record says that these are copies
+            origin.remove(files.values(), workdir)
+        raise
 
 
 def read_json(file: Path) -> dict:

@@ -158,6 +158,21 @@ def test_a_claim_that_has_a_checkpoint_stays(tmp_path, source):
     assert (tmp_path / run_folder.FILE).exists()
 
 
+def test_a_record_that_cannot_be_written_leaves_no_copies(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text("from sc_jax.recipes.classifier import classifier as mine\n")
+    source = Source(str(file), recipes.tiny("classifier"), ())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recipe = source.build()
+    monkeypatch.setattr(run_folder.os, "replace", full)
+    with pytest.raises(UsageError, match="cannot be written: No space left"):
+        training.train(recipe, tmp_path / "run", source)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_full_disk_at_the_claim_is_one_line(tmp_path, source):
     """The kernel's limit of a file's size ends writes as a full disk does."""
     recipe = source.build()
