@@ -145,7 +145,9 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, says, tmp_path):
     (tmp_path / "log.txt").write_text("adb: no devices/emulators found\n")
     codec = ImageCodec("PNG", None, (32, 32, 3))
     out = tmp_path / "picture"
-    bundle.write(out, {}, codec, model="m", split=0, labels=(), facts={})
+    bundle.write(
+        out, {}, codec, model="m", split=0, labels=(), facts={"input": [32, 32, 3]}
+    )
     done = time_head(*(each.format(tmp=tmp_path) for each in arguments))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")

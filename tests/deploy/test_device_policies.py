@@ -200,9 +200,9 @@ def test_device_executors_and_trace_leave_alike(recorded, replay, name, tmp_path
     names = ("exit@a", "exit@b", "exit@c", "final")
     bundle.write(
         tmp_path / "b", models, codec, model="m", split=0, policy=policy, exits=names,
-        cost=COST, labels=(), facts={"input": [8, 8, 1]},
+        cost=COST, labels=tuple("abcde"), facts={"input": [8, 8, 1]},
     )  # fmt: skip
-    reply = Reply({"prediction": np.array(0)})
+    reply = Reply({"prediction": np.array(0), "logits": np.zeros(K)})
     device = Device(bundle.read(tmp_path / "b"), lambda *_: reply, deadline_s=60)
     found = [device.infer(image) for image in images]
     order = {"exit@a": 0, "exit@b": 1, "exit@c": 2, "edge": 3}
@@ -260,7 +260,7 @@ def test_a_spec_is_solved_on_what_an_int8_head_answers(
         with pytest.raises(UsageError, match=REFUSED[name]):
             exit_policy.carried(made.recipe, tmp_path, name)
         return
-    reply = Reply({"prediction": np.array(0)})
+    reply = Reply({"prediction": np.array(0), "logits": np.zeros(K)})
     for spec in SPECS[name]:
         leaving = exit_policy.carried(made.recipe, tmp_path, spec)
         assert leaving.exits == NAMES_OF
