@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import Damaged, UsageError
-from sc_jax.train import checkpoint, loop
+from sc_jax.train import checkpoint, resume
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import fit
 
@@ -155,13 +155,13 @@ def test_of_several_processes_the_first_says_what_is_damaged(
 ):
     """This process, the second of two, reads every step whole."""
     first = {6: 1, 4: 0}  # what the other found: damaged, whole
-    monkeypatch.setattr(loop, "_steps", lambda _: list(first))
+    monkeypatch.setattr(resume, "_steps", lambda _: list(first))
     verdicts = iter(first.values())
 
     def both(mine):
         return np.array([next(verdicts, mine), mine])
 
-    monkeypatch.setattr(loop.devices, "gathered", both)
+    monkeypatch.setattr(resume.devices, "gathered", both)
     again = fit(classifier, workdir, log_every=2, save_every=2, keep=9)
     assert (workdir / "damaged" / "6").is_dir()
     same(again, whole[1])
@@ -175,8 +175,8 @@ def test_none_is_taken_that_another_process_cannot_read(
     workdir, classifier, monkeypatch
 ):
     for theirs in (1, 2):
-        monkeypatch.setattr(loop, "_steps", Checkpoints.steps)
-        monkeypatch.setattr(loop.devices, "gathered", partial(_pair, theirs))
+        monkeypatch.setattr(resume, "_steps", Checkpoints.steps)
+        monkeypatch.setattr(resume.devices, "gathered", partial(_pair, theirs))
         with pytest.raises(UsageError, match="could not be read by another process"):
             fit(classifier, workdir)
         assert not (workdir / "damaged").exists()
@@ -188,9 +188,9 @@ def test_the_steps_are_those_of_the_first_process(monkeypatch):
 
     theirs = iter([3, np.array([6, 4, 2])])
     monkeypatch.setattr(
-        loop.devices, "gathered", lambda mine: np.stack([next(theirs), mine])
+        resume.devices, "gathered", lambda mine: np.stack([next(theirs), mine])
     )
-    assert loop._steps(Seen()) == [6, 4, 2]
+    assert resume._steps(Seen()) == [6, 4, 2]
 
 
 def test_reads_of_two_threads_leave_the_hook_as_it_was(workdir, monkeypatch):
