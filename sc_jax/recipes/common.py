@@ -18,7 +18,7 @@ from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.registry import backbone, classifier_net, those
-from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.bottlenecks.pairs import DEEP, PAIRS
 from sc_jax.nets.net import Net, inject, resolve
 from sc_jax.train.recipe import Recipe
 
@@ -125,8 +125,8 @@ def published(backbone_name: str, data: Data) -> Net:
     return classifier_net(backbone_name, classes, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def bottlenecked(teacher: Recipe) -> Backbone:
-    """The teacher's backbone; UsageError where it has no place for a bottleneck."""
+def bottlenecked(teacher: Recipe, pair: str = "") -> Backbone:
+    """The teacher's backbone, cut where `pair` fits; UsageError where none does."""
     chosen = backbone(teacher.backbone)
     if not chosen.cut:
         raise UsageError(
@@ -134,26 +134,36 @@ def bottlenecked(teacher: Recipe) -> Backbone:
             "image's side or more stands before a smaller one; these take one: "
             f"{those(lambda each: each.cut != '')}"
         )
-    return chosen
+    if pair not in DEEP:
+        return chosen
+    if not chosen.deep_cut:
+        known = those(lambda each: bool(each.deep_cut))
+        raise UsageError(
+            f"pair={pair} reduces a side eight times, and {teacher.backbone} has no "
+            f"group at an eighth of the image's side; these have one: {known}"
+        )
+    return chosen.deeper()
 
 
 def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
     """The teacher's net, a bottleneck of `channels` in place of its first groups."""
-    chosen = bottlenecked(teacher)
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
+    chosen = bottlenecked(teacher, pair)
     # Sizes follow from the backbone, so that a pair fits every one of them.
-    built = PAIRS[pair](
-        channels, chosen.target, chosen.strides, chosen.small, chosen.linear
-    )
+    strides = (2, 2) if pair in DEEP else chosen.strides
+    built = PAIRS[pair](channels, chosen.target, strides, chosen.small, chosen.linear)
     return inject(teacher.net, chosen.replaced, built, compressor)
 
 
 def hints(
-    teacher: Recipe, *, deep: bool = True, over: Reduction = "sum"
+    teacher: Recipe, pair: str = "", *, deep: bool = True, over: Reduction = "sum"
 ) -> tuple[Term, ...]:
-    """Squared errors to the teacher at the decoder and, if `deep`, later groups."""
-    chosen = backbone(teacher.backbone)
+    """Squared errors to the teacher at the decoder and, if `deep`, later groups.
+
+    pair: that of the student, since its decoder may stand for another group.
+    """
+    chosen = bottlenecked(teacher, pair)
     # The decoder stands for the stage that it replaced; later groups keep their names.
     cut = Hint("decoder", resolve(teacher.net, chosen.cut or ""), over)
     terms = [Term(cut, name=f"hint_{chosen.cut}")]

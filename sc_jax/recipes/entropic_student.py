@@ -54,7 +54,7 @@ def entropic_student(
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = common.student(teacher, pair, channels, FactorizedPrior())
-    cut, *later = common.hints(teacher, over=over)
+    cut, *later = common.hints(teacher, pair, over=over)
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),

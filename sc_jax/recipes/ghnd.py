@@ -38,7 +38,7 @@ def ghnd(
     phase = Phase(
         "generalised",
         common.steps(teacher.data, epochs),
-        common.hints(teacher, over=over),
+        common.hints(teacher, pair, over=over),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),
         # Summed over the batch too, as published.

@@ -4,8 +4,10 @@
 
 Matsubara et al. 2019 (https://doi.org/10.1145/3349614.3356022; survey Eq. 6): one sum
 of squares at the teacher's stage, Adam 1e-3, x0.1 at a quarter, half and three
-quarters; the tail stays the teacher's own. On ImageNet backbones `pair=hnd` is the
-published 29 x 29 form. Expected: below GHND.
+quarters; the tail stays the teacher's own. `pair=hnd` is the published bottleneck: it
+takes the place of layer1 and layer2 of an ImageNet ResNet, 28 x 28 of 224, and of the
+groups up to that side of others; its decoder is BottleFit's, wider than theirs
+(nets/bottlenecks/pairs.py). Expected: below GHND.
 """
 
 from dataclasses import replace
@@ -38,7 +40,7 @@ def hnd(
         "head",
         common.steps(teacher.data, epochs),
         # At the cut alone, so the tail is never run in training.
-        common.hints(teacher, deep=False),
+        common.hints(teacher, pair, deep=False),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", learning_rate, "step", drops=(0.25, 0.5, 0.75)),
         reduction="sum",

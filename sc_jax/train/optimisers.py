@@ -15,7 +15,8 @@ from sc_jax.spec import Knob
 class Optimiser:
     """An optax optimiser and its learning-rate schedule over the phase.
 
-    name: adam, adamw or sgd (momentum 0.9, Nesterov). schedule: "constant", "cosine" to
+    name: adam, adamw or sgd (momentum 0.9; without `nesterov` the plain one, as in the
+    second stages of the SC2 benchmark and BottleFit). schedule: "constant", "cosine" to
     zero, or "step": x0.1 at each share of the phase in `drops`. `warmup` is a share.
     """
 
@@ -25,6 +26,7 @@ class Optimiser:
     drops: Annotated[tuple[float, ...], Knob(at_least=0, at_most=1)] = (0.5, 0.8)
     warmup: Annotated[float, Knob(at_least=0, at_most=1)] = 0.0
     weight_decay: Annotated[float, Knob(at_least=0)] = 0.0
+    nesterov: bool = True
 
     def rate(self, steps: int) -> optax.Schedule:
         """Learning rate by step of a phase of `steps`."""
@@ -48,5 +50,6 @@ class Optimiser:
         if self.name == "sgd":
             # Before momentum, as in the papers of the nets: coupled, unlike adamw's.
             decay = optax.add_decayed_weights(self.weight_decay)
-            return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+            momentum = optax.sgd(rate, momentum=0.9, nesterov=self.nesterov)
+            return optax.chain(decay, momentum)
         raise unknown("optimiser", self.name, ("adam", "adamw", "sgd"))

@@ -12,7 +12,7 @@ from flax.errors import ScopeParamShapeError
 
 from sc_jax import spec, tasks
 from sc_jax.compressors import splits
-from sc_jax.errors import UsageError, unknown
+from sc_jax.errors import Misfit, UsageError, unknown
 from sc_jax.losses.terms import Context, Term
 from sc_jax.nets.net import Net, match
 from sc_jax.nets.run import init, run
@@ -140,8 +140,34 @@ def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
         for term in phase.terms + (phase.look_ahead.terms if phase.look_ahead else ()):
             _check_term(phase, term, contexts[phase.window])
     whole = contexts[0]
+    _check_restored(recipe, whole)
     for name in net.exit_names:
         tasks.check(recipe.task, whole.student.predictions[name], whole.batch)
+
+
+def _check_restored(recipe: Recipe, context: Context) -> None:
+    """Misfit unless a decoder gives what the teacher's tail read in its place.
+
+    A tail of convolutions and a pool would run on any side, and no hint may compare it.
+    """
+    if recipe.teacher is None or context.teacher is None:
+        return
+    names, theirs = recipe.net.names, recipe.teacher.net.names
+    behind = names[names.index("decoder") + 1 :][:1] if "decoder" in names else ()
+    if not behind or behind[0] not in theirs[1:]:
+        return
+    replaced = theirs[theirs.index(behind[0]) - 1]
+    restored, read = (
+        jax.tree.map(jnp.shape, outputs.features[name])
+        for outputs, name in (
+            (context.student, "decoder"),
+            (context.teacher, replaced),
+        )
+    )
+    if restored != read:
+        raise Misfit(
+            f"the decoder gives {restored[1:]} where {replaced!r} gave {read[1:]}"
+        )
 
 
 def _check_term(phase: Phase, term: Term, context: Context) -> None:

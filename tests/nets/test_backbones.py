@@ -10,7 +10,7 @@ from sc_jax.nets.backbones.backbone import Backbone, complete, group_shapes
 from sc_jax.nets.backbones.registry import BACKBONES, backbone, classifier_net, exit_net
 from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
-from sc_jax.nets.net import inject, resolve
+from sc_jax.nets.net import head, inject, resolve
 from sc_jax.nets.run import init, run
 
 # Bottlenecks of the published systems: cut, channels that a decoder restores, strides.
@@ -71,13 +71,13 @@ def test_the_bottleneck_is_the_published_one(name):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("resnet20", ("cut", "hints", "exits")),
-        ("resnet18", ("cut", "hints", "exits")),
-        ("wrn16_2", ("cut", "hints", "exits")),
-        ("vgg11", ("cut", "exits")),
-        ("nin", ("cut", "exits")),
-        ("cnn", ("cut",)),
-        ("mobilenetv2", ("cut",)),
+        ("resnet20", ("cut", "deep_cut", "hints", "exits")),
+        ("resnet18", ("cut", "deep_cut", "hints", "exits")),
+        ("wrn16_2", ("cut", "deep_cut", "hints", "exits")),
+        ("vgg11", ("cut", "deep_cut", "exits")),
+        ("nin", ("cut", "deep_cut", "exits")),
+        ("cnn", ("cut", "deep_cut")),
+        ("mobilenetv2", ("cut", "deep_cut")),
     ],
 )
 def test_what_a_preset_states_also_follows_from_the_shapes(name, fields):
@@ -86,6 +86,25 @@ def test_what_a_preset_states_also_follows_from_the_shapes(name, fields):
     for field in fields:
         assert getattr(derived, field) == getattr(stated, field), field
     assert derived.strides == stated.strides and derived.target == stated.target
+
+
+@pytest.mark.parametrize("name", [n for n in BOTTLENECKS if n != "resnet50"])
+def test_a_feature_is_called_linear_where_it_has_negative_values(name):
+    """Read off the feature itself, for a decoder ends by this word."""
+    known = backbone(name)
+    net = head(classifier_net(name, 5), known.cut)
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    out, _ = run(net, init(net, jax.random.key(0), x), x)
+    feature = out.features[net.names[-1]]
+    assert known.linear == bool((feature < 0).any())
+
+
+def test_a_pair_that_reduces_more_is_cut_deeper_and_hints_start_behind_it():
+    known = backbone("resnet50")
+    deep = known.deeper()
+    assert (deep.cut, deep.target, deep.hints) == ("layer2", 512, ("layer3", "layer4"))
+    assert deep.replaced == ("stem", "layer1", "layer2")
+    assert known.cut == "layer1" and backbone("alexnet").deeper().hints == ()
 
 
 @pytest.mark.parametrize("name", ["icnn", "ddnn", "skipnet", "msdnet", "ranet_nano"])

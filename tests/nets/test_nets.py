@@ -106,7 +106,7 @@ def test_kernels_start_as_published_and_wider_before_a_relu():
     assert kernel.var() * 4 * 64 == pytest.approx(2, abs=0.1)
 
 
-@pytest.mark.parametrize("pair", ["cr", "hnd", "fp", "auto"])
+@pytest.mark.parametrize("pair", ["cr", "fp", "auto"])
 def test_a_decoder_of_a_linear_feature_reaches_negative_values_and_else_none(pair):
     def restored(linear):
         if pair == "auto":
@@ -139,17 +139,43 @@ def test_latent_and_decoder_sides(side):
     assert found["fc"] == (1000,)
 
 
-def test_head_network_distillation_encoder():
-    net = student("hnd", 12, Raw())
-    assert parameters(abstract(net, image(224)).params["encoder"]) == 12_736
-    # Its decoder restores layer2 (28 x 28, 512 channels), as published.
+def test_head_network_distillation_bottleneck():
+    """BottleFit's, layer by layer: 29 x 29 x 12 and back to layer2, bare at its end."""
     pair = PAIRS["hnd"](12, 512, (2, 2), False)
-    net = inject(
-        classifier_net("resnet50", 1000), ("stem", "layer1", "layer2"), pair, Raw()
-    )
+    known = backbone("resnet50").deeper()
+    net = inject(classifier_net("resnet50", 1000), known.replaced, pair, Raw())
     found = shapes(net, image(224))
     assert found["encoder"] == (29, 29, 12)
     assert found["decoder"] == (28, 28, 512)
+    assert net.names[3] == "layer3.0"
+    params = abstract(net, image(224)).params
+    assert parameters(params["encoder"]) == 12_736
+    # Norms of 12, 512, 512, 512, each before a convolution: none behind the last.
+    kernels = [(2, 2, width, 512) for width in (12, 512, 512, 512)]
+    decoder = params["decoder"]
+    assert [decoder[f"Conv_{i}"]["kernel"].shape for i in range(4)] == kernels
+    norms = {k: v["scale"].shape for k, v in decoder.items() if "Norm" in k}
+    assert norms == {
+        f"BatchNorm_{i}": (width,) for i, width in enumerate((12, 512, 512, 512))
+    }
+
+
+def test_the_decoder_of_hnd_pads_its_first_two_convolutions_and_ends_bare():
+    decoder = PAIRS["hnd"](1, 1, (2, 2), False)[1]
+    z = jnp.zeros((1, 3, 3, 1)).at[0, 0, 0].set(1.0)
+    variables = decoder.init(jax.random.key(0), z, train=False)
+    ones = jax.tree.map(jnp.ones_like, variables["params"])
+    ones = {k: v if "Conv" in k else variables["params"][k] for k, v in ones.items()}
+    stats = {"batch_stats": variables["batch_stats"]}
+    out = decoder.apply({"params": ones, **stats}, z, train=False)
+    # A corner, 3 to 5 by padding and back to 3 by none, then means of two.
+    one = np.array([1.0, 0, 0])
+    for mode in ("full", "full", "valid", "valid"):
+        one = np.convolve(one, [1, 1], mode)
+    one = (one[1:] + one[:-1]) / 2
+    np.testing.assert_allclose(out[0, :, :, 0], np.outer(one, one), rtol=1e-3)
+    flipped = {**ones, "Conv_3": {"kernel": -ones["Conv_3"]["kernel"]}}
+    assert decoder.apply({"params": flipped, **stats}, z, train=False).min() < 0
 
 
 @pytest.mark.parametrize("channels", [3, 12])

@@ -1,5 +1,6 @@
 """Which recipe fits which backbone and which size of images: built, or one line."""
 
+import dataclasses
 import re
 from functools import partial
 
@@ -8,9 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from sc_jax.errors import UsageError
+from sc_jax.compressors import Affine
+from sc_jax.errors import Misfit, UsageError
 from sc_jax.nets import run as running
 from sc_jax.nets.backbones.registry import BACKBONES
+from sc_jax.nets.bottlenecks.pairs import PAIRS
+from sc_jax.nets.net import inject
 from sc_jax.recipes import RECIPES, build, common, knobs_of
 from sc_jax.runs import sizes
 from sc_jax.train import validation
@@ -125,6 +129,39 @@ def test_every_pair_is_built_or_refused_in_a_line_that_says_what_fits(lines):
 def test_what_ended_in_an_error_of_an_index_is_refused(recipe, knobs, line):
     with common.known(FACTS), pytest.raises(UsageError, match=line):
         build(recipe, knobs)
+
+
+DEEP = [n for n in SMALLEST if BACKBONES[n].deep_cut] + ["alexnet", "vgg11"]
+
+
+@pytest.mark.parametrize("recipe", ["hnd", "ghnd", "cross_entropy"])
+def test_the_pair_of_hnd_restores_what_its_backbone_has_there(recipe, traced):
+    for name in DEEP:
+        with common.known(FACTS):
+            made = build(recipe, {"backbone": name, "pair": "hnd"})
+            validation.validate(made, np.zeros((1, *FACTS.shape), np.uint8))
+        known = BACKBONES[name]
+        behind = known.groups[known.groups.index(known.deep_cut) + 1]
+        assert made.net.names[3].split(".")[0] == behind
+    with (
+        common.known(FACTS),
+        pytest.raises(UsageError, match=r"nin has no group at an eighth .*: cnn, resn"),
+    ):
+        build(recipe, {"backbone": "nin", "pair": "hnd"})
+
+
+def test_a_decoder_of_another_side_is_refused_where_no_hint_compares_it(traced):
+    """What runs behind it is convolutions and a pool, which take any side."""
+    with common.known(FACTS):
+        made = build("cross_entropy", {"backbone": "mobilenetv2"})
+        pair = PAIRS["hnd"](3, 24, (2, 2), True)
+        net = inject(
+            made.teacher.net, BACKBONES["mobilenetv2"].replaced, pair, Affine()
+        )
+        wrong = dataclasses.replace(made, net=net)
+        line = r"decoder gives \(4, 4, 24\) where 'layer2.1' gave \(8, 8, 24\)"
+        with pytest.raises(Misfit, match=line):
+            validation.validate(wrong, np.zeros((1, *FACTS.shape), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from unoptimised import unoptimised
@@ -196,6 +197,41 @@ def test_trains_two_steps_a_phase_and_measures(name, tmp_path):
                 np.array_equal, variables.params[part], teacher.params[part]
             )
             assert all(jax.tree.leaves(same)), part
+
+
+def test_bottlefit_starts_with_hints_at_the_cut_and_at_every_later_group():
+    made = build("bottlefit", tiny("bottlefit") | {"backbone": "resnet18"})
+    labels = [term.label for term in made.phases[0].terms]
+    assert labels == [f"hint_layer{i}" for i in (1, 2, 3, 4)]
+    assert (
+        made.phases[0].terms == build("ghnd", {"backbone": "resnet18"}).phases[0].terms
+    )
+    published = build("bottlefit", {"backbone": "resnet50", "pair": "hnd"})
+    hints = [term.loss for term in published.phases[0].terms]
+    assert hints[0].student == "decoder" and hints[0].teacher == "layer2.3"
+    assert [hint.teacher for hint in hints[1:]] == ["layer3.5", "layer4.2"]
+
+
+def test_momentum_is_nesterovs_unless_said():
+    recipe = build("bottlefit", tiny("bottlefit"))
+    for text in ("name=sgd", "nesterov=False", "weight_decay=0.01"):
+        recipe = override(recipe, f"phases.stage2.optimiser.{text}")
+    plain = recipe.phases[1].optimiser
+
+    def steps(optimiser):
+        build = optimiser.build(10)
+        state, w, moved = build.init(jnp.ones(())), jnp.ones(()), []
+        for _ in range(2):
+            update, state = build.update(jnp.ones(()), state, w)
+            moved.append(float(update))
+        return moved
+
+    # Of a constant gradient 1 + decay: v, then 0.9 v + v; Nesterov's is one ahead.
+    once = 1.01 * float(plain.rate(10)(0))
+    again = float(plain.rate(10)(1) / plain.rate(10)(0))
+    assert steps(plain) == pytest.approx([-once, -1.9 * once * again], rel=1e-3)
+    ahead = steps(dataclasses.replace(plain, nesterov=True))
+    assert ahead == pytest.approx([-1.9 * once, -2.71 * once * again], rel=1e-3)
 
 
 def test_shallow_epochs_are_stage_one_without_the_hints_behind_the_cut():

@@ -30,6 +30,7 @@ class Backbone:
     derived from the stages' shapes (`complete`), and a value is a published choice.
 
     cut: the group whose output a bottleneck's decoder restores; "": it takes none.
+    deep_cut: that of a pair which reduces a side eight times; "": no group fits one.
     hints: the later groups that distillation compares.
     exits: the stages (or groups) that its exits stand after.
     linear: the output of `cut` is no ReLU's, so the decoder must not end in one.
@@ -50,6 +51,16 @@ class Backbone:
     features_only: bool = False
     views: bool = False
     checkpoint: CheckpointNames | None = None
+    deep_cut: str | None = None
+
+    def deeper(self) -> Backbone:
+        """The same with its bottleneck at `deep_cut`, hints those that stay behind it.
+
+        Not for `linear`, which is of `cut`, nor for `strides`: such a pair has its own.
+        """
+        behind = self.groups[self.groups.index(self.deep_cut or "") + 1 :]
+        hints = tuple(group for group in self.hints or () if group in behind)
+        return replace(self, cut=self.deep_cut, hints=hints)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -113,12 +124,14 @@ def complete(backbone: Backbone) -> Backbone:
     """The backbone with nothing left None.
 
     cut: the last group at a quarter of the image's side or more behind which the image
-    shrinks again; none, no bottleneck. hints: the groups behind it that give images.
+    shrinks again; none, no bottleneck. deep_cut: the last group at an eighth of the
+    side. hints: the groups behind the cut that give images.
     exits: after every group that gives an image, but the last such and the "stem".
     """
     if backbone.cut == "":  # no bottleneck, so nothing to compare
-        backbone = replace(backbone, hints=())
-    if None not in (backbone.cut, backbone.hints, backbone.exits):
+        backbone = replace(backbone, hints=(), deep_cut="")
+    stated = backbone.cut, backbone.hints, backbone.exits, backbone.deep_cut
+    if None not in stated:
         return backbone
     shapes = group_shapes(backbone.build)
     images = [group for group, shape in shapes.items() if len(shape) == 3]
@@ -132,12 +145,15 @@ def complete(backbone: Backbone) -> Backbone:
         ]
         # The deepest that fits: the most of the network is replaced.
         cut = fits[-1] if fits else ""
+    eighth = [group for group in images if shapes[group][0] * 8 == SIDE] if cut else []
+    deep_cut = eighth[-1] if eighth else ""
     hints = images[images.index(cut) + 1 :] if cut in images else []
     # An exit on the stem reads edges, one on the last group saves nothing.
     exits = [group for group in images[:-1] if group != "stem"]
     return replace(
         backbone,
         cut=cut,
+        deep_cut=deep_cut if backbone.deep_cut is None else backbone.deep_cut,
         hints=tuple(hints) if backbone.hints is None else backbone.hints,
         exits=tuple(exits) if backbone.exits is None else backbone.exits,
     )

@@ -105,5 +105,6 @@ PRESETS = {
         exits=(),
         linear=True,
         checkpoint=checkpoint,
+        deep_cut="layer3",
     )
 }

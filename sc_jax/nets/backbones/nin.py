@@ -48,5 +48,11 @@ def nin(*, classes: int, dropout: float = 0.5) -> tuple[Stage, ...]:
 
 # block3 already holds a map for each class, which is no hint's.
 PRESETS = {
-    "nin": Backbone(nin, cut="block1", hints=("block2",), exits=("block1", "block2"))
+    "nin": Backbone(
+        nin,
+        cut="block1",
+        hints=("block2",),
+        exits=("block1", "block2"),
+        deep_cut="",
+    )
 }

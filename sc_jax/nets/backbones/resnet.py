@@ -119,7 +119,9 @@ def checkpoint(stage: str, params: dict) -> Iterator[tuple[str, str]]:
 def _cifar(depth: int) -> Backbone:
     """Replaces stem..layer2: 32 -> 15x15 latent -> 16x16x32."""
     build = partial(resnet, depth=depth)
-    return Backbone(build, "layer2", ("layer3",), ("layer1", "layer2"))
+    exits = "layer1", "layer2"
+    # No group is at an eighth: three groups halve a side twice.
+    return Backbone(build, "layer2", ("layer3",), exits, deep_cut="")
 
 
 def _imagenet(depth: int) -> Backbone:
@@ -131,11 +133,12 @@ def _imagenet(depth: int) -> Backbone:
         exits=("layer1", "layer2", "layer3"),
         small=False,
         checkpoint=checkpoint,
+        deep_cut="layer2",
     )
 
 
-# Cut, hints and exits follow from the shapes too (a test compares); stated, so that 152
-# layers are not traced whenever the name is read.
+# Cuts, hints and exits follow from the shapes too (a test compares); stated, so that
+# 152 layers are not traced whenever the name is read.
 PRESETS = {
     **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 56, 110)},
     **{f"resnet{depth}": _imagenet(depth) for depth in (18, 34, 50, 101, 152)},

@@ -82,6 +82,7 @@ PRESETS = {
         hints=("layer3",),
         exits=("layer1", "layer2"),
         linear=True,
+        deep_cut="",
     )
     for depth, widen in ((16, 2), (28, 10))
 }

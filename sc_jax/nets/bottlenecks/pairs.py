@@ -58,7 +58,8 @@ class CRDecoder(nn.Module):
 class HNDEncoder(nn.Module):
     """Stem, batch norm, ReLU, 2x2/2 convolution to `channels` (HND, BottleFit layer2).
 
-    Matsubara et al. 2019. 224 -> 29; 12,736 parameters at 12 channels.
+    Matsubara et al. 2019. A side n gives floor(n / 8) + 1, 224 -> 29, so sides that 8
+    divides fit; 12,736 parameters at 12 channels.
     """
 
     channels: int = 12
@@ -70,21 +71,19 @@ class HNDEncoder(nn.Module):
 
 
 class HNDDecoder(nn.Module):
-    """Four 2x2 convolutions of width t with batch norm, then a 2x2/1 average pool.
+    """Four 2x2 convolutions of width t, paddings 1, 1, 0, 0, then a 2x2/1 average pool.
 
-    Paddings 1, 0, 1, 0: the side comes back one pixel smaller (29 -> 28).
+    BottleFit's form: batch norm and ReLU before each convolution and none behind the
+    last, so its end is linear. HND's own of 2019 is narrower (64, 128, 256, t). The
+    side comes back one pixel smaller (29 -> 28).
     """
 
     target: int
-    linear: bool = False
 
     @nn.compact
     def __call__(self, x, *, train):
-        x = nn.relu(norm(train)(x))
-        for step, padding in enumerate((1, 0, 1, 0)):
-            # A mean of values behind a ReLU is not negative either: the last has none.
-            relu = step < 3 or not self.linear
-            x = ConvNorm(self.target, 2, padding=padding, relu=relu)(x, train=train)
+        for padding in (1, 1, 0, 0):
+            x = Conv(self.target, 2, padding=padding)(nn.relu(norm(train)(x)))
         return mean_pool(x, (2, 2), (1, 1))
 
 
@@ -144,6 +143,8 @@ PAIRS = {
     ),
     "hnd": lambda channels, target, strides, small, linear=False: (
         HNDEncoder(channels),
-        HNDDecoder(target, linear),
+        HNDDecoder(target),
     ),
 }
+# Pairs that reduce a side eight times, whatever the strides: they restore `deep_cut`.
+DEEP = frozenset({"hnd"})
