@@ -29,22 +29,23 @@ def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> d
     taken_s: list[float] = []
     grouped: list[int] = []
     errors: list[str] = []
-    begin = time.perf_counter() + 0.2  # after all connections are made
-    end = begin + seconds
+    connected = threading.Barrier(clients)
 
     def client(number: int) -> None:
         # A connection each: devices do not share one.
         with Client(address) as connection:
-            i = number
+            connection.infer(MODEL, sent[number % len(sent)])
+            # Connecting costs many calls' time; only calls are measured.
+            connected.wait()
+            i, end = number, time.perf_counter() + seconds
             while (start := time.perf_counter()) < end:
                 try:
                     reply = connection.infer(MODEL, sent[i % len(sent)])
                 except EdgeError as error:
                     errors.append(error.code)
                     continue
-                if start >= begin:
-                    taken_s.append(time.perf_counter() - start)
-                    grouped.append(reply.batch_size)
+                taken_s.append(time.perf_counter() - start)
+                grouped.append(reply.batch_size)
                 i += 1
 
     threads = [threading.Thread(target=client, args=(n,)) for n in range(clients)]

@@ -233,3 +233,15 @@ def test_a_request_counts_as_sent_only_if_it_may_have_left(start):
         found = refusal(client, "hung", RAW, timeout_s=0.3)
         assert (found.code, found.sent) == ("DEADLINE_EXCEEDED", True)
     hung.gate.set()
+
+
+def test_a_connection_is_followed_until_it_stands_and_again_after_a_loss(start):
+    """Not all the time: gRPC does it in a thread that wakes five times a second."""
+    server = start({"still": (still(opened=True),)})
+    with Client(server.address) as client:
+        client.infer("still", RAW)
+        wait_until(lambda: not client._seen._followed)
+        server.drain(0)
+        assert refusal(client, "still", RAW).sent  # it may have left: nobody looked
+        wait_until(lambda: not refusal(client, "still", RAW).sent)
+        assert client._seen._followed

@@ -133,10 +133,13 @@ def test_unknown_outputs_are_refused_before_anything_is_computed(start):
 def test_a_draining_server_is_not_ready():
     for well in (False, True):
         methods = describe.answers({"a": ()}, {"a": ()}, lambda well=well: well)
-        assert methods["ServerReady"](b"", None).ready is well
+        answered = methods["ServerReady"](b"", None)
+        assert protocol.message("ServerReadyResponse").FromString(answered).ready is well
         request = protocol.message("ModelReadyRequest")(name="a").SerializeToString()
-        assert methods["ModelReady"](request, None).ready is well
-        assert methods["ServerLive"](b"", None).live
+        answered = methods["ModelReady"](request, None)
+        assert protocol.message("ModelReadyResponse").FromString(answered).ready is well
+        answered = methods["ServerLive"](b"", None)
+        assert protocol.message("ServerLiveResponse").FromString(answered).live
 
 
 def test_bytes_that_are_no_message_are_refused_and_counted(start):
@@ -206,10 +209,12 @@ def test_tensors_that_do_not_fit_are_one_line():
     request.ClearField("raw_input_contents")
     assert protocol.frame_of(request) == RAW
     reply = Reply({"y": np.arange(6, dtype=np.uint8).reshape(2, 3)}, 0.5, 0.25, 3)
-    response = protocol.infer_response(protocol.infer_request("m", RAW), reply)
+    answered = protocol.infer_response(protocol.infer_request("m", RAW), reply)
+    response = protocol.InferResponse.FromString(answered)
     back = protocol.reply_of(response)
     np.testing.assert_array_equal(back.outputs["y"], reply.outputs["y"])
     assert (back.queue_s, back.compute_s, back.batch_size) == (0.5, 0.25, 3)
-    response.raw_output_contents[0] = b"short"
-    with pytest.raises(TensorError, match="output y"):
-        protocol.reply_of(response)
+    for wrong in (b"short", b"longer by one"[:7]):
+        response.raw_output_contents[0] = wrong
+        with pytest.raises(TensorError, match="output y"):
+            protocol.reply_of(response)

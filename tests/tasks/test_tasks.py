@@ -74,7 +74,7 @@ def test_a_reply_travels(sample):
     outputs = {name: np.asarray(value[0]) for name, value in arrays.items()}
     response = protocol.infer_response(protocol.InferRequest(), Reply(outputs))
     again = protocol.reply_of(
-        protocol.InferResponse.FromString(response.SerializeToString())
+        protocol.InferResponse.FromString(response)
     )
     assert again.outputs.keys() == outputs.keys()
     for name, value in outputs.items():

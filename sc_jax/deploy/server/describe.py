@@ -17,8 +17,8 @@ def answers(
     models: Mapping[str, Sequence[Tail]],
     compiled: Mapping[str, object],
     well: Callable[[], bool],
-) -> dict[str, Callable[[bytes, Any], Any]]:
-    """Method -> (message, gRPC's context) -> its response; may raise Refused.
+) -> dict[str, Callable[[bytes, Any], bytes]]:
+    """Method -> (message, gRPC's context) -> its response's bytes; may raise Refused.
 
     compiled: holds the ids of `models` that answer by now. well: whether the server
     takes requests: it does not drain, and no batch is stuck.
@@ -53,7 +53,11 @@ def answers(
 def _method(name: str, fields: Callable[[Any], dict[str, Any]]) -> Callable:
     request = protocol.message(f"{name}Request")
     response = protocol.message(f"{name}Response")
-    return lambda message, context: response(**fields(parsed(request, message)))
+
+    def answer(message, context):
+        return response(**fields(parsed(request, message))).SerializeToString()
+
+    return answer
 
 
 def metadata(name: str, tails: Sequence[Tail]) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def _doors(
     def one(answer):
         return lambda messages, context: answer(
             arriving.first(messages, context), context
-        ).SerializeToString()
+        )
 
     def doors(name, methods, threads):
         safe = {

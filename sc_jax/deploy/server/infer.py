@@ -112,8 +112,8 @@ def infer(
     in_flight: InFlight,
     metrics: Metrics,
     max_bytes: int,
-) -> Any:
-    """The ModelInferResponse to a request's bytes, or Refused.
+) -> bytes:
+    """The serialised ModelInferResponse to a request's bytes, or Refused.
 
     context: of gRPC, for when the call ends early.
     """

@@ -53,7 +53,7 @@ class EdgeError(RuntimeError):
     """The server's refusal, or its absence. code: a gRPC status name; line: why.
 
     sent: False where the request never left: no server was connected from the call's
-    beginning to its end.
+    beginning to its end, as far as the calls before it tell.
     """
 
     def __init__(self, code: str, line: str, sent: bool = True):
@@ -160,7 +160,10 @@ class Client:
             if error.code() is self._grpc.StatusCode.UNAVAILABLE:
                 self._look_again()
             # Any other status is an answer, for which the request had to arrive.
-            sent = error.code().name not in UNANSWERED or connected()
+            answered = error.code().name not in UNANSWERED
+            sent = answered or connected()
+            if not answered:
+                self._seen.failed()
             raise EdgeError(error.code().name, line, sent) from None
 
     def _look_again(self) -> None:

@@ -234,51 +234,57 @@ def outputs_of(request: Any, known: Collection[str]) -> list[str]:
     return names
 
 
-def infer_response(request: Any, reply: Reply) -> Any:
-    """The ModelInferResponse with the outputs requested, all if none; TensorError."""
+def infer_response(request: Any, reply: Reply) -> bytes:
+    """The ModelInferResponse with the outputs requested, all if none; TensorError.
+
+    Serialised: messages written one behind another are read as one (Protocol Buffers,
+    encoding), so what all responses of a model share is built once.
+    """
     arrays = reply.outputs
     if request.outputs:
         arrays = {name: arrays[name] for name in outputs_of(request, arrays)}
     kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
-    response = InferResponse()
-    # A copy: messages are mutable, and the cached one serves all threads.
-    response.CopyFrom(_response_of(request.model_name, kinds))
-    response.raw_output_contents.extend([each.tobytes() for each in arrays.values()])
-    if request.id:
-        response.id = request.id
-    parameters = response.parameters
+    own = InferResponse(
+        id=request.id,
+        raw_output_contents=[each.tobytes() for each in arrays.values()],
+    )
+    parameters = own.parameters
     parameters["queue_s"].double_param = reply.queue_s
     parameters["compute_s"].double_param = reply.compute_s
     parameters["batch_size"].int64_param = reply.batch_size
-    return response
+    return _shared(request.model_name, kinds) + own.SerializeToString()
 
 
 @functools.lru_cache(1024)
-def _response_of(model: str, kinds: tuple[tuple[str, np.dtype, tuple], ...]) -> Any:
-    """The part that all responses of a model share: it takes longest to build."""
+def _shared(model: str, kinds: tuple[tuple[str, np.dtype, tuple], ...]) -> bytes:
+    """The part of a response that all of a model share: it takes longest to build."""
     response = InferResponse(model_name=model, model_version=VERSION)
     for name, dtype, shape in kinds:
         response.outputs.add(
             name=name, datatype=DATATYPES[dtype.name], shape=(1, *shape)
         )
-    return response
+    return response.SerializeToString()
 
 
 def reply_of(response: Any) -> Reply:
     """The Reply of a ModelInferResponse of `infer_response`; TensorError."""
     outputs = {}
-    if len(response.outputs) != len(response.raw_output_contents):
+    tensors, contents = response.outputs, response.raw_output_contents
+    if len(tensors) != len(contents):
         raise TensorError("the outputs have no raw contents")
-    for tensor, data in zip([*response.outputs], [*response.raw_output_contents]):
-        shape = [*tensor.shape]
-        if shape[:1] != [1] or min(shape) < 0:  # NumPy would guess a -1
-            raise TensorError(f"output {tensor.name[:40]} is {shape[:8]}, not [1, ...]")
+    for tensor, data in zip(tensors, contents):
+        shape = tuple(tensor.shape)
+        if shape[:1] != (1,) or min(shape) < 0:
+            name, axes = tensor.name[:40], [*shape[:8]]
+            raise TensorError(f"output {name} is {axes}, not [1, ...]")
         try:
-            # Its size decides, not the shape that the message claims.
-            array = np.frombuffer(data, _DTYPES[tensor.datatype])
-            outputs[tensor.name] = array.reshape(shape[1:])
-        except (KeyError, ValueError, OverflowError) as error:
+            array = np.ndarray(shape[1:], _DTYPES[tensor.datatype], data)
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise TensorError(f"output {tensor.name[:40]}: {error!r}") from None
+        if array.nbytes != len(data):  # a buffer may be longer than what it is read as
+            sizes = f"{len(data)} bytes, its shape {array.nbytes}"
+            raise TensorError(f"output {tensor.name[:40]} has {sizes}")
+        outputs[tensor.name] = array
     parameters: Mapping[str, Any] = response.parameters
     return Reply(
         outputs,
