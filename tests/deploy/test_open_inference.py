@@ -134,7 +134,9 @@ def test_a_draining_server_is_not_ready():
     for well in (False, True):
         methods = describe.answers({"a": ()}, {"a": ()}, lambda well=well: well)
         answered = methods["ServerReady"](b"", None)
-        assert protocol.message("ServerReadyResponse").FromString(answered).ready is well
+        assert (
+            protocol.message("ServerReadyResponse").FromString(answered).ready is well
+        )
         request = protocol.message("ModelReadyRequest")(name="a").SerializeToString()
         answered = methods["ModelReady"](request, None)
         assert protocol.message("ModelReadyResponse").FromString(answered).ready is well

@@ -73,9 +73,7 @@ def test_a_reply_travels(sample):
     arrays = jax.device_get(jax.jit(task.reply)(answer))
     outputs = {name: np.asarray(value[0]) for name, value in arrays.items()}
     response = protocol.infer_response(protocol.InferRequest(), Reply(outputs))
-    again = protocol.reply_of(
-        protocol.InferResponse.FromString(response)
-    )
+    again = protocol.reply_of(protocol.InferResponse.FromString(response))
     assert again.outputs.keys() == outputs.keys()
     for name, value in outputs.items():
         np.testing.assert_array_equal(again.outputs[name], value, err_msg=name)
