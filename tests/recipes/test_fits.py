@@ -1,6 +1,7 @@
 """Which recipe fits which backbone and which size of images: built, or one line."""
 
 import dataclasses
+import os
 import re
 from functools import partial
 
@@ -20,11 +21,13 @@ from sc_jax.runs import sizes
 from sc_jax.train import validation
 
 # Of each kind of feature the smallest: the others have more of the same stages. These
-# are traced, with their losses; the others built, where most refusals stand.
+# are traced, with their losses; the others built, where most refusals stand. All are
+# traced by `EVERY_PAIR=1 pytest -n0 tests/recipes/test_fits.py`, in minutes.
 SMALLEST = (
     "cnn", "resnet20", "mobilenetv2", "nin", "icnn", "ddnn", "skipnet14",
     "msdnet_nano", "ranet_nano",
 )  # fmt: skip
+TRACED = tuple(BACKBONES) if os.environ.get("EVERY_PAIR") else SMALLEST
 SIDE = 32
 FACTS = common.Facts(10, 10_000, (0.5,) * 3, (0.25,) * 3, (SIDE, SIDE, 3))
 
@@ -64,7 +67,7 @@ def refused(recipe, backbone):
     with common.known(FACTS):
         try:
             recipe = build(recipe, {"backbone": backbone})
-            if backbone in SMALLEST:
+            if backbone in TRACED:
                 validation.validate(recipe, np.zeros((1, *FACTS.shape), np.uint8))
         except UsageError as error:
             return str(error)
@@ -79,7 +82,7 @@ def lines(traced):
         for backbone in BACKBONES
         for recipe in RECIPES
         # They count a net's operations while they are built: seconds on a large one.
-        if backbone in SMALLEST or recipe not in ("dynexit", "jei_dnn", "spinn")
+        if backbone in TRACED or recipe not in ("dynexit", "jei_dnn", "spinn")
     }
 
 

@@ -28,6 +28,10 @@ FORMAT = 2
 LOGITS_ONLY = 1  # the format whose programs return a classifier's logits
 PLATFORMS = ("cpu", "cuda", "tpu")
 NEWEST = export.maximum_supported_calling_convention_version
+KINDS = {
+    "format": int, "calling_convention": int, "models": dict, "labels": list,
+    "platforms": list, "parts": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +178,7 @@ def _read(path: Path, part: bundle.Part) -> dict[str, tuple[Tail, ...]]:
     if manifest["format"] not in (LOGITS_ONLY, FORMAT):
         known = f"{manifest['format']}, this reader knows {LOGITS_ONLY} and {FORMAT}"
         raise UsageError(f"{path} has tail format {known}")
+    bundle.check_kinds(manifest, KINDS)
     # Before jax reads the program: its own error names neither file nor remedy.
     if manifest["calling_convention"] > NEWEST:
         writer = f"jax {manifest['jax']}; jax {jax.__version__} is too old to read it"
@@ -197,13 +202,16 @@ def _read(path: Path, part: bundle.Part) -> dict[str, tuple[Tail, ...]]:
         leaves = jax.device_put([arrays[name] for name in sorted(arrays)])
         programs.append((leaves, jax.jit(program)))
     facts = manifest.get("task", classification.name), tuple(manifest["labels"])
-    return {
+    models = {
         name: tuple(
             Tail(bundle.codec_of(checked(table)), leaves, jitted, *facts)
             for table, (leaves, jitted) in zip(tables, programs, strict=True)
         )
         for name, tables in manifest["models"].items()
     }
+    for tail in (each for tails in models.values() for each in tails):
+        tail.outputs()  # now: a program that takes other latents is no tail of these
+    return models
 
 
 def _replying(logits: Callable) -> Callable:
