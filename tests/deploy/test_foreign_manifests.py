@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("grpc")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmarks.serving import file_damage  # noqa: E402
-from sc_jax import foreign  # noqa: E402
-from sc_jax.deploy import bundle  # noqa: E402
-from sc_jax.errors import UsageError  # noqa: E402
+from benchmarks.serving import file_damage
+from sc_jax import foreign
+from sc_jax.deploy import bundle
+from sc_jax.errors import UsageError
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(
