@@ -18,7 +18,7 @@ from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
 from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.registry import backbone, classifier_net, those
-from sc_jax.nets.bottlenecks.pairs import DEEP, PAIRS
+from sc_jax.nets.bottlenecks.pairs import PAIRS, REDUCTIONS
 from sc_jax.nets.net import Net, inject, resolve
 from sc_jax.train.recipe import Recipe
 
@@ -134,15 +134,16 @@ def bottlenecked(teacher: Recipe, pair: str = "") -> Backbone:
             "image's side or more stands before a smaller one; these take one: "
             f"{those(lambda each: each.cut != '')}"
         )
-    if pair not in DEEP:
+    if pair not in REDUCTIONS:
         return chosen
-    if not chosen.deep_cut:
-        known = those(lambda each: bool(each.deep_cut))
+    reduction = REDUCTIONS[pair]
+    if not chosen.deep_cut(reduction):
+        known = those(lambda each: bool(each.deep_cut(reduction)))
         raise UsageError(
-            f"pair={pair} reduces a side eight times, and {teacher.backbone} has no "
-            f"group at an eighth of the image's side; these have one: {known}"
+            f"pair={pair} reduces a side {reduction} times, and {teacher.backbone} has "
+            f"no group at 1/{reduction} of the image's side; these have one: {known}"
         )
-    return chosen.deeper()
+    return chosen.deeper(reduction)
 
 
 def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
@@ -151,7 +152,7 @@ def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) ->
         raise unknown("bottleneck pair", pair, PAIRS)
     chosen = bottlenecked(teacher, pair)
     # Sizes follow from the backbone, so that a pair fits every one of them.
-    strides = (2, 2) if pair in DEEP else chosen.strides
+    strides = (2, 2) if pair in REDUCTIONS else chosen.strides
     built = PAIRS[pair](channels, chosen.target, strides, chosen.small, chosen.linear)
     return inject(teacher.net, chosen.replaced, built, compressor)
 

@@ -71,13 +71,13 @@ def test_the_bottleneck_is_the_published_one(name):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("resnet20", ("cut", "deep_cut", "hints", "exits")),
-        ("resnet18", ("cut", "deep_cut", "hints", "exits")),
-        ("wrn16_2", ("cut", "deep_cut", "hints", "exits")),
-        ("vgg11", ("cut", "deep_cut", "exits")),
-        ("nin", ("cut", "deep_cut", "exits")),
-        ("cnn", ("cut", "deep_cut")),
-        ("mobilenetv2", ("cut", "deep_cut")),
+        ("resnet20", ("cut", "deep_cuts", "hints", "exits")),
+        ("resnet18", ("cut", "deep_cuts", "hints", "exits")),
+        ("wrn16_2", ("cut", "deep_cuts", "hints", "exits")),
+        ("vgg11", ("cut", "deep_cuts", "exits")),
+        ("nin", ("cut", "deep_cuts", "exits")),
+        ("cnn", ("cut", "deep_cuts")),
+        ("mobilenetv2", ("cut", "deep_cuts")),
     ],
 )
 def test_what_a_preset_states_also_follows_from_the_shapes(name, fields):
@@ -101,10 +101,10 @@ def test_a_feature_is_called_linear_where_it_has_negative_values(name):
 
 def test_a_pair_that_reduces_more_is_cut_deeper_and_hints_start_behind_it():
     known = backbone("resnet50")
-    deep = known.deeper()
+    deep = known.deeper(8)
     assert (deep.cut, deep.target, deep.hints) == ("layer2", 512, ("layer3", "layer4"))
     assert deep.replaced == ("stem", "layer1", "layer2")
-    assert known.cut == "layer1" and backbone("alexnet").deeper().hints == ()
+    assert known.cut == "layer1" and backbone("alexnet").deeper(8).hints == ()
 
 
 @pytest.mark.parametrize("name", ["icnn", "ddnn", "skipnet", "msdnet", "ranet_nano"])

@@ -87,6 +87,20 @@ def test_cheaper_heads_have_their_macs_and_the_published_latent(pair, expected):
     assert shapes(net, x)["encoder"] == shapes(entropic(), x)["encoder"]
 
 
+@pytest.mark.parametrize(("name", "target"), [("mobilenetv2", 96), ("resnet50", 1024)])
+def test_a_residual_pair_works_at_a_sixteenth_of_the_side(name, target):
+    """Its encoder computes a quarter of MobileNetV2, its decoder what the server may."""
+    known = backbone(name).deeper(16)
+    pair = PAIRS["residual"](48, known.target, (2, 2), False)
+    net = inject(classifier_net(name, 1000), known.replaced, pair, FactorizedPrior())
+    found, x = shapes(net, image(224)), image(224)
+    assert found["encoder"] == (14, 14, 48)
+    assert found["decoder"] == (14, 14, target) == (14, 14, known.target)
+    assert round(through(net, x, stop="encoder") / 1e6) == 72
+    decoder = through(net, x, start="encoder", stop="decoder")
+    assert decoder > through(net, x, stop="encoder")
+
+
 def test_kernels_start_as_published_and_wider_before_a_relu():
     """Uniform in +-1 / sqrt(fan in), of variance 1 / (3 fan in); He's by fan out."""
     image, latents = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 3, 3, 24))
@@ -142,7 +156,7 @@ def test_latent_and_decoder_sides(side):
 def test_head_network_distillation_bottleneck():
     """BottleFit's, layer by layer: 29 x 29 x 12 and back to layer2, bare at its end."""
     pair = PAIRS["hnd"](12, 512, (2, 2), False)
-    known = backbone("resnet50").deeper()
+    known = backbone("resnet50").deeper(8)
     net = inject(classifier_net("resnet50", 1000), known.replaced, pair, Raw())
     found = shapes(net, image(224))
     assert found["encoder"] == (29, 29, 12)

@@ -134,7 +134,7 @@ def test_what_ended_in_an_error_of_an_index_is_refused(recipe, knobs, line):
         build(recipe, knobs)
 
 
-DEEP = [n for n in SMALLEST if BACKBONES[n].deep_cut] + ["alexnet", "vgg11"]
+DEEP = [n for n in SMALLEST if BACKBONES[n].deep_cut(8)] + ["alexnet", "vgg11"]
 
 
 @pytest.mark.parametrize("recipe", ["hnd", "ghnd", "cross_entropy"])
@@ -144,11 +144,11 @@ def test_the_pair_of_hnd_restores_what_its_backbone_has_there(recipe, traced):
             made = build(recipe, {"backbone": name, "pair": "hnd"})
             validation.validate(made, np.zeros((1, *FACTS.shape), np.uint8))
         known = BACKBONES[name]
-        behind = known.groups[known.groups.index(known.deep_cut) + 1]
+        behind = known.groups[known.groups.index(known.deep_cut(8)) + 1]
         assert made.net.names[3].split(".")[0] == behind
     with (
         common.known(FACTS),
-        pytest.raises(UsageError, match=r"nin has no group at an eighth .*: cnn, resn"),
+        pytest.raises(UsageError, match=r"nin has no group at 1/8 .*: cnn, resn"),
     ):
         build(recipe, {"backbone": "nin", "pair": "hnd"})
 

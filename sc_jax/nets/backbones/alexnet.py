@@ -84,6 +84,6 @@ PRESETS = {
         cut="conv2",
         hints=("conv3", "conv4", "conv5"),
         exits=("conv1", "conv2"),
-        deep_cut="conv5",
+        deep_cuts=("conv5", ""),
     )
 }

@@ -20,6 +20,7 @@ from sc_jax.nets.run import init, run
 CheckpointNames = Callable[[str, dict], Iterator[tuple[str, str]]]
 SIDE = 32  # of the image on which shapes are derived: every cut is at 1/4 or before
 STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of an encoder, by how far it reduces
+DEEP = (8, 16)  # how far the encoders reduce that have a cut of their own
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Backbone:
     derived from the stages' shapes (`complete`), and a value is a published choice.
 
     cut: the group whose output a bottleneck's decoder restores; "": it takes none.
-    deep_cut: that of a pair which reduces a side eight times; "": no group fits one.
+    deep_cuts: those of pairs that reduce a side as often as DEEP says; "": none fits.
     hints: the later groups that distillation compares.
     exits: the stages (or groups) that its exits stand after.
     linear: the output of `cut` is no ReLU's, so the decoder must not end in one.
@@ -51,16 +52,21 @@ class Backbone:
     features_only: bool = False
     views: bool = False
     checkpoint: CheckpointNames | None = None
-    deep_cut: str | None = None
+    deep_cuts: tuple[str, ...] | None = None
 
-    def deeper(self) -> Backbone:
+    def deep_cut(self, reduction: int) -> str:
+        """The group at 1 / reduction of the image's side; "": none."""
+        return (self.deep_cuts or ("",) * len(DEEP))[DEEP.index(reduction)]
+
+    def deeper(self, reduction: int) -> Backbone:
         """The same with its bottleneck at `deep_cut`, hints those that stay behind it.
 
         Not for `linear`, which is of `cut`, nor for `strides`: such a pair has its own.
         """
-        behind = self.groups[self.groups.index(self.deep_cut or "") + 1 :]
+        cut = self.deep_cut(reduction)
+        behind = self.groups[self.groups.index(cut) + 1 :]
         hints = tuple(group for group in self.hints or () if group in behind)
-        return replace(self, cut=self.deep_cut, hints=hints)
+        return replace(self, cut=cut, hints=hints)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -124,13 +130,13 @@ def complete(backbone: Backbone) -> Backbone:
     """The backbone with nothing left None.
 
     cut: the last group at a quarter of the image's side or more behind which the image
-    shrinks again; none, no bottleneck. deep_cut: the last group at an eighth of the
-    side. hints: the groups behind the cut that give images.
+    shrinks again; none, no bottleneck. deep_cuts: the last groups at an eighth and at
+    a sixteenth of the side. hints: the groups behind the cut that give images.
     exits: after every group that gives an image, but the last such and the "stem".
     """
     if backbone.cut == "":  # no bottleneck, so nothing to compare
-        backbone = replace(backbone, hints=(), deep_cut="")
-    stated = backbone.cut, backbone.hints, backbone.exits, backbone.deep_cut
+        backbone = replace(backbone, hints=(), deep_cuts=("",) * len(DEEP))
+    stated = backbone.cut, backbone.hints, backbone.exits, backbone.deep_cuts
     if None not in stated:
         return backbone
     shapes = group_shapes(backbone.build)
@@ -145,15 +151,17 @@ def complete(backbone: Backbone) -> Backbone:
         ]
         # The deepest that fits: the most of the network is replaced.
         cut = fits[-1] if fits else ""
-    eighth = [group for group in images if shapes[group][0] * 8 == SIDE] if cut else []
-    deep_cut = eighth[-1] if eighth else ""
+    deep_cuts = tuple(
+        next((g for g in images[::-1] if cut and shapes[g][0] * n == SIDE), "")
+        for n in DEEP
+    )
     hints = images[images.index(cut) + 1 :] if cut in images else []
     # An exit on the stem reads edges, one on the last group saves nothing.
     exits = [group for group in images[:-1] if group != "stem"]
     return replace(
         backbone,
         cut=cut,
-        deep_cut=deep_cut if backbone.deep_cut is None else backbone.deep_cut,
+        deep_cuts=deep_cuts if backbone.deep_cuts is None else backbone.deep_cuts,
         hints=tuple(hints) if backbone.hints is None else backbone.hints,
         exits=tuple(exits) if backbone.exits is None else backbone.exits,
     )

@@ -53,6 +53,6 @@ PRESETS = {
         cut="layer1",
         hints=("layer2", "layer3"),
         exits=("stem", "layer1", "layer2"),
-        deep_cut="layer2",
+        deep_cuts=("layer2", ""),
     )
 }

@@ -105,6 +105,6 @@ PRESETS = {
         exits=(),
         linear=True,
         checkpoint=checkpoint,
-        deep_cut="layer3",
+        deep_cuts=("layer3", "layer5"),
     )
 }

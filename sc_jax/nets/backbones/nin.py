@@ -53,6 +53,6 @@ PRESETS = {
         cut="block1",
         hints=("block2",),
         exits=("block1", "block2"),
-        deep_cut="",
+        deep_cuts=("", ""),
     )
 }

@@ -121,7 +121,7 @@ def _cifar(depth: int) -> Backbone:
     build = partial(resnet, depth=depth)
     exits = "layer1", "layer2"
     # No group is at an eighth: three groups halve a side twice.
-    return Backbone(build, "layer2", ("layer3",), exits, deep_cut="")
+    return Backbone(build, "layer2", ("layer3",), exits, deep_cuts=("", ""))
 
 
 def _imagenet(depth: int) -> Backbone:
@@ -133,7 +133,7 @@ def _imagenet(depth: int) -> Backbone:
         exits=("layer1", "layer2", "layer3"),
         small=False,
         checkpoint=checkpoint,
-        deep_cut="layer2",
+        deep_cuts=("layer2", "layer3"),
     )
 
 

@@ -69,7 +69,7 @@ PRESETS = {
         cut="conv2",
         hints=("conv3", "conv4"),
         exits=("conv1", "conv2", "conv3", "conv4"),
-        deep_cut="conv3",
+        deep_cuts=("conv3", "conv4"),
     )
     for depth in (11, 16)
 }

@@ -82,7 +82,7 @@ PRESETS = {
         hints=("layer3",),
         exits=("layer1", "layer2"),
         linear=True,
-        deep_cut="",
+        deep_cuts=("", ""),
     )
     for depth, widen in ((16, 2), (28, 10))
 }

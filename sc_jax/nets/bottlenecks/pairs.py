@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
+from sc_jax.nets.bottlenecks.residual import ResidualDecoder, ResidualEncoder
 from sc_jax.nets.layers.blocks import Conv, ConvNorm, norm
 from sc_jax.nets.layers.pooling import max_pool, mean_pool
 
@@ -145,6 +146,10 @@ PAIRS = {
         HNDEncoder(channels),
         HNDDecoder(target),
     ),
+    "residual": lambda channels, target, strides, small, linear=False: (
+        ResidualEncoder(channels),
+        ResidualDecoder(target),
+    ),
 }
-# Pairs that reduce a side eight times, whatever the strides: they restore `deep_cut`.
-DEEP = frozenset({"hnd"})
+# Pairs that reduce a side so often, whatever the strides: they restore a `deep_cut`.
+REDUCTIONS = {"hnd": 8, "residual": 16}
