@@ -50,17 +50,7 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             fail(f"{error} (--help lists the flags)", 2)
 
     def guarded(argv):
-        absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates its errors
-        lines = logging.StreamHandler()
-        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        own = logging.getLogger("sc_jax")
-        own.handlers, own.propagate = [lines], False
-        own.setLevel(logging.INFO)
-        # Pillow tells of odd files in two lines each; what is left out is said here.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        # Names of files and classes need not be of the terminal's letters.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
+        _set_output()
         try:
             if len(argv) > 1 and not arguments:
                 raise UsageError(
@@ -88,6 +78,21 @@ def start(main: Callable[[list[str]], None], *, arguments: bool = False) -> None
             fail("interrupted; the same command resumes from the last checkpoint", 130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _set_output() -> None:
+    """What the terminal shows: this project's lines, in letters that it has."""
+    absl_logging.set_verbosity(absl_logging.FATAL)  # orbax narrates its errors
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    own = logging.getLogger("sc_jax")
+    own.handlers, own.propagate = [lines], False
+    own.setLevel(logging.INFO)
+    # Pillow tells of odd files in two lines each; what is left out is said here.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    # Names of files and classes need not be of the terminal's letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class Signalled(KeyboardInterrupt):

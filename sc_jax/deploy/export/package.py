@@ -70,12 +70,7 @@ def package(
     proof = prove(made, test, leaving.policy, leaving.cost)
     if made.codec and not proof.payload_bytes_jax:  # no share of it has a meaning
         raise ExportError(f"{recipe.name} has nothing to send: {COLLAPSED}")
-    if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
-        raise ExportError(
-            f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "
-            f"{max_drop_points}) at {100 * proof.more_bytes:+.1f} % bytes (allowed "
-            f"{100 * max_more_bytes:+.1f} %); keep operations in float or widen a bound"
-        )
+    _check_bounds(proof, dtype, max_drop_points, max_more_bytes)
     facts |= {
         "cut": recipe.net.splits[0].after if made.codec else recipe.net.names[-1],
         "dtype": dtype,
@@ -92,6 +87,18 @@ def package(
         task=recipe.task.name, facts=facts, **leaving._asdict(),
     )  # fmt: skip
     return written, proof
+
+
+def _check_bounds(
+    proof: Proof, dtype: str, max_drop_points: float, max_more_bytes: float
+) -> None:
+    """ExportError where the exported head is worse than the run by more than allowed."""
+    if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
+        raise ExportError(
+            f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "
+            f"{max_drop_points}) at {100 * proof.more_bytes:+.1f} % bytes (allowed "
+            f"{100 * max_more_bytes:+.1f} %); keep operations in float or widen a bound"
+        )
 
 
 def _check_splits(recipe: Recipe) -> None:

@@ -133,21 +133,7 @@ def infer(
     received.inc(len(data))
     with in_flight:  # decoding counts too: it takes memory and time
         split, z = latent(data, tails, max_bytes)
-        try:
-            future = batchers[name][split].submit(z, deadline_s)
-            # A client that leaves ends the call, and its frame must not hold a place;
-            # False: it left before this line, and no callback will come.
-            if not context.add_callback(future.cancel):
-                future.cancel()
-            answer = future.result()
-        except batching.Full as error:
-            raise Refused("full", error) from None
-        except batching.Late as error:
-            raise Refused("late", error) from None
-        except batching.Stuck as error:
-            raise Refused("stuck", error) from None
-        except CancelledError:
-            raise Refused("gone", "the client left") from None
+        answer = _awaited(batchers[name][split], z, deadline_s, context)
     try:
         check_numbers(answer.outputs)
     except ReplyError as error:
@@ -155,3 +141,24 @@ def infer(
     response = protocol.infer_response(request, Reply(*answer))
     latency.observe(time.perf_counter() - since)
     return response
+
+
+def _awaited(
+    batcher: Batcher, z: np.ndarray, deadline_s: float, context: Any
+) -> batching.Answer:
+    """What the batch with `z` in it answers, or Refused; this thread waits for it."""
+    try:
+        future = batcher.submit(z, deadline_s)
+        # A client that leaves ends the call, and its frame must not hold a place;
+        # False: it left before this line, and no callback will come.
+        if not context.add_callback(future.cancel):
+            future.cancel()
+        return future.result()
+    except batching.Full as error:
+        raise Refused("full", error) from None
+    except batching.Late as error:
+        raise Refused("late", error) from None
+    except batching.Stuck as error:
+        raise Refused("stuck", error) from None
+    except CancelledError:
+        raise Refused("gone", "the client left") from None

@@ -73,19 +73,7 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
     THREADS connections are read at once, WAITING are held in all, others are closed;
     each has SECONDS_EACH for its request and its answer, then it is closed too.
     """
-    host = bracketed(host).strip("[]")
-    try:
-        family, _, _, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        both = (
-            family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
-        )
-        listening = socket.create_server(
-            where[:2], family=family, backlog=WAITING, dualstack_ipv6=both
-        )
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"metrics cannot listen on {host}:{port}: {error}") from None
+    listening = _listening(bracketed(host).strip("[]"), port)
     pool, free = ThreadPoolExecutor(THREADS, "metrics"), threading.Semaphore(WAITING)
     ended = threading.Event()
 
@@ -124,6 +112,22 @@ def expose(metrics: Metrics, host: str, port: int) -> tuple[int, Callable[[], No
         pool.shutdown(wait=False)
 
     return listening.getsockname()[1], end
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket of either family; UsageError where the port is taken."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        both = (
+            family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        )
+        return socket.create_server(
+            where[:2], family=family, backlog=WAITING, dualstack_ipv6=both
+        )
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"metrics cannot listen on {host}:{port}: {error}") from None
 
 
 def _answer(connection: socket.socket, until_s: float, registry: Any) -> None:
