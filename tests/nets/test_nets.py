@@ -89,7 +89,7 @@ def test_cheaper_heads_have_their_macs_and_the_published_latent(pair, expected):
 
 @pytest.mark.parametrize(("name", "target"), [("mobilenetv2", 96), ("resnet50", 1024)])
 def test_a_residual_pair_works_at_a_sixteenth_of_the_side(name, target):
-    """Its encoder computes a quarter of MobileNetV2, its decoder what the server may."""
+    """Its encoder computes a quarter of MobileNetV2, the server its decoder."""
     known = backbone(name).deeper(16)
     pair = PAIRS["residual"](48, known.target, (2, 2), False)
     net = inject(classifier_net(name, 1000), known.replaced, pair, FactorizedPrior())

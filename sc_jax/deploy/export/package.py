@@ -92,7 +92,7 @@ def package(
 def _check_bounds(
     proof: Proof, dtype: str, max_drop_points: float, max_more_bytes: float
 ) -> None:
-    """ExportError where the exported head is worse than the run by more than allowed."""
+    """ExportError where the exported head loses more than is allowed."""
     if proof.drop_points > max_drop_points or proof.more_bytes > max_more_bytes:
         raise ExportError(
             f"the {dtype} head loses {proof.drop_points:.2f} points (allowed "
