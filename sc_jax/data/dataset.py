@@ -61,6 +61,7 @@ class Dataset:
     files: names in the source's folder or zip; () where examples are not files.
     damaged: bool [N], examples that cannot be read: a source marks them, `sources.load`
         drops them once the set is split.
+    labelled: False where nobody knows what the examples show; labels are then -1.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Dataset:
     labels: np.ndarray
     files: tuple[str, ...] = ()
     damaged: np.ndarray | None = None
+    labelled: bool = True
 
     @property
     def in_memory(self) -> bool:

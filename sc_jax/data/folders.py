@@ -4,18 +4,21 @@ TRAIN/cat/1.jpg is an example of class "cat". One path with train/ and test/ (or
 validation/) inside gives both parts. Sets of equal-sized images up to 2 GiB are decoded
 once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by one.
 `indexed:K:PATH` takes images whose file names begin with their class's number,
-`plain:PATH` images of no known class.
+`plain:PATH` images of no known class to answer for, `photos:PATH` photographs without
+labels to train on.
 
 A damaged image is an error, of the test part before training begins; inside `skipping`
 it is left out, with a line about it. Only decoding shows that it is, and is done once.
-A file that could not be read now (`errors.Unread`) is not damaged, and always an error.
+Of photographs up to one in a hundred are left out without it: nobody looks through
+thousands. A file that could not be read now (`errors.Unread`) is not damaged, and
+always an error.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -32,6 +35,7 @@ from sc_jax.data.parts import (
     labelled_part,
     plain_part,
     refuse_shared,
+    unlabelled_part,
 )
 from sc_jax.data.trees import open_parts, open_tree
 from sc_jax.errors import Missing, Unread, UsageError
@@ -40,6 +44,7 @@ from sc_jax.places import expanded
 
 _TEST_NAMES = ("test", "val", "validation")
 _PROBED = 64
+DAMAGED_SHARE = 0.01  # of photographs: up to here they are left out
 _SKIPPING: ContextVar[bool] = ContextVar("skipping", default=False)
 
 
@@ -59,13 +64,13 @@ def skipping(damaged: bool = True) -> Iterator[None]:
 def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
     """`part` (train or test) of the set; both parts agree in form and classes."""
     del data_dir
-    parts = _parts(argument, part)
+    parts = parts_of(argument, part)
     if part not in parts:
         raise UsageError(
             f"folder:{argument} has no test part: give folder:TRAIN,TEST, or one "
             f"folder with train and {', '.join(_TEST_NAMES[:-1])} or {_TEST_NAMES[-1]}"
         )
-    return _dataset(f"folder:{argument}", part, parts)
+    return dataset_of(f"folder:{argument}", part, parts)
 
 
 def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -74,7 +79,36 @@ def load_plain(argument: str, part: str, data_dir: str | None) -> Dataset:
     if part != "test":
         raise UsageError(f"plain:{argument} has no classes to train on: use folder:")
     parts = {"test": plain_part(open_tree(argument))}
-    return _dataset(f"plain:{argument}", part, parts)
+    return dataset_of(f"plain:{argument}", part, parts)
+
+
+def load_photos(argument: str, part: str, data_dir: str | None) -> Dataset:
+    """`photos:PATH`: photographs without labels to train on, however deep they lie.
+
+    Those that are damaged are left out, with a line about them; UsageError where more
+    than DAMAGED_SHARE are.
+    """
+    del data_dir
+    name = f"photos:{argument}"
+    if part != "train":
+        raise UsageError(
+            f"{name} has no labels to be tested on: name a labelled set, test=NAME "
+            "(plain:PATH are images to answer for)"
+        )
+    if not argument:
+        raise UsageError("photos needs a path: photos:PATH, a folder or a zip")
+    whole = unlabelled_part(open_tree(argument))
+    bad = _damaged(whole, "photos")
+    if bad.mean() > DAMAGED_SHARE and not _SKIPPING.get():
+        names = [whole.files[i] for i in np.flatnonzero(bad)]
+        raise UsageError(
+            f"{whole.tree.path}: {len(names)} of {len(bad)} photographs cannot be "
+            f"read, more than {DAMAGED_SHARE:.0%} ({notices.first(names)}): mend or "
+            "delete them, or leave them out with --skip_damaged"
+        )
+    _report_damaged(whole, bad)
+    found = dataset_of(name, part, {part: whole}, bad={part: bad})
+    return replace(found, labelled=False)
 
 
 def load_pictures(path: str) -> Dataset:
@@ -85,7 +119,7 @@ def load_pictures(path: str) -> Dataset:
     """
     parts = open_parts(path, _TEST_NAMES)
     tree = parts.get("test") or parts.get("train") or open_tree(path)
-    return _dataset(path, "test", {"test": labelled_part(tree)})
+    return dataset_of(path, "test", {"test": labelled_part(tree)})
 
 
 def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -94,20 +128,32 @@ def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     Every fourth file in the order of names, from the fourth on, is of the test part.
     """
     del data_dir
-    count, _, path = argument.partition(":")
-    if not path or not count.isdecimal() or not 0 < int(count) < 1 << 31:
-        raise UsageError(f"indexed:K:PATH has K classes at PATH, got {argument!r}")
-    whole = indexed_part(open_tree(path), int(count))
+    whole = whole_indexed(argument)
     # By name, so that adding a file moves only those behind it.
     last = np.arange(len(whole.files)) % 4 == 3
     rows = {"train": np.flatnonzero(~last), "test": np.flatnonzero(last)}
     if not len(rows[part]):
-        raise UsageError(f"{path} has no file for the {part} part of four")
+        raise UsageError(f"{whole.tree.path} has no file for the {part} part of four")
     parts = {name: whole.take(kept) for name, kept in rows.items() if len(kept)}
-    return _dataset(f"indexed:{argument}", part, parts, lazy=True)
+    return dataset_of(f"indexed:{argument}", part, parts, lazy=True)
 
 
-def _parts(argument: str, part: str) -> dict[str, Part]:
+def whole_indexed(argument: str) -> Part:
+    """All files of `indexed:K:PATH`."""
+    count, _, path = argument.partition(":")
+    if not path or not count.isdecimal() or not 0 < int(count) < 1 << 31:
+        raise UsageError(f"indexed:K:PATH has K classes at PATH, got {argument!r}")
+    return indexed_part(open_tree(path), int(count))
+
+
+def looked_at(test: Part) -> Part:
+    """The part, of which no image is damaged, unless those are left out."""
+    if not _SKIPPING.get():
+        _refuse_damaged(test, _damaged(test, "test"))
+    return test
+
+
+def parts_of(argument: str, part: str) -> dict[str, Part]:
     """train, and test where there is one; test alone where it is asked for and left."""
     if not argument:
         raise UsageError("folder needs a path: folder:TRAIN[,TEST], folders or zips")
@@ -149,20 +195,21 @@ def _check_same_classes(train: Part, test: Part) -> None:
         )
 
 
-def _dataset(
-    name: str, part: str, parts: dict[str, Part], *, lazy: bool = False
+def dataset_of(
+    name: str,
+    part: str,
+    parts: dict[str, Part],
+    *,
+    lazy: bool = False,
+    bad: dict[str, np.ndarray] | None = None,
 ) -> Dataset:
-    """`part` as a set; `damaged` images are black where they are in memory."""
-    chosen, bad = (
-        parts[part],
-        {n: np.zeros(len(p.files), bool) for n, p in parts.items()},
-    )
-    if _SKIPPING.get():
-        bad = {which: _damaged(each, which) for which, each in parts.items()}
-        _report_damaged(chosen, bad[part])
-    # Before training: a broken test image would end the run after hours.
-    elif part == "train" and "test" in parts:
-        _refuse_damaged(parts["test"], _damaged(parts["test"], "test"))
+    """`part` as a set; `damaged` images are black where they are in memory.
+
+    bad: bool [N] of each part, images known to be damaged; looked for without it.
+    """
+    chosen = parts[part]
+    if bad is None:
+        bad = _left_out(part, parts)
     readable = [Readable(p, np.flatnonzero(~bad[which])) for which, p in parts.items()]
     own = readable[[*parts].index(part)]
     if not len(own.rows):
@@ -175,6 +222,18 @@ def _dataset(
     classes, files = all_shown(chosen.classes), all_shown(chosen.files)
     damaged = bad[part] if bad[part].any() else None
     return Dataset(name, part, classes, images, chosen.labels, files, damaged)
+
+
+def _left_out(part: str, parts: dict[str, Part]) -> dict[str, np.ndarray]:
+    """bool [N] of each part, images to leave out: none, unless inside `skipping`."""
+    if _SKIPPING.get():
+        bad = {which: _damaged(each, which) for which, each in parts.items()}
+        _report_damaged(parts[part], bad[part])
+        return bad
+    # Before training: a broken test image would end the run after hours.
+    if part == "train" and "test" in parts:
+        looked_at(parts["test"])
+    return {which: np.zeros(len(each.files), bool) for which, each in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)

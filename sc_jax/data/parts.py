@@ -1,4 +1,4 @@
-"""Labelled images of a tree: by class folder, by file name, or of no known class."""
+"""Images of a tree: by class folder, by file name, of no known class, or unlabelled."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,6 +107,12 @@ def plain_part(tree: Tree) -> Part:
     if not tree.files:
         raise UsageError(f"{tree.path} holds no images{instead(tree)}")
     return Part(tree, ("unknown",), tree.files, np.zeros(len(tree.files), np.int32))
+
+
+def unlabelled_part(tree: Tree) -> Part:
+    """Every image, however deep, of no class: labels are -1."""
+    labels = np.full(len(tree.files), -1, np.int32)
+    return replace(plain_part(tree), classes=(), labels=labels)
 
 
 def labelled_part(tree: Tree) -> Part:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sc_jax.data import sources
 from sc_jax.data.augment import AUGMENTATIONS, augment_on_device, augment_on_host
 from sc_jax.data.dataset import Dataset, LazyImages
 from sc_jax.data.one_pass import decoding_threads, evaluation_batches, mean_std
@@ -25,6 +26,7 @@ __all__ = [
     "device_kind",
     "evaluation_batches",
     "mean_std",
+    "opened",
 ]
 
 _PREFETCHED_BATCHES = 8
@@ -33,7 +35,7 @@ _ENDLESS = 1 << 62  # steps: what grain takes for a length
 
 @dataclass(frozen=True)
 class Data:
-    """What a recipe trains on; `name`, `image_size`, `data_dir` as in `sources.load`.
+    """What a recipe trains on; all but the two below as in `sources.load`.
 
     augment: one of AUGMENTATIONS. batch_size counts all processes together.
     """
@@ -43,9 +45,31 @@ class Data:
     augment: str = "none"
     image_size: int | None = None
     data_dir: str | None = None
+    test: str | None = None
 
     def __post_init__(self):
         _check_stream(self.batch_size, 0, self.augment)
+
+
+def is_unlabelled(data: Data) -> bool:
+    """Whether the training images have no labels."""
+    return data.name.partition(":")[0] in sources.UNLABELLED
+
+
+def opened(data: Data, split: str) -> Dataset:
+    """A split of `data`, of its other set where that is what is tested."""
+    if data.test is None and is_unlabelled(data):
+        raise UsageError(
+            f"{data.name} has no classes: name the labelled set that is tested, "
+            "test=NAME (test=indexed:1000:PATH for a teacher of ImageNet)"
+        )
+    return sources.load(
+        data.name,
+        split,
+        data_dir=data.data_dir,
+        image_size=data.image_size,
+        test=data.test,
+    )
 
 
 def batches(
@@ -60,6 +84,8 @@ def batches(
     names: tuple[str, str] = ("image", "label"),
 ) -> "Batches":
     """Endless {"image": uint8 [b, H, W, C], "label": int32 [b]}, read ahead in threads.
+
+    Without labels there is no "label".
 
     names: of input and target in a batch, as the task says them.
     b = batch_size / process_count. Every epoch is a new permutation without its last,
@@ -122,6 +148,8 @@ class _BatchSource:
                 )
         else:
             images = data.images[indices]
+        if not data.labelled:
+            return {self.names[0]: images}
         return dict(zip(self.names, (images, data.labels[indices])))
 
 

@@ -26,6 +26,7 @@ from sc_jax.recipes.knobs import (
     LearningRate,
     Pretrained,
     Seed,
+    TestName,
 )
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
@@ -44,11 +45,12 @@ def classifier(
     augment: Augment = "flip",
     image_size: ImageSize = None,
     data_dir: DataDir = None,
+    test: TestName = None,
     pretrained: Pretrained = None,
     seed: Seed = 0,
 ) -> Recipe:
     """Cross-entropy, AdamW, cosine schedule with a short warm-up."""
-    source = Data(data, batch_size, augment, image_size=image_size, data_dir=data_dir)
+    source = Data(data, batch_size, augment, image_size, data_dir, test)
     phase = Phase(
         "classify",
         common.steps(source, epochs),

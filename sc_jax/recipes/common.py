@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import flax.linen as nn
 
-from sc_jax.data import pipeline, sources
+from sc_jax.data import pipeline
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
@@ -51,9 +51,7 @@ def facts(data: Data) -> Facts:
 
 @lru_cache
 def _measured(data: Data) -> Facts:
-    dataset = sources.load(
-        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
-    )
+    dataset = pipeline.opened(data, "train")
     mean, std = pipeline.mean_std(dataset)
     counts = len(dataset.classes), len(dataset)
     shape: Any = dataset.shape
@@ -95,6 +93,7 @@ class OfOneBackbone(TypedDict, total=False):
     augment: str
     image_size: int | None
     data_dir: str | None
+    test: str | None
     pretrained: str | None
     seed: int
 

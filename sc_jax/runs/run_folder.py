@@ -18,7 +18,7 @@ import numpy as np
 
 from sc_jax import foreign, plugins
 from sc_jax.codec import codecs
-from sc_jax.data import sources
+from sc_jax.data import pipeline, sources
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import Unread, UsageError
 from sc_jax.nets.run import Variables, init
@@ -43,10 +43,11 @@ class Init:
 
 
 def dataset_of(recipe: Recipe, split: str, name: str | None = None) -> Dataset:
+    """A split of the recipe's data, or of the set `name` in the same size."""
     data = recipe.data
-    return sources.load(
-        name or data.name, split, data_dir=data.data_dir, image_size=data.image_size
-    )
+    if name is None:
+        return pipeline.opened(data, split)
+    return sources.load(name, split, data_dir=data.data_dir, image_size=data.image_size)
 
 
 def example_of(recipe: Recipe, workdir: Path | None = None) -> np.ndarray:

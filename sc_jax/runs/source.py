@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sc_jax import plugins, recipes
-from sc_jax.data import sources
+from sc_jax.data import pipeline
 from sc_jax.recipes import common
 from sc_jax.tasks import Task
 from sc_jax.train.recipe import Recipe
@@ -190,9 +190,7 @@ class DataFacts:
 def data_facts(recipe: Recipe) -> DataFacts:
     """Read from the recipe's data set."""
     data = recipe.data
-    dataset = sources.load(
-        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
-    )
+    dataset = pipeline.opened(data, "train")
     example, target = dataset.example(), dataset.target()
     known = common.facts(data)
     return DataFacts(

@@ -107,9 +107,7 @@ def _training_set(recipe: Recipe) -> sources.Dataset:
         raise UsageError(
             f"batch_size {data.batch_size} does not divide over {count} devices"
         )
-    return sources.load(
-        data.name, "train", data_dir=data.data_dir, image_size=data.image_size
-    )
+    return pipeline.opened(data, "train")
 
 
 def _stream(recipe: Recipe, dataset: sources.Dataset, meta: dict) -> Any:
