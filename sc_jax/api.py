@@ -309,7 +309,7 @@ def evaluate(
     run_folder.check_same_classes(recipe, examples, folder)
     rows: list[dict[str, Any]] = []
     if recipe.net.splits or not exit_runs.leaves_early(recipe.net):
-        measured = rate_runs.student_row(recipe, folder, examples)
+        (measured,) = rate_runs.rows(recipe, folder, examples, baselines=False)
         rows.append({"split": split, **dataclasses.asdict(measured)})
     if exit_runs.leaves_early(recipe.net):
         trace = exit_runs.measure(recipe, folder, examples).trace

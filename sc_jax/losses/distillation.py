@@ -19,6 +19,7 @@ class KnowledgeDistillation:
 
     Hinton et al. 2014 (https://arxiv.org/abs/1503.02531); both distributions are
     softened by the temperature tau. The divergence is zero where the logits agree.
+    alpha = 0 reads no labels.
     """
 
     alpha: float = 0.5
@@ -26,14 +27,16 @@ class KnowledgeDistillation:
     exit: str = FINAL
 
     def __call__(self, context: Context):
-        hard = CrossEntropy(self.exit)(context)
         student = context.student.predictions[self.exit] / self.tau
         teacher = _teacher(context).predictions[FINAL] / self.tau
         log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
         # In logs: probabilities of unlikely classes underflow.
         divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
         # tau^2 keeps the gradient's size: softening divides it by tau twice.
-        return self.alpha * hard + (1 - self.alpha) * self.tau**2 * divergence
+        soft = (1 - self.alpha) * self.tau**2 * divergence
+        if not self.alpha:
+            return soft
+        return self.alpha * CrossEntropy(self.exit)(context) + soft
 
 
 @dataclass(frozen=True)

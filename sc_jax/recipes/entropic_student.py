@@ -5,7 +5,8 @@
 Matsubara et al., WACV 2022 (https://arxiv.org/abs/2108.11898); SC2 benchmark, TMLR 2023
 (https://arxiv.org/abs/2203.08875). Stage 1 distils the teacher's features through the
 bottleneck under a rate of weight beta; stage 2 freezes encoder and prior and trains the
-rest on 0.5 cross-entropy + 0.5 KL, temperature 1. As published, hints are sums over a
+rest on 0.5 cross-entropy + 0.5 KL, temperature 1; with alpha=0 on the KL alone, which
+needs no labels (data=photos:PATH). As published, hints are sums over a
 feature (`over=sum,stage1_rate=0.001`) with beta in BETAS for ResNet-50 on ImageNet,
 Adam x0.1 at half and four fifths (--set=phases.stage1.optimiser.schedule=step), and
 stage 2 is SGD 1e-3. The defaults are for minutes on small images: means over each
@@ -29,7 +30,16 @@ from sc_jax.losses.terms import Term
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Beta, Channels, Crop, Epochs, LearningRate, Over, Pair
+from sc_jax.recipes.knobs import (
+    Beta,
+    Channels,
+    Crop,
+    Epochs,
+    LearningRate,
+    Over,
+    Pair,
+    TeacherShare,
+)
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
@@ -46,6 +56,7 @@ def entropic_student(
     stage1_epochs: Epochs = 20.0,
     stage2_epochs: Epochs = 12.0,
     teacher_epochs: Epochs = 10.0,
+    alpha: TeacherShare = 0.5,
     stage1_rate: LearningRate = 3e-3,
     stage2_rate: LearningRate = 1e-3,
     over: Over = "mean",
@@ -72,7 +83,7 @@ def entropic_student(
     stage2 = Phase(
         "stage2",
         common.steps(teacher.data, stage2_epochs),
-        (Term(KnowledgeDistillation(0.5, 1.0), name="distillation"),),
+        (Term(KnowledgeDistillation(alpha, 1.0), name="distillation"),),
         trainable=("decoder", *common.after_bottleneck(net)),
         optimiser=Optimiser("adam", stage2_rate, "cosine"),
     )

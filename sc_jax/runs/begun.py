@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sc_jax import notices
+from sc_jax.data import pipeline
 from sc_jax.data.pipeline import Data
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
@@ -29,17 +30,30 @@ def build(source: Source, *folders: Path) -> Recipe:
                 built = source.build()
         except UsageError:  # by facts of other data than it now is to have
             continue
-        if facts(built.data, folder) is not None:
+        own = facts(built.data, folder)
+        if own is None:
+            continue
+        if own == known:
             return built
+        with common.known(own):
+            return source.build()
     return source.build()
 
 
 def facts(data: Data, *folders: Path) -> common.Facts | None:
-    """Of `data`, as the first of `folders` has recorded them; None where none has."""
+    """Of `data`, as the first of `folders` has recorded them; None where none has.
+
+    Photographs without labels are seen as their teacher's images were: its mean and
+    deviation, if it has the classes of what is tested.
+    """
     for folder in folders:
         known = _recorded(folder)
         if known is not None and _is_of(folder, data):
             return known
+        if known is not None and pipeline.is_unlabelled(data):
+            own = common.facts(data)
+            if own.names == known.names and len(own.mean) == len(known.mean):
+                return own._replace(mean=known.mean, std=known.std)
     return None
 
 
@@ -85,6 +99,7 @@ def _is_of(folder: Path, data: Data) -> bool:
     """Whether the run in `folder` read the same set in the same size."""
     try:
         saved = run_folder.read_json(folder / run_folder.FILE)["recipe"]["data"]
-        return (saved["name"], saved["image_size"]) == (data.name, data.image_size)
+        read = (saved["name"], saved["image_size"], saved.get("test"))
+        return read == (data.name, data.image_size, data.test)
     except (KeyError, TypeError):
         return False

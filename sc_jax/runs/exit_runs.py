@@ -53,7 +53,13 @@ def check(recipe: Recipe) -> None:
         names = recipe.net.exit_names
         policy_spec.usable(recipe.policy, names, classes, costs, learned)
     # Now: after training there would be weights and no report.
-    if not len(run_folder.dataset_of(recipe, "validation")):
+    held = run_folder.dataset_of(recipe, "validation")
+    if not held.labelled:
+        raise UsageError(
+            f"{held.name} has no labels, and exits are solved on labelled "
+            f"images: give {recipe.name} a labelled set"
+        )
+    if not len(held):
         raise UsageError(
             f"{recipe.data.name} has no validation examples to solve thresholds on: a "
             "class gives a tenth of its images, none of fewer than 6"

@@ -18,13 +18,14 @@ from sc_jax.traces import cost
 from sc_jax.train.recipe import Recipe
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, *, reused: bool = False) -> None:
     """UsageError, one line, if training or what comes after it could not be finished.
 
+    reused: the teacher is a finished run.
     Names, ranges, shapes, losses and codecs (train.validation); the exits' policy and
     the examples it needs; the head's multiply-accumulates; the report and its picture.
     """
-    training.check(recipe)
+    training.check(recipe, reused=reused)
     exit_runs.check(recipe)
     if len(recipe.net.splits) > 1:
         raise UsageError(

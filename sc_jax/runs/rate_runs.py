@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 
+from sc_jax.data import pipeline, sources
+from sc_jax.data.pipeline import Data
 from sc_jax.data.sources import Dataset
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
+from sc_jax.runs import agreement, run_folder
 from sc_jax.runs import baselines as baseline_rows
-from sc_jax.runs import run_folder
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 
@@ -33,7 +35,14 @@ def rows(
     baselines: whether the latter are there; files: whether image files are among them.
     The whole net is its teacher's, of the folder that taught it, or the run's own: then
     it has no second row, unless it stands `beside` other runs of its recipe.
+    Images without labels are measured by how many answers are the whole net's.
     """
+    if not test.labelled:
+        labelled = agreement.labelled(recipe, workdir, test)
+        found = rows(
+            recipe, workdir, labelled, baselines=baselines, files=files, beside=beside
+        )
+        return [agreement.renamed(row) for row in found]
     whole, folder = recipe.teacher or recipe, workdir
     baselines = baselines and not whole.net.splits
     is_whole = recipe.teacher is None and not recipe.net.splits
@@ -98,6 +107,15 @@ def conclude(
     print(report.table(rows))
 
 
+def trained_on(data: Data) -> dict[str, str]:
+    """The training set, where that is not the one which is tested."""
+    if data.test is None:
+        return {}
+    held = f"{sources.HELD_OUT_SHARE:.0%} of it held out for validation"
+    labels = "without labels, " if pipeline.is_unlabelled(data) else ""
+    return {"trained on": f"{data.name} ({labels}{held})"}
+
+
 def facts_of(recipe: Recipe, test: Dataset, command: str) -> dict:
     """What it takes to repeat a measurement."""
     return {
@@ -106,6 +124,7 @@ def facts_of(recipe: Recipe, test: Dataset, command: str) -> dict:
         "seed": recipe.seed,
         "data": test.name,
         "split": test.split,
+        **trained_on(recipe.data),
         "phases": {phase.name: phase.steps for phase in recipe.phases},
         "machine": report.machine(),
     }

@@ -243,7 +243,8 @@ def _check(
             sizes.explained(point.source.build),
         ):
             # Without a report a net may have more splits than one can measure.
-            (preflight if report else training).check(point.recipe)
+            check = (preflight if report else training).check
+            check(point.recipe, reused=point.reused)
             training.refuse(point.recipe, *places, begins, reused=point.reused)
             if report and _key(point) not in tests:
                 tests[_key(point)] = run_folder.dataset_of(point.recipe, "test")

@@ -18,7 +18,7 @@ from sc_jax.runs.source import Source
 from sc_jax.train import loop, running
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
-from sc_jax.train.validation import validate
+from sc_jax.train.validation import check_labels, validate
 
 
 def train(
@@ -62,7 +62,7 @@ def _train(
     options: dict[str, Any],
 ) -> tuple[Variables, Variables | None]:
     """`train`, where the facts of the data are known. folder: the teacher's."""
-    check(recipe)
+    check(recipe, reused=reused)
     start = None if init is None else weights(init)
     begins = None if init is None or start is None else _init(init, start)
     # Before this folder is claimed: a refusal must leave no half-claimed run.
@@ -92,13 +92,18 @@ def _train(
     return variables, teacher_variables
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, *, reused: bool = False) -> None:
     """UsageError, one line, for what would fail while training or at its end.
 
-    Said: that the data set is not the one that the run was begun with.
+    reused: the teacher is a finished run, and not trained. Said: that the data set is
+    not the one that the run was begun with.
     """
     data = run_folder.dataset_of(recipe, "train")
     validate(recipe, data.example(), data.target())
+    trained = recipe
+    while trained is not None:
+        check_labels(trained, data)
+        trained = None if reused else trained.teacher
     begun.report_change(recipe, data)
 
 

@@ -160,7 +160,7 @@ def _objective(recipe: Recipe, phase: Phase) -> Callable:
         )
         context = Context(out, teacher, batch, step)
         loss, values = total(terms, context, step, phase.reduction)
-        if supervised:
+        if supervised and recipe.task.target in batch:
             found = recipe.task.metrics(out.predictions[FINAL], batch)
             # Metrics with more axes are for a whole set's summary.
             found = {name: value for name, value in found.items() if value.ndim == 1}

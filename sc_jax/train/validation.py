@@ -12,10 +12,11 @@ from flax.errors import ScopeParamShapeError
 
 from sc_jax import spec, tasks
 from sc_jax.compressors import splits
+from sc_jax.data.dataset import Dataset
 from sc_jax.errors import Misfit, UsageError, unknown
 from sc_jax.losses.terms import Context, Term
 from sc_jax.nets.net import Net, match
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import Variables, init, run
 from sc_jax.train.loop import first_variables
 from sc_jax.train.recipe import Phase, Recipe
 
@@ -120,6 +121,25 @@ def _check_phase(recipe: Recipe, phase: Phase, side: int) -> None:
 
 def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
     """Traces every net, loss and answer of the recipe on a batch of `image`."""
+    variables, contexts = _contexts(recipe, image, target)
+    for phase in recipe.phases:
+        _check_ahead(phase, recipe.net, variables.params)
+        for term in _terms(phase):
+            _check_term(phase, term, contexts[phase.window])
+    whole = contexts[0]
+    _check_restored(recipe, whole)
+    for name in recipe.net.exit_names:
+        tasks.check(recipe.task, whole.student.predictions[name], whole.batch)
+
+
+def _terms(phase: Phase) -> tuple[Term, ...]:
+    return phase.terms + (phase.look_ahead.terms if phase.look_ahead else ())
+
+
+def _contexts(
+    recipe: Recipe, image: Any, target: Any
+) -> tuple[Variables, dict[int, Context]]:
+    """Variables, and what losses read of a batch of `image`, by the window's side."""
     key, net, teacher = jax.random.key(0), recipe.net, recipe.teacher
     images = jnp.repeat(image, BATCH, 0)
     teacher_variables = init(teacher.net, key, image) if teacher else None
@@ -135,14 +155,46 @@ def _objectives(recipe: Recipe, image: Any, target: Any) -> None:
         if teacher and teacher_variables:
             answer = run(teacher.net, teacher_variables, part)[0]
         contexts[window] = Context(run(net, variables, part)[0], answer, batch)
-    for phase in recipe.phases:
-        _check_ahead(phase, net, variables.params)
-        for term in phase.terms + (phase.look_ahead.terms if phase.look_ahead else ()):
-            _check_term(phase, term, contexts[phase.window])
-    whole = contexts[0]
-    _check_restored(recipe, whole)
-    for name in net.exit_names:
-        tasks.check(recipe.task, whole.student.predictions[name], whole.batch)
+    return variables, contexts
+
+
+class _NoLabel(Exception):
+    """A loss read the target of a batch that has none."""
+
+
+class _Unlabelled(dict):
+    """A batch without its target."""
+
+    def __missing__(self, name):
+        raise _NoLabel(name)
+
+
+def check_labels(recipe: Recipe, dataset: Dataset) -> None:
+    """UsageError for the first term that reads labels, where `dataset` has none.
+
+    Of the recipe's own phases: its teacher may be trained already.
+    """
+    if dataset.labelled or not recipe.phases:
+        return
+
+    def read(image, target):
+        _, contexts = _contexts(recipe, image, target)
+        for phase in recipe.phases:
+            context = contexts[phase.window]
+            inputs = {recipe.task.input: context.batch[recipe.task.input]}
+            context = context._replace(batch=_Unlabelled(inputs))
+            for term in _terms(phase):
+                try:
+                    term.loss(context)
+                except _NoLabel:
+                    raise UsageError(
+                        f"phase {phase.name!r} of {recipe.name}: the term {term.label} "
+                        f"needs labels and {dataset.name} has none: leave the phase "
+                        "out (its epochs=0; alpha=0 where that is a knob), or give "
+                        "--teacher a finished one"
+                    ) from None
+
+    jax.eval_shape(read, dataset.example(), dataset.target())
 
 
 def _check_restored(recipe: Recipe, context: Context) -> None:

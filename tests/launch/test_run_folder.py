@@ -185,7 +185,7 @@ def test_a_folder_needs_neither_data_nor_the_package_of_its_recipe(run, monkeypa
         raise AssertionError("the data set was opened")
 
     monkeypatch.setattr(run_folder.sources, "load", gone)
-    monkeypatch.setattr(common.sources, "load", gone)
+    monkeypatch.setattr(common.pipeline, "opened", gone)
     common._measured.cache_clear()
     for folder, expected in ((workdir, recipe), (workdir / "teacher", recipe.teacher)):
         found = run_folder.recipe_of(folder)
