@@ -14,12 +14,14 @@ feature, so that small late ones count as much, a beta to that scale, a higher r
 Adam on a cosine in both stages, and the pair's small form (nets/bottlenecks/fp.py).
 `shallow_epochs` come before: the hint at the bottleneck alone (Furutanpey et al. 2024,
 https://arxiv.org/abs/2302.10681), squares of `window` pixels, beta from 0 up. No tail
-is computed, and no rate silences what has not learnt. Expected: within a point of its
-teacher at a third of the bytes of WebP (docs/results.md).
+is computed, and no rate silences what has not learnt. `logits` weighs the divergence
+from the teacher's answers beside the hints: what a rate may cost is then what the task
+needs, and no label is read. Expected: within a point of its teacher at a third of the
+bytes of WebP (docs/results.md).
 """
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import optax
 
@@ -40,8 +42,12 @@ from sc_jax.recipes.knobs import (
     Pair,
     TeacherShare,
 )
+from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
+Logits = Annotated[
+    float, Knob("weight of the KL to the teacher's answers in stage 1", at_least=0)
+]
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
@@ -57,6 +63,7 @@ def entropic_student(
     stage2_epochs: Epochs = 12.0,
     teacher_epochs: Epochs = 10.0,
     alpha: TeacherShare = 0.5,
+    logits: Logits = 0.0,
     stage1_rate: LearningRate = 3e-3,
     stage2_rate: LearningRate = 1e-3,
     over: Over = "mean",
@@ -66,10 +73,12 @@ def entropic_student(
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = common.student(teacher, pair, channels, FactorizedPrior())
     cut, *later = common.hints(teacher, pair, over=over)
+    answers = Term(KnowledgeDistillation(0.0, 1.0), weight=logits, name="logits")
+    distortion = (cut, *later, answers) if logits else (cut, *later)
     stage1 = Phase(
         "stage1",
         common.steps(teacher.data, stage1_epochs),
-        (cut, *later, Term(Rate(), weight=beta, name="bits")),
+        (*distortion, Term(Rate(), weight=beta, name="bits")),
         trainable=("encoder", "split@encoder", "decoder"),
         optimiser=Optimiser("adam", stage1_rate, "cosine"),
         reduction="sum",

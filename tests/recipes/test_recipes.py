@@ -5,6 +5,7 @@ import inspect
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ from sc_jax.compressors.splits import codecs_of
 from sc_jax.data import sources
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
-from sc_jax.nets.net import match
+from sc_jax.losses.terms import Context
+from sc_jax.nets.net import FINAL, match
 from sc_jax.recipes import RECIPES, build, tiny
 from sc_jax.traces.record import record
 from sc_jax.train import loop
@@ -249,6 +251,21 @@ def test_shallow_epochs_are_stage_one_without_the_hints_behind_the_cut():
     weights = [float(shallow.terms[-1].weight(step)) for step in (0, steps / 2, steps)]
     more = (28 / 14) ** 2  # a quarter of the pixels has a quarter of the bits
     assert weights == pytest.approx([0, more * beta / 2, more * beta])
+
+
+def test_logits_are_a_distortion_that_reads_no_labels():
+    """Weight 0 leaves the published stage as it is."""
+    plain = build("entropic_student", tiny("entropic_student"))
+    recipe = build("entropic_student", tiny("entropic_student") | {"logits": 2.0})
+    *hints, answers, rate = recipe.phases[0].terms
+    assert (*hints, rate) == plain.phases[0].terms
+    assert (answers.label, answers.weight) == ("logits", 2.0)
+    rng = np.random.default_rng(0)
+    theirs, ours = (rng.normal(size=(4, 10)).astype(np.float32) for _ in range(2))
+    outputs = lambda logits: SimpleNamespace(predictions={FINAL: logits})  # noqa: E731
+    found = answers.loss(Context(outputs(ours), outputs(theirs), {}))
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (theirs, ours))
+    np.testing.assert_allclose(found, (p * np.log(p / q)).sum(1), rtol=1e-4)
 
 
 def test_a_saved_recipe_agrees_unless_something_that_it_tells_changed():
