@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import flax.linen as nn
+import optax
 
 from sc_jax.data import pipeline
 from sc_jax.data.pipeline import Data
@@ -20,7 +22,7 @@ from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.registry import backbone, classifier_net, those
 from sc_jax.nets.bottlenecks.pairs import PAIRS, REDUCTIONS
 from sc_jax.nets.net import Net, inject, resolve
-from sc_jax.train.recipe import Recipe
+from sc_jax.train.recipe import Phase, Recipe
 
 # Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -171,6 +173,20 @@ def hints(
         stage = resolve(teacher.net, group)
         terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
     return tuple(terms)
+
+
+def shallow(stage1: Phase, cut: Term, data: Data, epochs: float, window: int) -> Phase:
+    """`stage1` with the hint at the `cut` alone, squares of `window` pixels (0: all).
+
+    The last term of `stage1` is the rate; here its weight rises from 0.
+    """
+    rate, count = stage1.terms[-1], steps(data, epochs)
+    mean = isinstance(cut.loss, Hint) and cut.loss.over == "mean"
+    share = window / facts(data).shape[0] if mean else 0
+    # A square has share^2 of the image's bits, where hints are means over places.
+    rising = optax.linear_schedule(0.0, rate.weight / (share**2 or 1), count)
+    terms = cut, replace(rate, weight=rising)
+    return replace(stage1, name="shallow", steps=count, terms=terms, window=window)
 
 
 def after_bottleneck(net: Net) -> tuple[str, ...]:

@@ -21,52 +21,36 @@ bytes of WebP (docs/results.md).
 """
 
 from dataclasses import replace
-from typing import Annotated, Unpack
-
-import optax
+from typing import Unpack
 
 from sc_jax.compressors import FactorizedPrior
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.terms import Term
-from sc_jax.recipes import common
+from sc_jax.recipes import common, knobs
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import (
-    Beta,
-    Channels,
-    Crop,
-    Epochs,
-    LearningRate,
-    Over,
-    Pair,
-    TeacherShare,
-)
-from sc_jax.spec import Knob
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 
-Logits = Annotated[
-    float, Knob("weight of the KL to the teacher's answers in stage 1", at_least=0)
-]
 TINY = {"stage1_epochs": 0.01, "stage2_epochs": 0.01, "teacher_epochs": 0.01}
 BETAS = (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 
 
 def entropic_student(
     *,
-    beta: Beta = 0.00015,
-    channels: Channels = 12,
-    pair: Pair = "fp",
-    shallow_epochs: Epochs = 0.0,
-    window: Crop = 0,
-    stage1_epochs: Epochs = 20.0,
-    stage2_epochs: Epochs = 12.0,
-    teacher_epochs: Epochs = 10.0,
-    alpha: TeacherShare = 0.5,
-    logits: Logits = 0.0,
-    stage1_rate: LearningRate = 3e-3,
-    stage2_rate: LearningRate = 1e-3,
-    over: Over = "mean",
+    beta: knobs.Beta = 0.00015,
+    channels: knobs.Channels = 12,
+    pair: knobs.Pair = "fp",
+    shallow_epochs: knobs.Epochs = 0.0,
+    window: knobs.Crop = 0,
+    stage1_epochs: knobs.Epochs = 20.0,
+    stage2_epochs: knobs.Epochs = 12.0,
+    teacher_epochs: knobs.Epochs = 10.0,
+    alpha: knobs.TeacherShare = 0.5,
+    logits: knobs.Logits = 0.0,
+    stage1_rate: knobs.LearningRate = 3e-3,
+    stage2_rate: knobs.LearningRate = 1e-3,
+    over: knobs.Over = "mean",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
@@ -83,12 +67,7 @@ def entropic_student(
         optimiser=Optimiser("adam", stage1_rate, "cosine"),
         reduction="sum",
     )
-    steps = common.steps(teacher.data, shallow_epochs)
-    share = window / common.facts(teacher.data).shape[0] if over == "mean" else 0
-    # A square has share^2 of the image's bits, where hints are means over places.
-    rising = optax.linear_schedule(0.0, beta / (share**2 or 1), steps)
-    terms = cut, Term(Rate(), rising, "bits")
-    shallow = replace(stage1, name="shallow", steps=steps, terms=terms, window=window)
+    shallow = common.shallow(stage1, cut, teacher.data, shallow_epochs, window)
     stage2 = Phase(
         "stage2",
         common.steps(teacher.data, stage2_epochs),

@@ -32,6 +32,9 @@ Pair = Annotated[
 Crop = Annotated[int, Knob("side of a random square of each image; 0: all", at_least=0)]
 Over = Annotated[Reduction, Knob("how a hint's squared errors are joined")]
 Temperature = Annotated[float, Knob("softens both distributions", above=0)]
+Logits = Annotated[
+    float, Knob("weight of the KL to the teacher's answers in stage 1", at_least=0)
+]
 TeacherShare = Annotated[float, Knob("of the loss to labels", at_least=0, at_most=1)]
 
 ExitWidth = Annotated[int, Knob("channels of an exit classifier", at_least=1)]
