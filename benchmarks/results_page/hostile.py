@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +12,38 @@ from benchmarks.results_page import page
 BAR = 1_000_000  # requests of each kind
 
 
-def bad_clients(path: str) -> list[str]:
-    """benchmarks.serving.hostile: memory and good clients, kind by kind."""
-    report = json.loads(Path(path).read_text())
+def bad_clients(paths: Sequence[str]) -> list[str]:
+    """benchmarks.serving.hostile: memory and good clients, kind by kind.
+
+    paths: of reports of one machine, each with a server of its own.
+    """
+    reports = [json.loads(Path(path).read_text()) for path in paths]
     columns = ["kind", "requests", "a second", "memory MiB", "against warm-up"]
     columns += ["good requests", "answered right", "p50 ms", "p99 ms", "p99 ratio"]
     columns += ["what became of them", "load"]
-    rows = report["rows"]
+    rows = [row for report in reports for row in report["rows"]]
     fewest = min(row["requests"] for row in rows)
     short = "" if fewest >= BAR else (
-        f" Fewer than {BAR:,} of each kind: what the time allowed."
+        f" Fewer than {BAR:,} of some kinds: what the time allowed."
     )  # fmt: skip
+    first = reports[0]
+    warm = (f"{r['memory_after_warm_up_bytes'] / 2**20:.0f}" for r in reports)
+    refused = "; ".join(_counts(report["rejects"]) for report in reports)
     facts = (
-        f"{page.where(report)}. One launch.serve of an untrained Entropic Student; "
-        f"{report['good_clients']} good clients that ask 10 ms after each answer, "
-        "alone and attacked in turns; bad ones in a process of their own, waiting for "
-        "answers. Server, good and bad clients and other programs shared the cores: "
+        f"{page.where(first)}. A launch.serve of an untrained Entropic Student a "
+        f"command; {first['good_clients']} good clients that ask 10 ms after each "
+        "answer, alone and attacked in turns; bad ones in a process of their own, "
+        "waiting for answers. Server, good and bad clients and other programs shared the cores: "
         "the last column is the load average. Seeds "
-        f"{report['seed'] + 1} and on; {report['warm_up']} of each kind before, as the "
+        f"{first['seed'] + 1} and on; {first['warm_up']} of each kind before, as the "
         f"warm-up.{short} Memory is the server's resident set, "
-        f"{report['memory_after_warm_up_bytes'] / 2**20:.0f} MiB after the warm-up. "
+        f"{' and '.join(warm)} MiB after the warm-up. "
         "left: given up by the client; lost: the connection; silent: no word in 0.3 s. "
-        f"Refused by the server's own count: {_counts(report['rejects'])}."
+        f"Refused by the servers' own counts: {refused}."
     )
+    commands = "\n    ".join(report["command"] for report in reports)
     body = page.rows(columns, map(_bad, rows))
-    return page.section("Edge server among bad clients", facts, report["command"], body)
+    return page.section("Edge server among bad clients", facts, commands, body)
 
 
 def _bad(row: Mapping[str, Any]) -> list[str]:
