@@ -55,7 +55,11 @@ LOSSES: dict[str, tuple[Callable, ...]] = {
         KnowledgeDistillation(0.3, 0.5, "exit@a"),
     ),
     "hint": (Hint("decoder", "a"), Hint("decoder", "a", "mean")),
-    "reconstruction": (Reconstruction("decoder", "a"),),
+    "reconstruction": (
+        Reconstruction("decoder", "a"),
+        Reconstruction("decoder", "a", norm=2, power=1, eps=1e-6),
+        Reconstruction("decoder", "a", norm=1, power=1),
+    ),
     "rate": (Rate(), Rate("split@a")),
     "own_cross_entropy": (OwnCrossEntropy("exit@b"),),
     "exit_distillation": (
@@ -64,9 +68,16 @@ LOSSES: dict[str, tuple[Callable, ...]] = {
         ExitDistillation("exit@b", tau=None),
     ),
     "adaptive_weights": (AdaptiveWeights(_EXITS, (1.0, 1.0, 1.0)),),
-    "weighed_cross_entropy": (WeighedCrossEntropy(_EXITS, "final"),),
+    "weighed_cross_entropy": (
+        WeighedCrossEntropy(_EXITS, "final"),
+        WeighedCrossEntropy(_EXITS, "final", 0.8, "col"),
+    ),
     "assigned_cross_entropy": (AssignedCrossEntropy(_EXITS, (0.5, 0.3, 0.2)),),
-    "mixture": (Mixture(_EXITS), Mixture(_EXITS, "losses")),
+    "mixture": (
+        Mixture(_EXITS),
+        Mixture(_EXITS, "losses"),
+        Mixture(_EXITS, masked=False),
+    ),
     "confidence_target": (ConfidenceTarget("exit@a"),),
     "gated_cross_entropy": (GatedCrossEntropy(_EXITS),),
     "gate_target": (GateTarget(_EXITS, _COSTS),),

@@ -64,19 +64,38 @@ class Hint:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """|z - z_dec|^2 between a feature and its autoencoded form, [B].
+    """The power-th power of the norm-norm of z - z_dec + eps, [B] (survey Eq. 5).
 
-    The original feature z comes from the teacher's stage `original`, `decoded` is the
-    student's. With an unchanged head this is the autoencoder of Jankowski et al. 2020
-    (https://arxiv.org/abs/2003.02027).
+    z is the teacher's stage `original`, z_dec the student's `decoded`: the autoencoder
+    behind an unchanged head. norm n is 1 or 2, power m is 1 or n. Choi et al. 2020
+    (https://arxiv.org/abs/2002.07036) have n = 2, m = 1, eps 1e-6; Jankowski et al.
+    2020 (https://arxiv.org/abs/2003.02027) n = m = 1.
     """
 
     decoded: str
     original: str
-    over: Reduction = "sum"
+    norm: int = 2
+    power: int = 2
+    eps: float = 0.0
+
+    def __post_init__(self):
+        if self.norm not in (1, 2) or self.power not in (1, self.norm):
+            raise UsageError(
+                f"a reconstruction's norm is 1 or 2 and its power 1 or the norm, not "
+                f"norm {self.norm}, power {self.power}"
+            )
 
     def __call__(self, context: Context):
-        return Hint(self.decoded, self.original, self.over)(context)
+        original = _teacher(context).features[self.original]
+        decoded = context.student.features[self.decoded]
+        # z first: eps has a sign.
+        error = -_difference(decoded, original) + self.eps
+        total = (jnp.abs(error) if self.norm == 1 else jnp.square(error)).sum(-1)
+        if self.power == self.norm:
+            return total
+        # A root has no slope at 0; what is masked must not be one either.
+        positive = total > 0
+        return jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1.0)), 0.0)
 
 
 def _teacher(context: Context):
@@ -86,9 +105,14 @@ def _teacher(context: Context):
 
 
 def _squared(a, b, over: Reduction):
+    error = jnp.square(_difference(a, b))
+    return error.sum(-1) if over == "sum" else error.mean(-1)
+
+
+def _difference(a, b):
+    """f32[B, ...values of a feature], a - b; Misfit where they differ in shape."""
     if a.shape != b.shape:
         raise Misfit(f"hint shapes differ: student {a.shape}, teacher {b.shape}")
     # A half-precision sum over a feature map would lose most of its terms.
-    error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
-    error = error.reshape(error.shape[0], -1)
-    return error.sum(-1) if over == "sum" else error.mean(-1)
+    error = a.astype(jnp.float32) - b.astype(jnp.float32)
+    return error.reshape(error.shape[0], -1)

@@ -101,13 +101,20 @@ class WeighedCrossEntropy:
     """sum_e (1 + eps v_e) CE_e, weights learnt from all losses of an example (L2W-DEN).
 
     Han et al. 2022 (https://arxiv.org/abs/2209.08310): v = tanh of a small map of the E
-    losses, its mean over the batch taken off. The map's parameters are the extra
-    "weigher" of the exit `owner`.
+    losses, centred. centring: "mat" takes off the mean over exits and examples, "col"
+    each example's own over its exits. Never each exit's over the examples: then an
+    exit's weights average 1 and nothing moves from one to another. The map's parameters
+    are the extra "weigher" of the exit `owner`.
     """
 
     exits: tuple[str, ...]
     owner: str
     eps: float = 0.3
+    centring: Literal["mat", "col"] = "mat"
+
+    def __post_init__(self):
+        if self.centring not in ("mat", "col"):
+            raise unknown("centring", self.centring, ("mat", "col"))
 
     def __call__(self, context: Context):
         each = losses_of(context, self.exits)
@@ -116,8 +123,9 @@ class WeighedCrossEntropy:
         seen = jax.lax.stop_gradient(each.T)
         hidden = jax.nn.relu(seen @ weigher["w1"] + weigher["b1"].reshape(1, -1))
         raw = jnp.tanh(hidden @ weigher["w2"] + weigher["b2"].reshape(1, -1))
-        # Mean 1 over the batch: weights move losses between examples, not their sum.
-        weights = 1 + self.eps * (raw - raw.mean(0, keepdims=True))
+        # Mean 1: weights move losses between exits and examples, not their sum.
+        axis = 1 if self.centring == "col" else None
+        weights = 1 + self.eps * (raw - raw.mean(axis, keepdims=True))
         return (weights.T * each).sum(0)
 
 
@@ -125,8 +133,10 @@ class WeighedCrossEntropy:
 class AssignedCrossEntropy:
     """CE at the exit where an example would leave: the most confident at each.
 
-    What L2W-DEN minimises one step ahead (Han et al. 2022). shares: of the batch that
-    leave at each exit, by largest probability among those still there.
+    What L2W-DEN minimises one step ahead (Han et al. 2022): the sum over exits of the
+    mean over those that leave there, so each example counts by B / its exit's number.
+    shares: of the batch that leave at each exit, by largest probability among those
+    still there.
     """
 
     exits: tuple[str, ...]
@@ -148,8 +158,13 @@ class AssignedCrossEntropy:
             best = jax.lax.top_k(score, round(share * len(score)))[1]
             # Where fewer are left than the share, top_k reaches for those that left.
             leaves = jnp.zeros_like(still).at[best].set(True) & still
-            loss, still = jnp.where(leaves, row, loss), still & ~leaves
-        return jnp.where(still, each[-1], loss)
+            loss, still = jnp.where(leaves, _shared(row, leaves), loss), still & ~leaves
+        return jnp.where(still, _shared(each[-1], still), loss)
+
+
+def _shared(row: jax.Array, leaves: jax.Array) -> jax.Array:
+    """`row` [B] so that its mean over the batch is that over those who leave."""
+    return row * len(row) / jnp.maximum(leaves.sum(), 1)
 
 
 def losses_of(context: Context, exits: tuple[str, ...]) -> jax.Array:

@@ -25,15 +25,17 @@ class Mixture:
 
     Pomponi et al. 2022, https://doi.org/10.3390/e24010001.
 
-    over: "logits" mixes them by pi_i = c_i prod_{j<i} (1 - c_j), and adds the last
-    exit's own loss; "losses" is sum_i c_i CE_i. c_i is a relaxed Bernoulli sample at
-    `temperature`, which may be a schedule of the step in its phase; the last c is 1.
-    Reconstruction: that the last exit is in the mixture of logits too.
+    over: "logits" is the cross-entropy of sum_i pi_i z_i over the exits before the
+    last, pi_i = c_i prod_{j<i} (1 - c_j), plus the last exit's own; "losses" is sum_i
+    c_i CE_i, the last with c = 1. c_i is a relaxed Bernoulli sample at `temperature`,
+    which may be a schedule of the step in its phase. masked: an exit takes part with
+    probability 1 - c_i, so that later ones learn where it is sure, too.
     """
 
     exits: tuple[str, ...]
     over: Literal["logits", "losses"] = "logits"
     temperature: float | optax.Schedule = 5.0
+    masked: bool = True
 
     def __post_init__(self):
         if self.over not in ("logits", "losses"):
@@ -42,22 +44,26 @@ class Mixture:
     def __call__(self, context: Context):
         label = context.batch["label"]
         answers = [context.student.predictions[name] for name in self.exits]
-        tau = self.temperature
-        tau = tau(context.step) if callable(tau) else tau
-        leaving = [
-            jax.nn.sigmoid(
-                (extra(context, name, "confidence") + extra(context, name, "noise"))
-                / tau
-            )
-            for name in self.exits[:-1]
-        ]
+        leaving = [self._sampled(context, name) for name in self.exits[:-1]]
+        last = cross_entropy(answers[-1], label)
         if self.over == "losses":
             each = [cross_entropy(z, label) for z in answers]
             # The last exit has no confidence: its loss always counts whole.
-            return each[-1] + sum(c * loss for c, loss in zip(leaving, each))
-        # Of logits, as published: a product of powers of the softmaxes.
-        mixed = (shares(leaving)[..., None] * jnp.stack(answers)).sum(0)
-        return cross_entropy(mixed, label) + cross_entropy(answers[-1], label)
+            return last + sum(c * loss for c, loss in zip(leaving, each))
+        # Of logits, as published. Not the last exit's, which are mostly the best: with
+        # them in, the others would only have to correct it.
+        mixed = (shares(leaving)[:-1, :, None] * jnp.stack(answers[:-1])).sum(0)
+        return cross_entropy(mixed, label) + last
+
+    def _sampled(self, context: Context, name: str) -> jax.Array:
+        tau = self.temperature
+        tau = tau(context.step) if callable(tau) else tau
+        logit = extra(context, name, "confidence") + extra(context, name, "noise")
+        c = jax.nn.sigmoid(logit / tau)
+        if not self.masked:
+            return c
+        # 1 where nothing is drawn, so that evaluation keeps every exit.
+        return jnp.where(extra(context, name, "uniform") >= c, c, 0.0)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class ConfidenceTarget:
 class GatedCrossEntropy:
     """sum_e P(leave at e) CE_e, gates held fixed: the exits' half of JEI-DNN.
 
-    Regol et al. 2024, https://arxiv.org/abs/2310.09163.
+    Regol et al. 2024, https://arxiv.org/abs/2310.09163: a gate's g is the probability
+    itself, as far as any is left, and the last exit has the rest (`leaving_shares`).
     """
 
     exits: tuple[str, ...]
@@ -87,7 +94,9 @@ class GatedCrossEntropy:
     def __call__(self, context: Context):
         gates = [extra(context, name, "confidence") for name in self.exits[:-1]]
         # Gates learn from GateTarget alone.
-        leave = jax.lax.stop_gradient(shares([jax.nn.sigmoid(g) for g in gates]))
+        leave = jax.lax.stop_gradient(
+            leaving_shares([jax.nn.sigmoid(g) for g in gates])
+        )
         return (leave * losses_of(context, self.exits)).sum(0)
 
 
@@ -136,6 +145,20 @@ class GateCost:
 
 
 @dataclass(frozen=True)
+class Rising:
+    """A schedule: 0 for a fifth of `steps`, then a tenth of `most` up to `most`."""
+
+    steps: int
+    most: float = 1.0
+
+    def __call__(self, step: Any):
+        start = self.steps // 5
+        share = (step - start) / max(self.steps - start, 1)
+        risen = self.most * jnp.minimum(0.1 + 0.9 * share, 1.0)
+        return jnp.where(step < start, 0.0, risen)
+
+
+@dataclass(frozen=True)
 class Halving:
     """A schedule: start / 2^k after k times `every` steps, not under `least`."""
 
@@ -155,6 +178,19 @@ def shares(leaving: list[jax.Array]) -> jax.Array:
         rows.append(c * still)
         still = still * (1 - c)
     return jnp.stack([*rows, still])
+
+
+def leaving_shares(gates: list[jax.Array]) -> jax.Array:
+    """f32[E, B], P(leaves at e) = max(0, min(g_e, 1 - sum_{j<e} g_j)), the rest last.
+
+    gates: g [E - 1][B] in 0..1 (JEI-DNN). No product: a later gate answers for all that
+    it says, not for a share of those who came.
+    """
+    rows, spent = [], jnp.zeros_like(gates[0])
+    for g in gates:
+        rows.append(jnp.clip(1 - spent, 0.0, g))
+        spent = spent + g
+    return jnp.stack([*rows, jnp.maximum(1 - spent, 0.0)])
 
 
 def _balanced(logit: jax.Array, target: jax.Array) -> jax.Array:

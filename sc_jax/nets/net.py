@@ -35,8 +35,9 @@ class Exit:
     """A classifier after a stage: module(x, previous, *, train) -> logits f32[B, K].
 
     Or (logits, extras), a dict of what else it gives: "confidence" f32[B], the logit of
-    its own score, and the training's "noise" f32[B] of it; "own" f32[B, K], its logits
-    before they were joined with others'; "temperature", a scalar; a "weigher".
+    its own score, and the training's "noise" and "uniform" f32[B] of it; "own" f32[B,
+    K], its logits before they were joined with others'; "temperature", a scalar; a
+    "weigher".
     `previous` is extras["carry"] of the exit before, or its logits; None at the first.
     One after the last stage makes the final prediction.
     """

@@ -4,12 +4,15 @@
 
 Regol, Chataoui & Coates, ICLR 2024 (https://arxiv.org/abs/2310.09163), beyond the
 survey. The classifier is the teacher and stays as it is. A gate at each exit, linear in
-four uncertainties of its logits, learns to leave at or after the exit of least
-cross-entropy + price * cost; each exit classifier learns most from the inputs that its
-gate lets leave. Warm-up weights fall with depth. Reconstruction: classifiers and gates
-learn in the same steps with no gradient between, where theirs take turns; the fourth
-uncertainty is of the squared softmax. Expected: beside `zero_time_waste`, its gates
-better than the largest probability at equal cost.
+four uncertainties of its logits (the fourth of the squared softmax), learns to leave at
+or after the exit of least cross-entropy + price * cost; each exit classifier learns by
+P(exit) = max(0, min(g, 1 - the sum of earlier g)). Warm-up weights fall with depth.
+Theirs differ so: classifiers and gates take turns over a few batches, here they learn
+in the same steps with no gradient between; cost there is the exit's number over all,
+here its MACs; balance there is of right and wrong over all gates at once, here of each;
+and the released loss divides by the sum of its weights within the gradient, which
+undoes them. Expected: beside `zero_time_waste`, its gates better than the largest
+probability at equal cost.
 """
 
 from dataclasses import replace

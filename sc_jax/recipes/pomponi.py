@@ -2,21 +2,24 @@
 
     python -m launch.train --recipe=pomponi
 
-Pomponi, Scardapane & Uncini, Entropy 2022 (https://doi.org/10.3390/e24010001). Every
-branch has one output more, the probability c_i of leaving there, and its cross-entropy
-counts c_i times (a relaxed Bernoulli sample), plus beta times the class-balanced
-cross-entropy of c_i against "this exit is right". Leave where the confidence reaches a
-threshold, or the cumulative one of all so far
-(`--policy=threshold:score=cumulative_confidence`). `over=logits` is their other form,
-one cross-entropy of the logits mixed by c_i prod (1 - c_j): there an exit learns to
-correct those before it, and is worse alone. The temperature halves each epoch from 20
-to 5, as theirs; their beta is 1, which takes from the answers in few epochs; branches
-are not dropped out. Expected: beside `branchynet`.
+Pomponi, Scardapane & Uncini, Entropy 2022 (https://doi.org/10.3390/e24010001). Branches
+learn on a classifier that is trained first and then stays as it is but for its last
+layer. Each has one output more, c_i, the probability of leaving there. The loss is the
+cross-entropy of the logits of all branches mixed by c_i prod (1 - c_j), c relaxed
+Bernoulli samples whose temperature halves each epoch from 20 to 5 and branches masked
+by a sample of 1 - c; plus the last layer's own; plus beta times the mean over branches
+of the class-balanced cross-entropy of c_i against "its answer is right", from 0 up over
+the epochs. Leave where the confidence reaches a threshold, or the cumulative one of all
+so far (`--policy=threshold:score=cumulative_confidence`). Theirs also starts the last
+layer afresh, and its batch statistics follow the branches' data. `over=losses` weighs
+each branch's own loss by c_i (theirs too); `frozen=False` trains all parts at once.
+Expected: confidences that rank answers; the joint form has the better branches.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal, Unpack
 
-from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture
+from sc_jax.losses.gates import ConfidenceTarget, Halving, Mixture, Rising
 from sc_jax.losses.terms import Term
 from sc_jax.nets.exit_classifiers.classifiers import ConvClassifier
 from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
@@ -27,7 +30,7 @@ from sc_jax.recipes.knobs import Epochs, ExitWidth
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
-TINY = {"epochs": 0.01, "batch_size": 16}
+TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
 
 
 def pomponi(
@@ -35,34 +38,41 @@ def pomponi(
     epochs: Epochs = 8.0,
     width: ExitWidth = 16,
     beta: Annotated[
-        float, Knob("weight of the confidence against being right", at_least=0)
-    ] = 0.1,
+        float, Knob("weight of the confidences against being right", at_least=0)
+    ] = 1.0,
     over: Annotated[
         Literal["logits", "losses"], Knob("what the confidences mix")
-    ] = "losses",
+    ] = "logits",
+    masked: Annotated[bool, Knob("whether exits are masked in training")] = True,
+    frozen: Annotated[
+        bool, Knob("train branches and the last layer alone, on a trained network")
+    ] = True,
+    teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
-    """One phase: losses by confidences, and each confidence against being right."""
-    base = classifier(**shared)
+    """One phase: the mixture, and each confidence against being right."""
+    base = classifier(epochs=teacher_epochs, **shared)
     branches.own_logits(base, "has no answer without a confidence behind its branches")
     net = branches.branch(
         # One output more than classes: the confidence's logit.
         base,
         lambda k, i: LearnedConfidence(ConvClassifier(k + 1, (width,))),
     )
-    sure = tuple(
-        Term(ConfidenceTarget(e.name), beta, f"{e.name}_confidence") for e in net.exits
-    )
     # Halved each epoch: samples of the gates grow sharper as they learn.
     temperature = Halving(common.steps(base.data, 1))
-    mixture = Term(Mixture(net.exit_names, over, temperature), name="mixture")
-    joint = branches.phase("joint", base, epochs, (mixture, *sure))
-    return branches.finish(
-        base,
-        "pomponi",
-        "Confidence branches",
-        net,
-        (joint,),
-        setting=f"{over}, beta={beta}",
+    mixture = Term(Mixture(net.exit_names, over, temperature, masked), name="mixture")
+    # The mean over branches, whatever their number.
+    weight = Rising(common.steps(base.data, epochs), beta / len(net.exits))
+    sure = tuple(
+        Term(ConfidenceTarget(e.name), weight, f"{e.name}_confidence")
+        for e in net.exits
+    )
+    last = net.names[-1]
+    parts = (*branches.exit_parts(net, base), last) if frozen else ("*",)
+    phase = branches.phase("branches", base, epochs, (mixture, *sure), trainable=parts)
+    return replace(
+        branches.finish(base, "pomponi", "Confidence branches", net, (phase,)),
+        teacher=base if frozen else None,
+        setting=f"{over}, beta={beta}" + ("" if frozen else ", joint"),
         policy="threshold:score=confidence",
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from exit_traces import COST, trace
@@ -78,6 +79,67 @@ def test_it_is_no_worse_where_the_largest_probability_is_all_there_is():
         found = judged(eenet.fit(RECORDED, budget=budget).policy, fresh)
         assert found.mean_cost == pytest.approx(usual.mean_cost, rel=0.05)
         assert found.accuracy > usual.accuracy - 0.01
+
+
+def drawn(exits=3, examples=40, classes=2):
+    """What the loss reads, at random weights: numbers, no trace."""
+    rng = np.random.default_rng(3)
+    columns = classes + eenet.SCALARS
+    read = eenet.Read(
+        rng.normal(size=(exits, examples, columns)).astype(np.float32),
+        rng.integers(0, 2, (exits, examples)).astype(np.float32),
+        np.full(exits, 1 / exits, np.float32),
+        np.linspace(0.5, 1.5, exits).astype(np.float32),
+    )
+    weights = {
+        "scores": [
+            rng.normal(size=1 + columns + e).astype(np.float32) for e in range(exits)
+        ],
+        "w1": rng.normal(size=(exits * (eenet.SCALARS + 1), 4)).astype(np.float32),
+        "b1": np.zeros((1, 4), np.float32),
+        "w2": rng.normal(size=(4, exits)).astype(np.float32),
+        "b2": np.zeros((1, exits), np.float32),
+    }
+    return weights, read
+
+
+def test_the_scheduler_is_drawn_to_each_examples_own_quality():
+    """KL of q^b over its sum against r, example by example; not of mean shares."""
+    weights, read = drawn()
+    odds, log_r = (np.asarray(x, np.float64) for x in eenet._leaving(weights, read))
+    quality = (1 / (1 + np.exp(-odds.T))) ** 2.5
+    quality /= quality.sum(1, keepdims=True)
+    kl = (quality * (np.log(quality) - log_r)).mean()
+    r = np.exp(log_r)
+    bce = np.logaddexp(0, odds) - odds * read.right
+    fit = (r.T / r.sum(0)[:, None] * bce).sum()
+    over = abs(r.mean(0) @ read.cost - 1)
+    for terms, expected in (
+        ((0.0, 2.5, 0.0, 0.0), fit),
+        ((1.0, 2.5, 0.0, 0.0), fit + kl),
+        ((0.0, 1.0, 3.0, 0.0), fit + 3 * over),
+    ):
+        got = float(eenet._loss(weights, read, terms))
+        assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_and_shares_send_each_other_no_gradient():
+    weights, read = drawn()
+    slope = jax.grad(eenet._loss)
+    only_fit = slope(weights, read, (0.0, 1.0, 0.0, 0.0))
+    assert all(not np.abs(only_fit[k]).any() for k in ("w1", "w2", "b1", "b2"))
+    both = slope(weights, read, (5.0, 2.0, 5.0, 0.0))
+    for a, b in zip(only_fit["scores"], both["scores"]):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    # An earlier score is a feature of later ones, which do not move it. (r even.)
+    plain = {**weights, "w2": 0 * weights["w2"]}
+    deaf = {**plain, "scores": [w.copy() for w in weights["scores"]]}
+    for w in deaf["scores"][1:]:
+        w[len(weights["scores"][0]) :] += 9.0
+    terms = (0.0, 1.0, 0.0, 0.0)
+    first, moved = (slope(w, read, terms)["scores"][0] for w in (plain, deaf))
+    assert np.abs(first).max() > 0
+    np.testing.assert_allclose(first, moved, atol=1e-6)
 
 
 def test_a_net_without_early_exits_has_nothing_to_schedule():

@@ -31,7 +31,9 @@ def context(binary, logits=LOGITS, own=OWN, teacher=TEACHER, sure=SURE, more=Non
     """What a loss may read; `binary`: whether the targets are K labels at once."""
     features, theirs, gates, bits = more or (FEATURE, THEIRS, GATES, np.arange(B) + 1.0)
     rows = [
-        {"own": own[i], "confidence": sure[i], "noise": 0 * sure[i]} for i in (0, 1)
+        {"own": own[i], "confidence": sure[i], "noise": 0 * sure[i]}
+        | {"uniform": 1 + 0 * sure[i]}
+        for i in (0, 1)
     ]
     extras = dict(zip(EXITS, rows))
     extras["final"] = {"temperature": np.float32(2.0), "weigher": WEIGHER}

@@ -19,6 +19,8 @@ from sc_jax.losses.gates import (
     GateTarget,
     Halving,
     Mixture,
+    Rising,
+    leaving_shares,
     shares,
 )
 from sc_jax.losses.terms import Context
@@ -34,9 +36,11 @@ LABEL = jnp.asarray(RNG.integers(K, size=B))
 COSTS = (0.1, 0.5, 1.0)
 
 
-def context(logits=LOGITS, sure=SURE, own=None, noise=0 * SURE) -> Context:
+def context(
+    logits=LOGITS, sure=SURE, own=None, noise=0 * SURE, uniform=1 + 0 * SURE
+) -> Context:
     extras = {
-        name: {"confidence": sure[i], "noise": noise[i]}
+        name: {"confidence": sure[i], "noise": noise[i], "uniform": uniform[i]}
         | ({} if own is None else {"own": own[i]})
         for i, name in enumerate(EXITS[:-1])
     }
@@ -53,7 +57,9 @@ def test_own_cross_entropy_reads_the_logits_before_joining():
     own = LOGITS[:2] + 1.0 * RNG.normal(size=(2, B, K)).astype(np.float32)
     got = OwnCrossEntropy("exit@b")(context(own=own))
     np.testing.assert_allclose(got, ce(own[1]), rtol=1e-6)
-    with pytest.raises(UsageError, match=r"has no 'own' \(confidence, noise\)"):
+    with pytest.raises(
+        UsageError, match=r"has no 'own' \(confidence, noise, uniform\)"
+    ):
         OwnCrossEntropy("exit@b")(context())
     bare = context()._replace(student=Outputs({}, {"final": LOGITS[2]}, {}, {}))
     with pytest.raises(UsageError, match="logits only"):
@@ -94,14 +100,37 @@ def test_a_mixture_of_certain_confidences_is_one_exit():
     certain, never = jnp.full((2, B), 1e3), jnp.full((2, B), -1e3)
     first = Mixture(EXITS)(context(sure=certain))
     np.testing.assert_allclose(first, ce(LOGITS[0]) + ce(LOGITS[2]), rtol=1e-5)
-    last = Mixture(EXITS)(context(sure=never))
-    np.testing.assert_allclose(last, 2 * ce(LOGITS[2]), rtol=1e-5)
+    none = Mixture(EXITS)(context(sure=never))  # no logits: every class alike
+    np.testing.assert_allclose(none, np.log(K) + ce(LOGITS[2]), rtol=1e-5)
     second = Mixture(EXITS, "losses")(context(sure=jnp.stack([never[0], certain[0]])))
     np.testing.assert_allclose(second, ce(LOGITS[1]) + ce(LOGITS[2]), rtol=1e-5)
     weights = shares(list(jax.nn.sigmoid(SURE)))
     np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
     c = jax.nn.sigmoid(SURE)
     np.testing.assert_allclose(weights[1], c[1] * (1 - c[0]), rtol=1e-6)
+
+
+def test_a_mixture_of_logits_leaves_the_last_exit_out_and_masks_the_others():
+    """As published: it has its own loss, and no gradient from the mixture."""
+    uniform = jnp.stack([jnp.zeros(B), jnp.ones(B)])  # the first is masked, always
+    c = jax.nn.sigmoid(SURE / 2.0)
+    mixed = c[1][:, None] * LOGITS[1]
+    got = Mixture(EXITS, temperature=2.0)(context(uniform=uniform))
+    np.testing.assert_allclose(got, ce(mixed) + ce(LOGITS[2]), rtol=1e-5)
+    # A mask that drops one exit gives its whole share to those behind it.
+    both = c[0][:, None] * LOGITS[0] + ((1 - c[0]) * c[1])[:, None] * LOGITS[1]
+    whole = Mixture(EXITS, temperature=2.0, masked=False)(context(uniform=uniform))
+    np.testing.assert_allclose(whole, ce(both) + ce(LOGITS[2]), rtol=1e-5)
+    slope = jax.grad(lambda z: Mixture(EXITS)(context(z)).sum())(LOGITS)
+    own = jax.grad(lambda z: ce(z).sum())(LOGITS[2])
+    np.testing.assert_allclose(slope[2], own, rtol=1e-5, atol=1e-7)
+    assert np.abs(slope[:2]).max() > 0
+
+
+def test_the_weight_of_confidences_rises_behind_a_fifth_of_the_steps():
+    rising = Rising(100, 2.0)
+    found = [float(rising(step)) for step in (0, 19, 20, 60, 100, 200)]
+    assert found == pytest.approx([0, 0, 0.2, 1.1, 2, 2])
 
 
 def test_confidences_are_relaxed_samples_at_a_temperature_that_halves():
@@ -134,6 +163,18 @@ def test_gates_and_heads_of_jei_dnn_send_each_other_no_gradient():
         LOGITS, SURE
     )
     assert not np.abs(logits).any() and np.abs(gates).min() > 0
+
+
+def test_exits_of_jei_dnn_weigh_what_their_gates_say_and_no_product():
+    g = np.array([[0.2, 0.9, 0.6], [0.5, 0.7, 0.4]], np.float32)
+    expected = np.array([[0.2, 0.9, 0.6], [0.5, 0.1, 0.4], [0.3, 0.0, 0.0]])
+    np.testing.assert_allclose(leaving_shares(list(g)), expected, atol=1e-6)
+    p = np.asarray(jax.nn.sigmoid(SURE), np.float64)
+    left = np.clip(np.minimum(p[1], 1 - p[0]), 0, None)
+    each = np.stack([ce(z) for z in LOGITS])
+    rest = np.maximum(1 - p[0] - p[1], 0)
+    weighed = p[0] * each[0] + left * each[1] + rest * each[2]
+    np.testing.assert_allclose(GatedCrossEntropy(EXITS)(context()), weighed, rtol=1e-5)
 
 
 def test_gates_aim_at_the_exit_of_least_loss_and_price():

@@ -1,5 +1,7 @@
 """Losses against formulas in NumPy: shapes, targets, gradients, reductions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from sc_jax.losses.rate import Rate
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.losses.terms import Context, Term, total
 from sc_jax.nets.run import Outputs
+from sc_jax.recipes import build
 
 RNG = np.random.default_rng(0)
 B, K = 6, 5
@@ -71,10 +74,34 @@ def test_hints_are_squared_distances():
     summed, mean = Hint("decoder", "stage"), Hint("decoder", "stage", "mean")
     np.testing.assert_allclose(summed(context()), square.sum(1), rtol=1e-6)
     np.testing.assert_allclose(mean(context()), square.mean(1), rtol=1e-6)
-    again = Reconstruction("decoder", "stage")
-    np.testing.assert_array_equal(again(context()), summed(context()))
-    for loss in (summed, mean, again):
+    for loss in (summed, mean):
         assert not loss(context(theirs=MAP[0])).any()
+
+
+@pytest.mark.parametrize("variant", ["choi", "jankowski", "squares"])
+def test_a_reconstruction_is_the_norm_of_its_paper(variant):
+    """Survey Eq. 5, of the recipe's own loss."""
+    error = (MAP[1].astype(np.float64) - MAP[0]).reshape(B, -1)
+    expected = {
+        "choi": np.sqrt(((error + 1e-6) ** 2).sum(1)),
+        "jankowski": np.abs(error).sum(1),
+        "squares": (error**2).sum(1),
+    }[variant]
+    (term,) = build("reconstruction", {"variant": variant}).phases[0].terms
+    loss = dataclasses.replace(term.loss, decoded="decoder", original="stage")
+    np.testing.assert_allclose(loss(context()), expected, rtol=1e-6)
+    np.testing.assert_allclose(loss(context(theirs=MAP[0])), 0, atol=1e-5)
+    # eps is added to z - z_dec, not to its opposite.
+    shifted = dataclasses.replace(loss, eps=0.5)
+    apart = context(theirs=MAP[0] + 1.0)
+    assert (shifted(apart) > loss(apart)).all()
+
+
+def test_a_norm_that_is_neither_papers_nor_a_square_is_one_line():
+    for norm, power in ((3, 3), (1, 2), (2, 3)):
+        with pytest.raises(UsageError, match="norm is 1 or 2") as caught:
+            Reconstruction("decoder", "stage", norm, power)
+        assert "\n" not in str(caught.value)
 
 
 def test_hints_of_half_precision_are_summed_in_float32():

@@ -81,7 +81,7 @@ def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
         both, PooledLinear(K + 1).apply(inner, X, None, train=False)
     )
     sure = jax.nn.sigmoid(told["confidence"])
-    assert not told["noise"].any()
+    assert not told["noise"].any() and (told["uniform"] == 1).all()
     draw = jax.vmap(
         lambda key: module.apply(variables, X, None, train=True, rngs={"noise": key})[1]
     )
@@ -90,6 +90,10 @@ def test_a_confidence_is_sampled_in_training_and_exact_otherwise():
     deviation = np.sqrt(sure * (1 - sure) / 4000)
     chosen = drawn["confidence"] + drawn["noise"] > 0
     assert (np.abs(chosen.mean(0) - sure) < 4 * deviation).all()
+    # Who is masked is drawn apart from who leaves.
+    uniform = np.asarray(drawn["uniform"]).ravel()
+    assert abs(uniform.mean() - 0.5) < 4 / np.sqrt(12 * uniform.size)
+    assert abs(np.corrcoef(uniform, np.ravel(drawn["noise"]))[0, 1]) < 0.03
 
 
 def test_a_temperature_grows_a_step_at_a_time_while_its_answers_are_sharp():

@@ -18,6 +18,7 @@ from sc_jax.losses.gates import (
     GateTarget,
     Halving,
     Mixture,
+    Rising,
 )
 from sc_jax.losses.task import CrossEntropy
 from sc_jax.nets.exit_classifiers.classifiers import Boosted
@@ -109,7 +110,12 @@ def test_l2w_den_looks_ahead_with_what_its_last_exit_owns():
     assert type(loss) is WeighedCrossEntropy and loss.eps == 0.4
     assert loss.owner == recipe.net.exits[-1].name
     assert phase.look_ahead.learns == "weigher"
-    assert type(phase.look_ahead.terms[0].loss) is AssignedCrossEntropy
+    assert loss.centring == "mat" and made("l2w_den").phases[0].terms[0].loss.eps == 0.3
+    assigned = phase.look_ahead.terms[0].loss
+    assert type(assigned) is AssignedCrossEntropy
+    # Fewer at later exits, 0.75^k of them.
+    ratios = [b / a for a, b in zip(assigned.shares, assigned.shares[1:])]
+    assert ratios == pytest.approx([0.75] * (len(assigned.exits) - 1))
 
 
 def test_zero_time_waste_trains_heads_alone_and_ensembles_of_all():
@@ -132,14 +138,22 @@ def test_jei_dnn_warms_early_heads_most_and_then_trains_gates_for_their_price():
     assert list(second.costs) == sorted(second.costs)
 
 
-def test_pomponi_mixes_exits_and_teaches_confidences_by_beta():
-    recipe = made("pomponi", beta=0.5, over="losses")
+def test_pomponi_mixes_logits_over_a_frozen_network_but_its_last_layer():
+    recipe = made("pomponi", beta=0.6)
     (phase,) = recipe.phases
     halves = Halving(steps(recipe.data, 1))
-    assert phase.terms[0].loss == Mixture(recipe.net.exit_names, "losses", halves)
-    assert recipe == made("pomponi", beta=0.5, over="losses")
-    names = [e.name for e in recipe.net.exits]
-    assert weights(phase, ConfidenceTarget) == dict.fromkeys(names, 0.5)
+    mixture = Mixture(recipe.net.exit_names, "logits", halves, masked=True)
+    assert phase.terms[0].loss == mixture
+    assert recipe == made("pomponi", beta=0.6)
+    exits = {e.name for e in recipe.net.exits}
+    assert match(recipe.net, phase.trainable) == exits | {"fc"}
+    assert recipe.teacher.name == "classifier"
+    # Beta is of the mean over branches.
+    rising = Rising(phase.steps, 0.6 / len(exits))
+    assert weights(phase, ConfidenceTarget) == dict.fromkeys(exits, rising)
+    joint = made("pomponi", over="losses", frozen=False, masked=False)
+    assert match(joint.net, joint.phases[0].trainable) == set(joint.net.parts)
+    assert joint.teacher is None and joint.phases[0].terms[0].loss.over == "losses"
 
 
 def test_dynexit_leans_on_later_exits_by_their_cost():

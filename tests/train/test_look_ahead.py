@@ -116,7 +116,8 @@ def test_the_trainers_step_takes_what_its_phase_asks_for(stepped):
     assert not moved(plain["exit@a"], met["exit@a"]) and not moved(last, met["exit@b"])
 
 
-def test_weights_are_one_plus_what_the_weigher_says_beside_its_mean():
+@pytest.mark.parametrize("centring", ["mat", "col"])
+def test_weights_are_one_plus_what_the_weigher_says_beside_its_mean(centring):
     z = jnp.asarray(RNG.normal(size=(2, 8, 3)), jnp.float32)
     told = {
         "w1": RNG.normal(size=(2, 4)),
@@ -127,15 +128,17 @@ def test_weights_are_one_plus_what_the_weigher_says_beside_its_mean():
     extras = {"exit@b": {"weigher": jax.tree.map(jnp.asarray, told)}}
     student = Outputs({}, dict(zip(EXITS, z)), {}, extras)
     batch = {"label": jnp.asarray(BATCH["label"])}
-    loss = WeighedCrossEntropy(EXITS, "exit@b", 0.4)
+    loss = WeighedCrossEntropy(EXITS, "exit@b", 0.4, centring)
     got = loss(Context(student, None, batch))
     log_p = np.asarray(jax.nn.log_softmax(z))
     each = -log_p[:, np.arange(8), BATCH["label"]]
     hidden = np.maximum(each.T @ told["w1"] + told["b1"], 0)
     raw = np.tanh(hidden @ told["w2"] + told["b2"])
-    weights = 1 + 0.4 * (raw - raw.mean(0))
+    middle = raw.mean() if centring == "mat" else raw.mean(1, keepdims=True)
+    weights = 1 + 0.4 * (raw - middle)
     np.testing.assert_allclose(got, (weights.T * each).sum(0), rtol=1e-4)
-    assert weights.mean(0) == pytest.approx([1, 1])
+    # An exit's own weights do not average 1: weight goes from exit to exit.
+    assert weights.mean() == pytest.approx(1) and abs(weights.mean(0) - 1).max() > 0.01
 
     def total_of(z):
         seen = student._replace(predictions=dict(zip(EXITS, z)))
@@ -144,6 +147,11 @@ def test_weights_are_one_plus_what_the_weigher_says_beside_its_mean():
     softmax = np.asarray(jax.nn.softmax(z)) - np.eye(3)[BATCH["label"]]
     expected = weights.T[..., None] * softmax  # no gradient through the weights
     np.testing.assert_allclose(jax.grad(total_of)(z), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_an_unknown_centring_is_one_line():
+    with pytest.raises(UsageError, match="mat, col"):
+        WeighedCrossEntropy(EXITS, "exit@b", 0.4, "row")
 
 
 def test_what_looks_ahead_must_be_trained():
@@ -165,4 +173,6 @@ def test_assigned_examples_are_judged_at_their_own_exit():
     assert np.bincount(taken).tolist() == [2, 4, 2]
     log_p = np.asarray(jax.nn.log_softmax(z))
     expected = -log_p[taken, np.arange(8), BATCH["label"]]
+    # Each exit's mean counts once, whatever its number: 2, 4 and 2 of 8.
+    expected *= 8 / np.array([2, 4, 2])[taken]
     np.testing.assert_allclose(got, expected, rtol=1e-5)

@@ -263,7 +263,10 @@ def eenet(
     *,
     budget: Budget = None,
     lost: Lost = None,
-    pull: Annotated[float, Knob("towards geometric shares", at_least=0)] = 1.0,
+    pull: Annotated[
+        float, Knob("towards leaving where the score is high", at_least=0)
+    ] = 1.0,
+    sharpness: Annotated[float, Knob("power of that score", at_least=0)] = 1.0,
     price: Annotated[float, Knob("of a cost beside the budget", at_least=0)] = 10.0,
     ridge: Annotated[
         float, Knob("penalty on squared weights, in examples", at_least=0)
@@ -273,8 +276,8 @@ def eenet(
     seed: Seed = 0,
 ) -> Solved:
     """EENet's scheduler, fitted to the budget, or to eight for the best of them."""
-    more: dict[str, Any] = {"pull": pull, "price": price, "ridge": ridge}
-    more |= {"width": width, "steps": steps, "seed": seed}
+    more: dict[str, Any] = {"pull": pull, "sharpness": sharpness, "price": price}
+    more |= {"ridge": ridge, "width": width, "steps": steps, "seed": seed}
     if budget is not None:
         alone("budget", {"lost": lost})
         return scheduler.fit(trace, budget=budget, **more)

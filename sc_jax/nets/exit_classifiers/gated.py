@@ -60,6 +60,7 @@ class LearnedConfidence(nn.Module):
     `head` has K + 1 outputs, logits and the confidence's logit. Extras: "confidence"
     [B], that logit, and "noise" [B]: a logistic sample in training, else 0. In training
     their sum over a temperature is a relaxed Bernoulli's logit (losses.gates.Mixture).
+    "uniform" [B] decides who is masked: a sample of 0..1 in training, else 1.
     """
 
     head: nn.Module
@@ -70,10 +71,11 @@ class LearnedConfidence(nn.Module):
         logits = sliced(outputs, 1, 0, -1)
         confidence = sliced(outputs, 1, -1, None).squeeze(1)
         # Always there, so that losses need not know the mode.
-        noise = jnp.zeros_like(confidence)
+        noise, uniform = jnp.zeros_like(confidence), jnp.ones_like(confidence)
         if train:
             noise = jax.random.logistic(self.make_rng("noise"), confidence.shape)
-        return logits, {"confidence": confidence, "noise": noise}
+            uniform = jax.random.uniform(self.make_rng("noise"), confidence.shape)
+        return logits, {"confidence": confidence, "noise": noise, "uniform": uniform}
 
 
 class Softening(nn.Module):
