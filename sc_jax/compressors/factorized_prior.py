@@ -61,7 +61,8 @@ def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False):
     lower, upper = cumulative(params, v - 0.5, xp), cumulative(params, v + 0.5, xp)
     if compat:
         return _sigmoid(upper, xp) - _sigmoid(lower, xp)
-    sign = -xp.sign(lower + upper)
+    # Never 0: at the median itself both ends cancel, and so would the mass.
+    sign = xp.where(lower + upper > 0, -1.0, 1.0)
     if xp is jnp:
         # A choice of tail, not a quantity: its gradient is zero or undefined.
         sign = jax.lax.stop_gradient(sign)

@@ -48,6 +48,24 @@ def test_affine_training_passes_the_gradient(aware):
     np.testing.assert_array_equal(slope, 1)
 
 
+def test_a_value_at_the_very_median_has_its_mass():
+    """Both ends of its interval cancel exactly there, in one channel of seven."""
+    module, z = FactorizedPrior(), jnp.zeros((1, 1000))
+    params = module.init(jax.random.key(0), z, train=False)["params"]
+    solved = prior.solve_quantiles(jax.device_get(dict(params)))
+    medians = jnp.asarray(solved[:, 1])
+    lower, upper = (prior.cumulative(params, medians + d) for d in (-0.5, 0.5))
+    cancelled = np.asarray(lower + upper == 0)
+    assert cancelled.sum() > 50
+    mass = np.asarray(prior.likelihood(params, medians))
+    ends = [np.asarray(jax.nn.sigmoid(end)) for end in (lower, upper)]
+    np.testing.assert_allclose(mass, ends[1] - ends[0], rtol=1e-4)
+    # A density about 10 wide: five bits, where the bound of 30 would show.
+    assert -np.log2(mass.min()) < 6
+    wide = prior.likelihood(jax.device_get(dict(params)), np.zeros((1, 1000)), np)
+    assert (wide > 0).all()
+
+
 @pytest.mark.parametrize("module", PRIORS, ids=repr)
 def test_a_wider_latent_has_the_same_tables(module):
     params, z = fitted(module, "middle"), latents(1.0, 7)
