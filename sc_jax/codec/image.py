@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,13 +14,79 @@ from sc_jax.codec import codec
 from sc_jax.codec.codec import Outputs
 from sc_jax.codec.reference import CorruptStream
 
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
+
+
+def data_bytes(file: bytes) -> int:
+    """Bytes of a file that are image data: without container, header and tables.
+
+    PNG: its IDAT chunks. JPEG: its scans, without markers' segments, as of a file whose
+    quantisation and Huffman tables both sides know ("abbreviated", ITU-T T.81 B.5).
+    WEBP: the VP8 or VP8L chunk. AVIF: the media data box. A bound in the files' favour,
+    since no decoder reads that alone; no bytes of such a file: ValueError.
+    """
+    if file[:8] == b"\x89PNG\r\n\x1a\n":
+        return sum(n for kind, n in _png(file) if kind == b"IDAT")
+    if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
+        return sum(n for kind, n in _riff(file) if kind in (b"VP8 ", b"VP8L"))
+    if file[:2] == b"\xff\xd8":
+        return _scan_bytes(file)
+    if file[4:8] == b"ftyp":
+        return sum(n - 8 for kind, n in _boxes(file) if kind == b"mdat")
+    raise ValueError("not a PNG, JPEG, WebP or AVIF file")
+
+
+def _png(file: bytes) -> Iterator[tuple[bytes, int]]:
+    """(kind, bytes of its data) of each chunk."""
+    place = 8
+    while place < len(file):
+        (size,) = struct.unpack(">I", file[place : place + 4])
+        yield file[place + 4 : place + 8], size
+        place += 12 + size  # its size, kind and checksum
+
+
+def _riff(file: bytes) -> Iterator[tuple[bytes, int]]:
+    place = 12
+    while place < len(file):
+        (size,) = struct.unpack("<I", file[place + 4 : place + 8])
+        yield file[place : place + 4], size
+        place += 8 + size + size % 2
+
+
+def _boxes(file: bytes) -> Iterator[tuple[bytes, int]]:
+    """(kind, bytes of the whole box) of each at the top."""
+    place = 0
+    while place < len(file):
+        (size,) = struct.unpack(">I", file[place : place + 4])
+        # 0 reaches to the end.
+        size = size or len(file) - place
+        yield file[place + 4 : place + 8], size
+        place += size
+
+
+def _scan_bytes(file: bytes) -> int:
+    """Entropy-coded bytes of a JPEG, stuffing and restart markers included."""
+    place, total = 2, 0
+    while file[place : place + 2] != b"\xff\xd9":
+        (length,) = struct.unpack(">H", file[place + 2 : place + 4])
+        scan = file[place + 1] == 0xDA
+        place += 2 + length
+        if scan:
+            start = place
+            # FF 00 is a byte of data, FF D0 to FF D7 restart it; else a marker follows.
+            while file[place] != 0xFF or file[place + 1] in (0, *range(0xD0, 0xD8)):
+                place += 1
+            total += place - start
+    return total
+
 
 @dataclass(frozen=True)
 class ImageCodec:
     """An image file format through Pillow; uint8[H, W, C], C 1 or 3, both ways.
 
-    format: 'PNG', 'JPEG' or 'WEBP'. quality: 0 to 100, or None for lossless (PNG
-    always, WEBP; JPEG has no lossless form). It stands at the input: no head before it.
+    format: 'PNG', 'JPEG', 'WEBP' or, where Pillow was built with it, 'AVIF'. quality: 0
+    to 100, or None for lossless (PNG always, WEBP; JPEG has no lossless form, AVIF none
+    here). It stands at the input: no head before it.
     """
 
     kind: ClassVar[str] = "image"
@@ -33,11 +100,14 @@ class ImageCodec:
     shape: tuple[int, ...]
 
     def __post_init__(self):
-        if self.format not in ("PNG", "JPEG", "WEBP"):
-            raise ValueError(f"image format {self.format!r}, not PNG, JPEG or WEBP")
+        if self.format not in FORMATS:
+            known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+            raise ValueError(f"image format {self.format!r}, not {known}")
         if len(self.shape) != 3 or self.shape[2] not in (1, 3) or 0 in self.shape:
             raise ValueError(f"image shape {self.shape}, not (H, W, 1 or 3)")
-        lossless = {"PNG": True, "JPEG": False}.get(self.format, self.quality is None)
+        lossless = self.format == "PNG" or (
+            self.format == "WEBP" and self.quality is None
+        )
         if (self.quality is None) != lossless or not 0 <= (self.quality or 0) <= 100:
             raise ValueError(f"{self.format} cannot have quality {self.quality}")
 
@@ -45,6 +115,9 @@ class ImageCodec:
         quality: dict = {} if self.quality is None else {"quality": self.quality}
         if self.format == "WEBP":
             return {"method": 6, "lossless": self.quality is None, **quality}
+        if self.format == "AVIF":
+            # Slower saves little more; threads would only make runs differ.
+            return {"speed": 4, "max_threads": 1, **quality}
         # Best tables at the same quality: a baseline should not be beaten by defaults.
         return {"optimize": True, **quality}
 
@@ -55,8 +128,8 @@ class ImageCodec:
         if z.shape != self.shape or z.dtype != np.uint8:
             raise ValueError(f"image is {z.dtype}{z.shape}, not uint8{self.shape}")
         image = Image.fromarray(z[..., 0] if z.shape[2] == 1 else z)
-        if self.format == "WEBP":
-            # WebP has no grey images.
+        if self.format in ("WEBP", "AVIF"):
+            # WebP has no grey images, and Pillow writes no grey AVIF.
             image = image.convert("RGB")
         out = io.BytesIO()
         image.save(out, self.format, **self._options())

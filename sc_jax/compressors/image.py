@@ -12,7 +12,7 @@ from sc_jax.compressors.compressor import Compressor
 
 
 class Image(Compressor):
-    """An image file at the input: PNG, or JPEG / WEBP of a quality; not trainable.
+    """An image file at the input: PNG, or JPEG, WEBP, AVIF of a quality; untrainable.
 
     z uint8[B, H, W, C]; z_hat uint8 likewise; bits are measured, not estimated.
     """

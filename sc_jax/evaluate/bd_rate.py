@@ -16,6 +16,10 @@ from sc_jax.evaluate.reports.plots import curves, mean_bytes
 if TYPE_CHECKING:
     from sc_jax.evaluate.reports.report import Row
 
+# Of a curve's own qualities that a rival must reach too, to be called its best: a rival
+# that meets it on a sliver says nothing of the rest.
+LEAST_OVERLAP = 0.5
+
 Curve = Sequence[tuple[float, float]]  # (bytes an example, quality) of each setting
 
 
@@ -57,20 +61,38 @@ def undefined(reference: Curve, curve: Curve) -> str:
     )
 
 
+def overlap(reference: Curve, curve: Curve) -> float:
+    """Share of the qualities of `curve` that the reference reaches too, 0 to 1."""
+    if undefined(reference, curve):
+        return 0.0
+    a, b = frontier(reference), frontier(curve)
+    low, high = _overlap(a, b)
+    return float((high - low) / (b[-1, 1] - b[0, 1]))
+
+
 def against_best(rivals: Mapping[str, Curve], curve: Curve) -> dict:
     """BD-rate against the best of several curves: that leaving the least saving.
 
-    Returns {"against": name, "percent": float, "reason": ""}; both None, with the
-    reason in words, where no rival shares qualities with the curve.
+    Rivals are those that reach at least LEAST_OVERLAP of the curve's qualities. Returns
+    {"against": name, "percent": float, "overlap": share, "reason": ""}; all but the
+    reason None, with that in words, where no rival does.
     """
     reasons = {name: undefined(rival, curve) for name, rival in rivals.items()}
-    rates = {n: bd_rate(rivals[n], curve) for n, why in reasons.items() if not why}
-    if rates:
+    shares = {n: overlap(rivals[n], curve) for n, why in reasons.items() if not why}
+    fit = {n: share for n, share in shares.items() if share >= LEAST_OVERLAP}
+    if fit:
         # The rival hardest to beat: against a weak one any method would save.
+        rates = {name: bd_rate(rivals[name], curve) for name in fit}
         name = max(rates, key=rates.__getitem__)
-        return {"against": name, "percent": rates[name], "reason": ""}
+        best = {"against": name, "percent": rates[name], "overlap": fit[name]}
+        return {**best, "reason": ""}
+    reasons |= {
+        name: f"{share:.0%} of the curve's qualities, {LEAST_OVERLAP:.0%} are needed"
+        for name, share in shares.items()
+    }
     why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    return {"against": None, "percent": None, "reason": why or "nothing to compare to"}
+    nothing = dict.fromkeys(("against", "percent", "overlap"))
+    return {**nothing, "reason": why or "nothing to compare to"}
 
 
 def of_rows(rows: Sequence[Row]) -> list[dict]:
@@ -92,7 +114,10 @@ def sentence(entry: dict) -> str:
     """An entry of `of_rows` as a line of Markdown."""
     if entry["percent"] is None:
         return f"- {entry['method']}: not defined ({entry['reason']})"
-    return f"- {entry['method']}: {entry['percent']:+.1f} % against {entry['against']}"
+    return (
+        f"- {entry['method']}: {entry['percent']:+.1f} % against {entry['against']}, "
+        f"over {100 * entry['overlap']:.0f} % of its qualities"
+    )
 
 
 def frontier(curve: Curve) -> np.ndarray:

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import PIL
+import PIL.features
 
 from sc_jax import foreign
+from sc_jax.codec.image import ImageCodec
 from sc_jax.compressors import Image
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.data.sources import Dataset
@@ -33,8 +35,11 @@ from sc_jax.train.recipe import Recipe
 CLASSICAL = (
     ("PNG", (None,)),
     ("JPEG", (5, 10, 20, 30, 50, 75, 90)),
-    ("WEBP", (None, 1, 5, 10, 20, 30, 50, 75, 90)),
+    ("WEBP", (None, 0, 1, 5, 10, 20, 30, 50, 75, 90)),
+    ("AVIF", (0, 10, 20, 30, 40, 50, 60, 75, 90)),
 )
+# Of the smaller side: below, an AVIF is nearly all container.
+AVIF_FROM = 64
 LOCAL = ("teacher", "local-only")  # the same measurement, under the names of both cuts
 _PROBED = 64
 
@@ -98,7 +103,21 @@ def _files(test: Dataset) -> list[_File]:
     """Formats that can hold the examples: none unless they are images."""
     if test.example().dtype != np.uint8 or test.shape[2:] not in ((1,), (3,)):
         return []
-    return [_File(kind, q) for kind, qualities in CLASSICAL for q in qualities]
+    fits = min(test.shape[:2]) >= AVIF_FROM and PIL.features.check("avif")
+    known = [each for each in CLASSICAL if fits or each[0] != "AVIF"]
+    return [_File(kind, q) for kind, qualities in known for q in qualities]
+
+
+def floors(test: Dataset) -> dict[str, int]:
+    """Bytes of the smallest file of one colour at the examples' size, by method.
+
+    What a file takes before it says anything of an image: no quality is below it.
+    """
+    grey, least = np.full(test.shape, 128, np.uint8), {}
+    for file in _files(test):
+        size = len(ImageCodec(file.kind, file.quality, test.shape).encode(grey))
+        least[file.method] = min(size, least.get(file.method, size))
+    return least
 
 
 def _measured(
@@ -144,6 +163,8 @@ def _key(recipe: Recipe, test: Dataset, folder: Path) -> dict:
         "split": test.split,
         "shape": [len(test), *test.shape],
         "examples": seen.hexdigest()[:12],
+        # Rows of before a column was measured lack it.
+        "columns": sorted(field.name for field in dataclasses.fields(Row)),
         # Another encoder writes other bytes, another backend other last bits.
         "pillow": PIL.__version__,
         "backend": jax.default_backend(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
 from sc_jax.runs import agreement, run_folder
 from sc_jax.runs import baselines as baseline_rows
+from sc_jax.runs.training_cost import training_s
 from sc_jax.train.log import LOGGER
 from sc_jax.train.recipe import Recipe
 
@@ -76,7 +78,7 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     if recipe.net.splits and not measured.payload_bytes.any():
         LOGGER.warning("%s: %s", title, report.COLLAPSED)
     family = "learned" if recipe.net.splits else "reference"
-    return rate.row(
+    row = rate.row(
         measured,
         recipe.net,
         variables,
@@ -85,6 +87,9 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
         setting=recipe.setting,
         family=family,
     )
+    spent = training_s(recipe, workdir)
+    # Training cost: measured seconds, of that machine and its own phases alone.
+    return row if spent is None else replace(row, seconds={"training": spent})
 
 
 def conclude(
@@ -102,7 +107,7 @@ def conclude(
     # All measured, one writes.
     if jax.process_index() > 0:
         return
-    facts = facts_of(recipe, test, command) | dict(more or {})
+    facts = facts_of(recipe, test, command) | _floors(rows, test) | dict(more or {})
     report.write(rows, workdir, title=f"{recipe.title} on {test.name}", facts=facts)
     print(report.table(rows))
 
@@ -114,6 +119,14 @@ def trained_on(data: Data) -> dict[str, str]:
     held = f"{sources.HELD_OUT_SHARE:.0%} of it held out for validation"
     labels = "without labels, " if pipeline.is_unlabelled(data) else ""
     return {"trained on": f"{data.name} ({labels}{held})"}
+
+
+def _floors(rows: Sequence[Row], test: Dataset) -> dict:
+    """What a file of one colour takes, of each format that the rows have."""
+    formats = {row.method for row in rows if row.family == "classical"}
+    known = baseline_rows.floors(test) if formats else {}
+    found = {method: size for method, size in known.items() if method in formats}
+    return {"bytes of a file of one colour": found} if found else {}
 
 
 def facts_of(recipe: Recipe, test: Dataset, command: str) -> dict:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import features
 
 from sc_jax.codec import codecs
 from sc_jax.codec.codecs import AffineCodec, FactorizedCodec, ImageCodec, RawCodec
+from sc_jax.codec.image import data_bytes
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.codec.tables import from_pmf
 
@@ -92,6 +94,41 @@ def test_lossless_images(format, channels):
     codec = ImageCodec(format, None, (16, 9, channels))
     z = np.random.default_rng(2).integers(0, 256, codec.shape).astype(np.uint8)
     assert np.array_equal(codec.decode(codec.encode(z)), z)
+
+
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "WEBP", pytest.param("AVIF", marks=AVIF)]
+)
+def test_image_data_are_what_a_file_of_noise_has_more_than_one_of_one_colour(
+    format, channels
+):
+    shape = (64, 80, channels)
+    codec = ImageCodec(format, None if format == "PNG" else 60, shape)
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    full, flat = codec.encode(noise), codec.encode(np.full(shape, 128, np.uint8))
+    rest = [len(file) - data_bytes(file) for file in (full, flat)]
+    # Container, headers, tables: nearly the same for both, and never of the image.
+    assert min(rest) >= 20 and max(rest) < 800 and data_bytes(full) > 5 * max(rest)
+
+
+def test_what_is_no_image_file_has_no_image_data():
+    with pytest.raises(ValueError, match="not a PNG, JPEG, WebP or AVIF file"):
+        data_bytes(b"GIF89a" + bytes(20))
+
+
+@AVIF
+def test_an_avif_is_small_and_comes_back():
+    codec = ImageCodec("AVIF", 60, (64, 64, 3))
+    z = example(codec)
+    file = codec.encode(z)
+    assert file == codec.encode(z) and len(file) < z.size / 4
+    assert np.abs(codec.decode(file).astype(int) - z).mean() < 12
+    with pytest.raises(ValueError, match="AVIF cannot have quality None"):
+        ImageCodec("AVIF", None, (64, 64, 3))
 
 
 def test_lossy_images_are_close():

@@ -7,7 +7,15 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.bd_rate import bd_rate, frontier, undefined
+from sc_jax.evaluate.bd_rate import (
+    LEAST_OVERLAP,
+    against_best,
+    bd_rate,
+    frontier,
+    overlap,
+    sentence,
+    undefined,
+)
 
 CURVE = [(100, 0.50), (170, 0.61), (400, 0.70), (900, 0.74), (2500, 0.75)]
 OTHER = [(60, 0.45), (150, 0.64), (300, 0.66), (1500, 0.76)]
@@ -86,3 +94,25 @@ def test_no_meaning_is_nan_with_a_reason(curve, reason):
 def test_impossible_points_are_refused(point):
     with pytest.raises(UsageError, match="bytes > 0"):
         bd_rate(CURVE, [*OTHER, point])
+
+
+def test_a_rival_that_meets_the_curve_on_a_sliver_is_not_its_best():
+    """On that sliver it looks hard to beat; of the rest it says nothing."""
+    sliver = [(40, 0.30), (60, 0.52)]
+    assert bd_rate(sliver, CURVE) > bd_rate(OTHER, CURVE)
+    assert overlap(sliver, CURVE) == pytest.approx(0.02 / 0.25)
+    found = against_best({"wide": OTHER, "sliver": sliver}, CURVE)
+    assert found["against"] == "wide" and found["overlap"] == 1
+    assert found["percent"] == bd_rate(OTHER, CURVE)
+    assert "against wide, over 100 % of its qualities" in sentence(
+        {"method": "M", **found}
+    )
+    (alone,) = [against_best({"sliver": sliver}, CURVE)]
+    assert alone["percent"] is alone["against"] is alone["overlap"] is None
+    assert alone["reason"] == "sliver: 8% of the curve's qualities, 50% are needed"
+
+
+def test_half_of_the_qualities_are_enough():
+    low = [(40, 0.2), (90, 0.50 + LEAST_OVERLAP * 0.25)]
+    assert against_best({"low": low}, CURVE)["overlap"] == pytest.approx(LEAST_OVERLAP)
+    assert overlap([(1, 0.1), (2, 0.2)], CURVE) == 0

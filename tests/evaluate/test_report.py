@@ -75,9 +75,32 @@ def test_the_page_names_split_rates_and_facts(tmp_path):
 def test_bd_rates_are_against_the_classical_curve_hardest_to_beat():
     (entry,) = of_rows(ROWS)
     assert (entry["method"], entry["against"]) == ("Student", "WebP")
-    assert entry["percent"] == pytest.approx(-50)
+    assert entry["percent"] == pytest.approx(-50) and entry["overlap"] == 1
     (alone,) = of_rows([r for r in ROWS if r.family != "classical"])
     assert alone["percent"] is None and alone["reason"] == "nothing to compare to"
+
+
+def test_what_sending_takes_is_modelled_over_each_link_and_said_to_be(tmp_path):
+    """The survey's latency: framed bytes over the rate, and the round trip."""
+    report.write(ROWS, tmp_path, title="T", facts={})
+    page = (tmp_path / "report.md").read_text("utf-8")
+    part = page.split("## Latency of sending, modelled (test)")[1].split("\n## ")[0]
+    assert "| method | setting | LoRaWAN | 3G | LTE | Wi-Fi |" in part
+    # 212 framed bytes at 37.5 kbit/s and 5.85 Mbit/s: 45.2 and 0.3 ms on the air.
+    assert "| Student | beta=0.1 | 1,045.2 | 101.5 | 50.3 | 5.1 |" in part
+    assert part.count("| Student |") == 1 and "teacher" not in part
+    report.write(ROWS[:2], tmp_path / "local", title="T", facts={})
+    assert "modelled" not in (tmp_path / "local" / "report.md").read_text("utf-8")
+
+
+def test_bytes_without_a_container_stand_beside_the_file(tmp_path):
+    file = row("JPEG", "q=5", "classical", 0.5, 275, data_bytes=(95.0, 99.0))
+    report.write([file], tmp_path, title="T", facts={})
+    assert report.read(tmp_path) == [file]
+    page = (tmp_path / "report.md").read_text("utf-8")
+    assert "| bytes mean | bytes p95 | data only |" in page
+    assert "| 275.0 | 412.5 | 95.0 |" in page
+    assert "1,050 bytes" in page and "SC2 pickle" not in page
 
 
 def test_bd_rates_say_why_there_is_none(tmp_path):
@@ -108,7 +131,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
 def test_table_is_aligned_and_shows_none_as_a_dash():
     heading, rule, teacher, *_, last = table(ROWS).splitlines()
     assert len(heading) == len(rule) == len(teacher) == len(last)
-    assert teacher.split() == ["teacher", "–", "93.00", *"––––––"[:5], "11.2", "M", "0"]
+    assert teacher.split() == ["teacher", "–", "93.00", *"––––––", "11.2", "M", "0"]
     assert heading.startswith("method") and heading.endswith("encoder MACs")
     assert "790.5" in table(ROWS) and "212.0" in table(ROWS)
 

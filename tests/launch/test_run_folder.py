@@ -23,6 +23,7 @@ from sc_jax.runs import (
     training,
 )
 from sc_jax.runs.source import Source
+from sc_jax.runs.training_cost import training_s
 
 EXAMPLES = 60
 
@@ -83,12 +84,38 @@ def test_report_holds_the_extreme_cuts_and_the_student(run, images, kept):
     found = {row.method: row for row in report.read(workdir)}
     teacher, png = found["teacher"], found["edge-only PNG"]
     assert found["local-only"].quality == teacher.quality == png.quality
+    jpeg, student = found["edge-only JPEG"], found["Entropic Student"]
+    assert jpeg.data_bytes[0] < jpeg.payload_bytes[0] - 100
+    assert student.data_bytes == student.payload_bytes
     assert png.head_macs == 0 and found["local-only"].head_macs == teacher.head_macs
     assert found["Entropic Student"].head_macs < teacher.head_macs
     facts = json.loads((workdir / "report.json").read_text())["facts"]
     assert facts["split"] == "test" and facts["seed"] == recipe.seed
+    floors = facts["bytes of a file of one colour"]
+    assert floors == {"edge-only PNG": 79, "edge-only JPEG": 162}
+    # Training cost: what the records say, and nothing where they lack a step.
+    assert student.seconds["training"] == training_s(recipe, workdir) > 0
+    assert training_s(recipe, workdir / "nothing") is None
+    longer = dataclasses.replace(recipe, phases=(*recipe.phases, recipe.phases[0]))
+    assert training_s(longer, workdir) is None
     for name in ("report.md", "rate_accuracy.png", "metrics.jsonl", "recipe.json"):
         assert (workdir / name).stat().st_size > 0
+
+
+def test_files_begin_at_the_lowest_quality_and_avif_at_64_pixels(images, monkeypatch):
+    def of(side):
+        return images.take(np.arange(2)).resized(side)
+
+    monkeypatch.setattr(baselines.PIL.features, "check", lambda name: True)
+
+    small, large = (
+        [file.title for file in baselines._files(of(side))] for side in (63, 64)
+    )
+    assert "edge-only WebP q=0" in small and not any("AVIF" in name for name in small)
+    assert [name for name in large if "AVIF" not in name] == small
+    assert "edge-only AVIF q=0" in large
+    monkeypatch.setattr(baselines.PIL.features, "check", lambda name: False)
+    assert [file.title for file in baselines._files(of(64))] == small
 
 
 def test_baselines_are_measured_once_a_teacher_and_set(run, images, kept, monkeypatch):
