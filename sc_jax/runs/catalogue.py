@@ -9,10 +9,11 @@ from functools import partial
 from inspect import cleandoc
 from typing import Any
 
-from sc_jax import recipes, spec
+from sc_jax import plugins, recipes, spec
 from sc_jax.compressors import COMPRESSORS
 from sc_jax.data.sources import SOURCES
 from sc_jax.errors import unknown
+from sc_jax.exits import policies
 from sc_jax.exits.scores import SCORES
 from sc_jax.exits.solve import policy_spec
 from sc_jax.exits.solve.solvers import SOLVERS
@@ -39,6 +40,11 @@ KNOBS: dict[str, Callable[[str], dict[str, Parameter]]] = {
     "recipes": recipes.knobs_of,
     "policies": policy_spec.knobs_of,
 }
+# Of the kinds whose NAME may be FILE.py:name: what it holds.
+FILES: dict[str, Callable[[str], Any]] = {
+    "recipes": recipes.find,
+    "policies": policies.find,
+}
 
 
 def show(text: str) -> str:
@@ -50,8 +56,8 @@ def show(text: str) -> str:
     if not colon:
         more = f"\n--list={kind}:NAME shows the knobs of one." if kind in KNOBS else ""
         return spec.table({n: line(kind, e) for n, e in entries.items()}) + more
-    if kind == "recipes":
-        entry = recipes.find(name)  # of a file too
+    if kind in FILES and plugins.is_file(name):
+        entry = FILES[kind](name)
     elif name in entries:
         entry = entries[name]
     else:

@@ -51,6 +51,17 @@ def test_every_list_has_a_line_on_every_name(kind):
     assert catalogue.show(f"{kind}:{name}").strip()
 
 
+def test_a_page_of_a_policy_in_a_file_tells_what_it_says_of_itself(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from sc_jax.exits.policies import Threshold\n\n"
+        "@dataclass(frozen=True)\nclass Mine(Threshold):\n"
+        '    """One of my own."""\n'
+    )
+    page = catalogue.show(f"policies:{tmp_path}/mine.py:Mine")
+    assert page.startswith("One of my own.") and "budget=None" in page
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in catalogue.KNOBS for name in catalogue.LISTS[kind]],
