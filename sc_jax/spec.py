@@ -28,7 +28,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sc_jax.errors import UsageError, unknown
 
@@ -171,13 +171,16 @@ def numbers(items: Iterable[str], kind: str) -> tuple[float, ...]:
 
 def knobs_of(function: Callable, skip: int = 0) -> dict[str, Parameter]:
     """The knobs of a function's signature, without its first `skip` parameters."""
-    # eval_str: annotations are text under `from __future__ import annotations`.
-    every = list(inspect.signature(function, eval_str=True).parameters.values())
+    # Annotations are text under `from __future__ import annotations`; those of a class
+    # in the words of the module of each of its bases, which eval_str does not look up.
+    of_class = isinstance(function, type)
+    hints = get_type_hints(function, include_extras=True) if of_class else {}
+    every = list(inspect.signature(function, eval_str=not of_class).parameters.values())
     found = {}
     for each in every[skip:]:
         if each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL):
             continue
-        kind, knob = each.annotation, Knob()
+        kind, knob = hints.get(each.name, each.annotation), Knob()
         if get_origin(kind) is Annotated:
             kind, *more = get_args(kind)
             knob = next((m for m in more if isinstance(m, Knob)), knob)
