@@ -7,6 +7,8 @@ import gc
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -27,6 +29,19 @@ LONGEST = (
     *("test_segments", "test_split_equals_whole", "test_run_folder", "test_exits"),
     *("test_multilabel_run", "test_frozen_stays", "test_exit_backbones"),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def initialiser():
+    """First variables are not compiled in any test; yields what compiles them."""
+    from quick_init import quick  # where the environment is set: it imports jax
+
+    from sc_jax.nets import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        compiling = run._initialiser
+        patch.setattr(run, "_initialiser", quick(compiling))
+        yield compiling
 
 
 def pytest_collection_modifyitems(items):
