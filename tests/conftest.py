@@ -44,6 +44,20 @@ def initialiser():
         yield compiling
 
 
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    """For a file whose comparisons are all of what it compiles, also in processes."""
+    import jax
+    from unoptimised import unoptimised
+
+    # Nothing from before, and nothing of this for later files: last bits differ.
+    jax.clear_caches()
+    with unoptimised(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
+    jax.clear_caches()
+
+
 def pytest_collection_modifyitems(items):
     rank = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))

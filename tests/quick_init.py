@@ -20,6 +20,9 @@ DRAWS = {
         key, low, high, (size,)
     ),
     "_normal": lambda size, key: jax.random.normal(key, (size,)),
+    "_uniform": lambda size, key, low, high: jax.random.uniform(
+        key, (size,), minval=low, maxval=high
+    ),
 }
 ARITHMETIC = {"add": np.add, "mul": np.multiply, "div": np.divide, "sqrt": np.sqrt}
 
@@ -35,15 +38,20 @@ def quick(initialiser: Callable) -> Callable:
     return stand_in
 
 
-def evaluated(compiled: Any, example: Any) -> Any:
-    """compiled(example), by its operations."""
-    traced = compiled.trace(example)
+def fresh(function: Callable, *inputs: Any) -> Any:
+    """function(*inputs): an init of one module."""
+    return evaluated(jax.jit(function), *inputs)
+
+
+def evaluated(compiled: Any, *inputs: Any) -> Any:
+    """compiled(*inputs), by its operations."""
+    traced = compiled.trace(*inputs)
     whole = traced.jaxpr
     # Every part runs on the example, for shapes alone: nothing reads those values.
     program, used = partial_eval.dce_jaxpr(whole.jaxpr, [True] * len(whole.out_avals))
     values = dict(zip(whole.jaxpr.constvars, whole.consts))
-    inputs = [x for x, read in zip(jax.tree.leaves(example), used) if read]
-    values |= dict(zip(program.invars, inputs))
+    needed = [x for x, read in zip(jax.tree.leaves(inputs), used) if read]
+    values |= dict(zip(program.invars, needed))
 
     def value(atom):
         return atom.val if hasattr(atom, "val") else values[atom]
@@ -64,16 +72,22 @@ def _results(equation: Any, *inputs: Any) -> list[Any]:
         size = 4 ** int(np.ceil(np.log2(max(1, count)) / 2))
         drawn = _draw(params["name"], size)(*inputs)
         return [np.asarray(drawn)[:count].reshape(shape)]
-    if name in ARITHMETIC:
-        return [ARITHMETIC[name](*map(np.asarray, inputs))]
-    if name == "reshape":
+    keys = any(isinstance(x, jax.Array) and _is_key(x) for x in inputs)
+    if name in ARITHMETIC and not keys:
+        found = ARITHMETIC[name](*map(np.asarray, inputs))
+        return [found.astype(equation.outvars[0].aval.dtype)]
+    if name == "reshape" and not keys:
         return [np.reshape(inputs[0], shape)]
-    if name == "broadcast_in_dim":
+    if name == "broadcast_in_dim" and not keys:
         axes = np.ones(len(shape), int)
         axes[list(params["broadcast_dimensions"])] = np.shape(inputs[0])
         return [np.broadcast_to(np.reshape(inputs[0], axes), shape)]
     found = equation.primitive.bind(*inputs, **params)
     return found if equation.primitive.multiple_results else [found]
+
+
+def _is_key(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 @cache

@@ -1,8 +1,11 @@
 """Laws of every registered exit classifier, as nets.net.Exit promises them."""
 
+from functools import cache, partial
+
 import jax
 import numpy as np
 import pytest
+from quick_init import fresh
 
 from sc_jax.nets.exit_classifiers.registry import EXIT_CLASSIFIERS
 
@@ -23,15 +26,18 @@ def answered(result):
     return logits, extras, extras.get("carry", logits)
 
 
-def exits(row, sample):
+@cache
+def exits(row, sample) -> list[tuple]:
     """(module, variables, x, previous) of a first and a second exit."""
     shape = (K,) if row.feature is None else row.feature
     x = np.random.default_rng(0).normal(size=(B, *shape)).astype(np.float32)
-    module, previous = sample(K), None
+    module, previous, found = sample(K), None, []
     for _ in range(2):
-        variables = module.init(RNGS, x, previous, train=False)
-        yield module, variables, x, previous
+        first = partial(module.init, RNGS, train=False)
+        variables = fresh(first, x, previous)
+        found.append((module, variables, x, previous))
         previous = answered(module.apply(variables, x, previous, train=False))[2]
+    return found
 
 
 @pytest.mark.parametrize(("row", "sample"), SAMPLES)
