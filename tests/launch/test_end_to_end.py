@@ -13,6 +13,8 @@ import sc_jax
 from sc_jax import recipes
 from sc_jax.evaluate.reports import report
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 BITS = ("4", "8")
 
 
