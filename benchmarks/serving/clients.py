@@ -34,7 +34,10 @@ def load(address: str, sent: Sequence[bytes], clients: int, seconds: float) -> d
     def client(number: int) -> None:
         # A connection each: devices do not share one.
         with Client(address) as connection:
-            connection.infer(MODEL, sent[number % len(sent)])
+            try:
+                connection.infer(MODEL, sent[number % len(sent)])
+            except EdgeError as error:
+                errors.append(error.code)
             # Connecting costs many calls' time; only calls are measured.
             connected.wait()
             i, end = number, time.perf_counter() + seconds

@@ -76,13 +76,19 @@ def load(
     """
     if test is None:
         return _load(name, split, data_dir, image_size)
-    if not isinstance(test, str) or test.partition(":")[0] in UNLABELLED:
+    if not isinstance(test, str) or _innermost(test) in (*UNLABELLED, "plain"):
         raise UsageError(f"test names a labelled set, not {test!r}")
     other = _load(test, "test", data_dir, image_size, tested.LOADERS)
     if split == "test":
         return other
     tested.check_apart(name, test)
     return tested.under_test(_load(name, split, data_dir, image_size), other)
+
+
+def _innermost(name: str) -> str:
+    """The scheme of a set, of the one within `only:A+B:NAME`."""
+    scheme, _, argument = name.partition(":")
+    return _innermost(argument.partition(":")[2]) if scheme == ONLY else scheme
 
 
 def _load(

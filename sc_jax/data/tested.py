@@ -50,6 +50,8 @@ def check_apart(name: str, test: str) -> None:
 def _tree(name: str, part: str) -> Tree | None:
     """What a set reads for a part; None of sources that read no folder or zip."""
     scheme, _, argument = name.partition(":")
+    if scheme == "only":
+        return _tree(argument.partition(":")[2], part)
     if scheme == "photos":
         return open_tree(argument)
     if scheme == "indexed":

@@ -6,9 +6,9 @@ Matsubara et al. 2022 (https://arxiv.org/abs/2201.02693): stage 1 hints at the c
 at all later groups (layer2 to layer4 there; Adam 1e-3, x0.1 at half), stage 2
 distillation (alpha 0.5, temperature 1) with the encoder frozen (`freeze_encoder`, "FE")
 or trained. Their bottleneck is `pair=hnd`. Published stage 2 is SGD 1e-3, plain
-momentum, weight decay 5e-4, x0.1 at half (--set=phases.stage2.optimiser.name=sgd,
-.nesterov=False, .weight_decay=5e-4, .schedule=step, .drops=(0.5,)); short schedules
-here use Adam on a cosine. Expected: above GHND at the same bytes.
+momentum, weight decay 5e-4, x0.1 at half (--set=phases.stage2.optimiser.name=sgd, and
+likewise nesterov=False, weight_decay=5e-4, schedule=step, drops=(0.5,)); short
+schedules here use Adam on a cosine. Expected: above GHND at the same bytes.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ def bottlefit(
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
-    """Two phases: hints at the later groups, then distillation."""
+    """Two phases: hints at the cut and all later groups, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
     net = common.student(teacher, pair, channels, Affine(bits))
     stage1 = Phase(

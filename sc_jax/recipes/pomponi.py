@@ -3,16 +3,17 @@
     python -m launch.train --recipe=pomponi
 
 Pomponi, Scardapane & Uncini, Entropy 2022 (https://doi.org/10.3390/e24010001). Branches
-learn on a classifier that is trained first and then stays as it is but for its last
-layer. Each has one output more, c_i, the probability of leaving there. The loss is the
-cross-entropy of the logits of all branches mixed by c_i prod (1 - c_j), c relaxed
-Bernoulli samples whose temperature halves each epoch from 20 to 5 and branches masked
-by a sample of 1 - c; plus the last layer's own; plus beta times the mean over branches
-of the class-balanced cross-entropy of c_i against "its answer is right", from 0 up over
-the epochs. Leave where the confidence reaches a threshold, or the cumulative one of all
-so far (`--policy=threshold:score=cumulative_confidence`). Theirs also starts the last
-layer afresh, and its batch statistics follow the branches' data. `over=losses` weighs
-each branch's own loss by c_i (theirs too); `frozen=False` trains all parts at once.
+learn on a classifier that is trained first (`teacher_epochs`) and then stays as it is
+but for its last stage, where that has parameters (nin's has none). Each has one output
+more, c_i, the probability of leaving there. The loss is the cross-entropy of the logits
+of all branches mixed by c_i prod (1 - c_j), c relaxed Bernoulli samples whose
+temperature halves each epoch from 20 to 5 and branches masked by a sample of 1 - c;
+plus the last layer's own; plus beta times the mean over branches of the class-balanced
+cross-entropy of c_i against "its answer is right", from 0 up over the epochs. Leave
+where the confidence reaches a threshold, or the cumulative one of all so far
+(`--policy=threshold:score=cumulative_confidence`). Theirs also starts the last layer
+afresh, and its batch statistics follow the branches' data. `over=losses` weighs each
+branch's own loss by c_i (theirs too); `frozen=False` trains all parts at once.
 Expected: confidences that rank answers; the joint form has the better branches.
 """
 

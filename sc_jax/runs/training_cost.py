@@ -12,8 +12,9 @@ from sc_jax.train.recipe import Recipe
 def training_s(recipe: Recipe, folder: Path) -> float | None:
     """Seconds of all steps by metrics.jsonl, measured; None where that lacks any.
 
-    Of a resumed run the sum over its processes; what they did between steps (reading,
-    checkpoints, evaluation) is not in it, nor the teacher's own training.
+    With compilation, waiting for data and saving between two records; of a resumed run
+    the sum over its processes. Not in it: the last save, evaluation, and the teacher's
+    own training.
     """
     done, seconds = 0, 0.0
     try:

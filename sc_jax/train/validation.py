@@ -189,9 +189,9 @@ def check_labels(recipe: Recipe, dataset: Dataset) -> None:
                 except _NoLabel:
                     raise UsageError(
                         f"phase {phase.name!r} of {recipe.name}: the term {term.label} "
-                        f"needs labels and {dataset.name} has none: leave the phase "
-                        "out (its epochs=0; alpha=0 where that is a knob), or give "
-                        "--teacher a finished one"
+                        f"needs labels and {dataset.name} has none: give a set with "
+                        "labels, or a recipe without such terms, as entropic_student "
+                        "with alpha=0 and a teacher that is pretrained or finished"
                     ) from None
 
     jax.eval_shape(read, dataset.example(), dataset.target())

@@ -110,6 +110,8 @@ def test_photographs_are_not_tested_on(album, fails):
         lambda: sources.load(f"only:a:{name}", "train"),
         lambda: sources.load("fashion_mnist_12k", "train", test=name),
         lambda: sources.load(name, "train", test="nothing:here"),
+        lambda: sources.load(name, "train", test=f"plain:{name[7:]}"),
+        lambda: sources.load(name, "train", test=f"only:a:plain:{name[7:]}"),
     ):
         with pytest.raises(UsageError) as info:
             wrong()
@@ -139,6 +141,9 @@ def test_a_labelled_set_can_be_tested_on_another(photos, tmp_path, fails):
     assert len(sources.load(one, "train", test=other)) == 15
     with pytest.raises(UsageError, match="share files"):
         sources.load(other, "train", test=other)
+    part = f"only:emu:{other}"
+    with pytest.raises(UsageError, match="share files"):
+        sources.load(part, "train", test=part)
     (tmp_path / "other" / "emu").rename(tmp_path / "other" / "owl")
     with pytest.raises(UsageError) as info:
         sources.load(one, "train", test=other)

@@ -13,8 +13,6 @@ import sc_jax
 from sc_jax import recipes
 from sc_jax.evaluate.reports import report
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 BITS = ("4", "8")
 
 

@@ -98,6 +98,15 @@ def test_report_holds_the_extreme_cuts_and_the_student(run, images, kept):
     # Training cost: what the records say, and nothing where they lack a step.
     assert student.seconds["training"] == training_s(recipe, workdir) > 0
     assert training_s(recipe, workdir / "nothing") is None
+    (workdir.parent / "timed").mkdir()
+    known = dataclasses.replace(
+        recipe, phases=(dataclasses.replace(recipe.phases[0], steps=5),)
+    )
+    # Two steps at 4 images a second, three at 8.
+    rows = [{"step": 2, "examples_per_s": 4.0}, {"step": 5, "examples_per_s": 8.0}]
+    log = workdir.parent / "timed" / "metrics.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    assert training_s(known, log.parent) == recipe.data.batch_size * (2 / 4 + 3 / 8)
     longer = dataclasses.replace(recipe, phases=(*recipe.phases, recipe.phases[0]))
     assert training_s(longer, workdir) is None
     for name in ("report.md", "rate_accuracy.png", "metrics.jsonl", "recipe.json"):

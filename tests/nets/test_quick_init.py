@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from sc_jax.nets import run
 from sc_jax.recipes import build, tiny
@@ -9,8 +10,14 @@ from sc_jax.recipes import build, tiny
 EXAMPLE = np.zeros((1, 28, 28, 1), np.uint8)
 
 
-def test_an_init_that_is_not_compiled_gives_the_same(initialiser, monkeypatch):
-    net = build("entropic_exits", tiny("entropic_exits")).net
+def test_draws_begin_alike_whatever_their_size():
+    """Of which the stand-in makes use."""
+    assert jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["entropic_exits", "pomponi", "ddi"])
+def test_an_init_that_is_not_compiled_gives_the_same(name, initialiser, monkeypatch):
+    net = build(name, tiny(name)).net
     quick = run.init(net, jax.random.key(3), EXAMPLE)
     other = run.init(net, jax.random.key(4), EXAMPLE)
     monkeypatch.setattr(run, "_initialiser", initialiser)

@@ -19,8 +19,6 @@ from sc_jax.train import checkpoint, resume
 from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import fit
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.fixture(scope="module")
 def whole(classifier, tmp_path_factory):

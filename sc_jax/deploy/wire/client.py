@@ -147,9 +147,10 @@ class Client:
         self._longest_s = max(self._longest_s, timeout_s)
         if self._missing:
             self._look_again()
-        connected = self._seen.since_now()
+        seen, calls = self._seen, self._calls  # a look-up may put others in their place
+        connected = seen.since_now()
         try:
-            return self._calls[method](
+            return calls[method](
                 request,
                 timeout=timeout_s,
                 metadata=self._metadata,
@@ -163,7 +164,7 @@ class Client:
             answered = error.code().name not in UNANSWERED
             sent = answered or connected()
             if not answered:
-                self._seen.failed()
+                seen.failed()
             raise EdgeError(error.code().name, line, sent) from None
 
     def _look_again(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,11 @@ from typing import Any
 class Connected:
     """Follows the connectivity of a gRPC channel until it has connected.
 
-    gRPC follows it in a thread that wakes five times a second, which costs a busy
-    client several per cent of its calls' time: so from then on the channel counts as
-    connected, and is followed again from the call after one that `failed`. A server
-    that says NOT_SERVING counts as not connected where the channel checks health: no
-    call is sent to it.
+    gRPC follows it in a thread that wakes five times a second, for each channel. So
+    from then on the channel counts as connected, and is followed again from the call
+    after one that `failed`; until gRPC then reports the loss, calls count as having had
+    a connection. A server that says NOT_SERVING counts as not connected where the
+    channel checks health: no call is sent to it.
     """
 
     def __init__(self, channel: Any, ready: Any):
@@ -21,6 +22,7 @@ class Connected:
         self._channel, self._ready = channel, ready
         self._now, self._times = False, 0
         self._followed, self._doubtful = True, False
+        self._lock = threading.Lock()
         channel.subscribe(self._note)
 
     def failed(self) -> None:
@@ -33,15 +35,20 @@ class Connected:
         self._times += self._now
         if self._now:
             self._channel.unsubscribe(self._note)
-            self._followed = False
+            with self._lock:
+                self._followed = False
 
     def since_now(self) -> Callable[[], bool]:
-        """Whether there may have been a connection at any time between the two calls.
-
-        True, too, where one was lost and no call before has failed since.
-        """
-        if self._doubtful and not self._followed:
-            self._followed, self._doubtful = True, False
-            self._channel.subscribe(self._note)
+        """Whether there may have been a connection at a time between the two calls."""
+        if self._doubtful:
+            self._follow()
         before, times = self._now, self._times
         return lambda: before or self._times > times
+
+    def _follow(self) -> None:
+        with self._lock:  # of several threads one subscribes
+            again = self._doubtful and not self._followed
+            if again:
+                self._followed, self._doubtful = True, False
+        if again:
+            self._channel.subscribe(self._note)
