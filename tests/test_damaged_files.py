@@ -6,8 +6,6 @@ import pytest
 from benchmarks.serving import file_damage
 from benchmarks.serving.file_damage import RAISED, REFUSED, RIGHT, SILENT
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 EACH = {"run": 2, "bundle": 20, "bundle.zip": 40, "tail": 20, "trace": 40}
 
 

@@ -9,10 +9,8 @@ import jax
 def unoptimised():
     """What is compiled within takes half as long, and runs slower.
 
-    Where last bits are compared both sides are compiled so, and nothing is kept from
-    before (the fixture `compiled_quickly`): such code rounds otherwise. Commands, and
-    resuming to the same bits, are also tested as users compile them
-    (tests/launch/test_end_to_end.py, tests/train/test_damaged_checkpoints.py).
+    Never where last bits are compared: such code rounds otherwise, and a process keeps
+    what it has compiled.
     """
     jax.config.update("jax_disable_most_optimizations", True)
     try:

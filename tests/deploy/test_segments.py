@@ -28,8 +28,6 @@ from sc_jax.nets.layers.pooling import max_pool, mean_pool
 from sc_jax.nets.net import INPUT, Net, Stage, cut_at, head, tail
 from sc_jax.nets.run import Variables, init, run
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.mark.parametrize(
     ("name", "family", "side", "colours"),

@@ -15,8 +15,6 @@ from sc_jax.recipes import common
 from sc_jax.runs import begun, evaluation, exit_runs, run_folder, sweep, training
 from sc_jax.runs.source import Source
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 SIDE, PER_CLASS, BATCH = 28, 20, 8
 
 

@@ -16,8 +16,6 @@ from sc_jax.exits.policies import from_json
 from sc_jax.runs import exit_runs, run_folder
 from sc_jax.traces import record, trace
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 RECIPE = '''
 from dataclasses import replace
 

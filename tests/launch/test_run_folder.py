@@ -25,8 +25,6 @@ from sc_jax.runs import (
 from sc_jax.runs.source import Source
 from sc_jax.runs.training_cost import training_s
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 EXAMPLES = 60
 
 

@@ -18,8 +18,6 @@ from sc_jax.nets.run import init, run
 from sc_jax.train.recipe import Optimiser, Phase, Recipe
 from sc_jax.train.step import begin, divide, make_step
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 
 

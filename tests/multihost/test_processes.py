@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = WORKER.parents[2]
 STEPS = ["--set=phases.0.steps=6", "--log_every=2", "--save_every=2"]
@@ -124,13 +122,9 @@ def wait_for(process, path, timeout=120):
 
 def test_sigterm_is_one_line_and_kill_loses_only_unsaved_steps(tmp_path):
     """The same command goes on after each; records stay in order, none twice."""
-    cache, run = tmp_path / "cache", tmp_path / "run"
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        # What compiles in less than half a second is not kept.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-    }
-    first = start(run, *LONG, module=True, **kept)
+    cache = tmp_path / "cache"
+    run = tmp_path / "run"
+    first = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
     wait_for(first, run / "checkpoints" / "4")
     first.send_signal(signal.SIGTERM)
     code, _, err = end(first)
@@ -139,12 +133,12 @@ def test_sigterm_is_one_line_and_kill_loses_only_unsaved_steps(tmp_path):
     stopped = int(err[-1].split()[4].rstrip(","))
     assert (run / "checkpoints" / str(stopped)).is_dir()
     assert any(cache.iterdir())  # what was compiled is there for the second
-    second = start(run, *LONG, module=True, **kept)
+    second = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
     later = run / "checkpoints" / str(stopped + 4 - stopped % 2)
     wait_for(second, later)
     second.kill()
     assert end(second)[0] == -signal.SIGKILL
-    third = start(run, *LONG, module=True, **kept)
+    third = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
     wait_for(third, run / "checkpoints" / str(int(later.name) + 40))
     third.send_signal(signal.SIGTERM)
     assert end(third)[0] == 143

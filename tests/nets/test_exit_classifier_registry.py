@@ -1,17 +1,20 @@
 """Laws of every registered exit classifier, as nets.net.Exit promises them."""
 
-from functools import cache, partial
-
 import jax
 import numpy as np
 import pytest
-from quick_init import fresh
 
 from sc_jax.nets.exit_classifiers.registry import EXIT_CLASSIFIERS
 
 K, B = 5, 3
 # What nets.net.Exit names; another extra would reach no loss, trace or executor.
-EXTRAS = {"confidence": (B,), "noise": (B,), "own": (B, K), "temperature": ()}
+EXTRAS = {
+    "confidence": (B,),
+    "noise": (B,),
+    "uniform": (B,),
+    "own": (B, K),
+    "temperature": (),
+}
 SAMPLES = [
     pytest.param(row, sample, id=f"{name}-{i}")
     for name, row in EXIT_CLASSIFIERS.items()
@@ -26,18 +29,15 @@ def answered(result):
     return logits, extras, extras.get("carry", logits)
 
 
-@cache
-def exits(row, sample) -> list[tuple]:
+def exits(row, sample):
     """(module, variables, x, previous) of a first and a second exit."""
     shape = (K,) if row.feature is None else row.feature
     x = np.random.default_rng(0).normal(size=(B, *shape)).astype(np.float32)
-    module, previous, found = sample(K), None, []
+    module, previous = sample(K), None
     for _ in range(2):
-        first = partial(module.init, RNGS, train=False)
-        variables = fresh(first, x, previous)
-        found.append((module, variables, x, previous))
+        variables = module.init(RNGS, x, previous, train=False)
+        yield module, variables, x, previous
         previous = answered(module.apply(variables, x, previous, train=False))[2]
-    return found
 
 
 @pytest.mark.parametrize(("row", "sample"), SAMPLES)

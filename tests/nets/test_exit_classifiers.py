@@ -1,12 +1,9 @@
 """Exit classifiers: shapes, what they read of the exit before, where gradients stop."""
 
-from functools import cache, partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick_init import fresh
 
 from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.exit_classifiers.classifiers import (
@@ -34,14 +31,12 @@ READS = {"cascade", "isc", "boosted"}  # the exit before
 SHARES = {"isc"}  # its gradient with it
 
 
-@cache
 def fed(name, side=9):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, side, side, 6)).astype(np.float32)
     previous = rng.normal(size=(3, K)).astype(np.float32)
     module = CLASSIFIERS[name]
-    first = partial(module.init, jax.random.key(1), train=False)
-    variables = fresh(first, x, previous)
+    variables = module.init(jax.random.key(1), x, previous, train=False)
     return module, variables, x, previous
 
 
@@ -52,7 +47,7 @@ def test_a_classifier_gives_float32_logits_at_any_side(name, side):
     logits = module.apply(variables, x, previous, train=False)
     assert logits.shape == (3, K) and logits.dtype == np.float32
     assert np.isfinite(logits).all() and np.unique(np.asarray(logits)).size > K
-    first = fresh(partial(module.init, jax.random.key(1), train=False), x, None)
+    first = module.init(jax.random.key(1), x, None, train=False)
     assert module.apply(first, x, None, train=False).shape == (3, K)
 
 

@@ -22,8 +22,6 @@ from sc_jax.train.recipe import LookAhead, Optimiser, Phase, Recipe
 from sc_jax.train.step import begin, look_ahead, make_step
 from sc_jax.train.validation import validate
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 EXITS, SIZE = ("exit@a", "final"), 0.3
 RNG = np.random.default_rng(0)
 BATCH = {
