@@ -76,9 +76,7 @@ def entropic_student(
         optimiser=Optimiser("adam", stage2_rate, "cosine"),
     )
     epochs = shallow_epochs, stage1_epochs, stage2_epochs
-    told = (
-        [pair] * (pair != "fp") + [f"beta={beta}"] + [f"logits={logits}"] * (logits > 0)
-    )
+    setting = f"beta={beta}" if pair == "fp" else f"{pair}, beta={beta}"
     return replace(
         teacher,
         name="entropic_student",
@@ -86,5 +84,5 @@ def entropic_student(
         net=net,
         phases=tuple(p for p, n in zip((shallow, stage1, stage2), epochs) if n),
         teacher=teacher,
-        setting=", ".join(told),
+        setting=setting + (f", logits={logits}" if logits else ""),
     )
