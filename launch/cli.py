@@ -124,9 +124,9 @@ def skipping() -> AbstractContextManager[None]:
     """In which images that are damaged are left out, where the flag says so."""
     if not SKIP_DAMAGED.value:
         return nullcontext()
-    from sc_jax.data import folders  # NumPy and Pillow: not before --help
+    from sc_jax.data import damage  # NumPy and Pillow: not before --help
 
-    return folders.skipping()
+    return damage.skipping()
 
 
 def fail(line: str, code: int):

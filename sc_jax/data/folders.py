@@ -7,58 +7,37 @@ once into memory, and kept on disk (`sc_jax.data.cache`); others are read one by
 `plain:PATH` images of no known class to answer for, `photos:PATH` photographs without
 labels to train on.
 
-A damaged image is an error, of the test part before training begins; inside `skipping`
-it is left out, with a line about it. Only decoding shows that it is, and is done once.
-Of photographs up to one in a hundred are left out without it: nobody looks through
-thousands. A file that could not be read now (`errors.Unread`) is not damaged, and
-always an error.
+What becomes of damaged images is in `damage`: of photographs up to one in a hundred are
+left out unasked, for nobody looks through thousands.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from sc_jax import notices
-from sc_jax.data import cache
-from sc_jax.data.cache import cached, key_of
+from sc_jax.data import damage
+from sc_jax.data.cache import cached
 from sc_jax.data.dataset import MEMORY_LIMIT_BYTES, Dataset, LazyImages
-from sc_jax.data.one_pass import decoding_threads
 from sc_jax.data.parts import (
     Part,
     class_part,
     indexed_part,
+    key,
     labelled_part,
     plain_part,
+    progress,
     refuse_shared,
     unlabelled_part,
 )
 from sc_jax.data.trees import open_parts, open_tree
-from sc_jax.errors import Missing, Unread, UsageError
+from sc_jax.errors import Missing, UsageError
 from sc_jax.notices import all_shown
 from sc_jax.places import expanded
 
 _TEST_NAMES = ("test", "val", "validation")
 _PROBED = 64
 DAMAGED_SHARE = 0.01  # of photographs: up to here they are left out
-_SKIPPING: ContextVar[bool] = ContextVar("skipping", default=False)
-
-
-@contextmanager
-def skipping(damaged: bool = True) -> Iterator[None]:
-    """Sets opened inside leave out images that are damaged, with a line about it.
-
-    They keep their place while the set is split, so that no other image changes sides.
-    """
-    token = _SKIPPING.set(damaged)
-    try:
-        yield
-    finally:
-        _SKIPPING.reset(token)
 
 
 def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
@@ -98,15 +77,15 @@ def load_photos(argument: str, part: str, data_dir: str | None) -> Dataset:
     if not argument:
         raise UsageError("photos needs a path: photos:PATH, a folder or a zip")
     whole = unlabelled_part(open_tree(argument))
-    bad = _damaged(whole, "photos")
-    if bad.mean() > DAMAGED_SHARE and not _SKIPPING.get():
+    bad = damage.damaged(whole, "photos")
+    if bad.mean() > DAMAGED_SHARE and not damage.is_skipped():
         names = [whole.files[i] for i in np.flatnonzero(bad)]
         raise UsageError(
             f"{whole.tree.path}: {len(names)} of {len(bad)} photographs cannot be "
             f"read, more than {DAMAGED_SHARE:.0%} ({notices.first(names)}): mend or "
             "delete them, or leave them out with --skip_damaged"
         )
-    _report_damaged(whole, bad)
+    damage.report(whole, bad)
     found = dataset_of(name, part, {part: whole}, bad={part: bad})
     return replace(found, labelled=False)
 
@@ -144,13 +123,6 @@ def whole_indexed(argument: str) -> Part:
     if not path or not count.isdecimal() or not 0 < int(count) < 1 << 31:
         raise UsageError(f"indexed:K:PATH has K classes at PATH, got {argument!r}")
     return indexed_part(open_tree(path), int(count))
-
-
-def looked_at(test: Part) -> Part:
-    """The part, of which no image is damaged, unless those are left out."""
-    if not _SKIPPING.get():
-        _refuse_damaged(test, _damaged(test, "test"))
-    return test
 
 
 def parts_of(argument: str, part: str) -> dict[str, Part]:
@@ -226,13 +198,13 @@ def dataset_of(
 
 def _left_out(part: str, parts: dict[str, Part]) -> dict[str, np.ndarray]:
     """bool [N] of each part, images to leave out: none, unless inside `skipping`."""
-    if _SKIPPING.get():
-        bad = {which: _damaged(each, which) for which, each in parts.items()}
-        _report_damaged(parts[part], bad[part])
+    if damage.is_skipped():
+        bad = {which: damage.damaged(each, which) for which, each in parts.items()}
+        damage.report(parts[part], bad[part])
         return bad
     # Before training: a broken test image would end the run after hours.
     if part == "train" and "test" in parts:
-        looked_at(parts["test"])
+        damage.looked_at(parts["test"])
     return {which: np.zeros(len(each.files), bool) for which, each in parts.items()}
 
 
@@ -242,79 +214,6 @@ class Readable:
 
     part: Part
     rows: np.ndarray
-
-
-def _damaged(part: Part, which: str) -> np.ndarray:
-    """bool [N]: which images cannot be decoded; found once, and kept on disk.
-
-    Unread where one could not be looked at.
-    """
-    key = _key(f"damaged {which}", [part])
-    found = cache.kept(key)
-    if found is None:
-        found = _failing(part, np.arange(len(part.files)))
-        cache.keep(key, found)
-    elif found.any():
-        # Looked at again: a time may stay the same where an image was mended.
-        rows = np.flatnonzero(found)
-        again = _failing(part, rows)
-        if not again.all():
-            found[rows] = again
-            cache.keep(key, found)
-    return found
-
-
-def _failing(part: Part, rows: np.ndarray) -> np.ndarray:
-    """bool [len(rows)]: which of these images cannot be decoded."""
-
-    def fails(i: int) -> bool:
-        try:
-            part.pixels(i)
-        except Unread:
-            raise
-        except UsageError:
-            return True
-        return False
-
-    found = np.zeros(len(rows), bool)
-    with (
-        ThreadPoolExecutor(decoding_threads()) as pool,
-        _progress(part, "looking at", rows) as bar,
-    ):
-        for start in range(0, len(rows), 256):
-            some = rows[start : start + 256].tolist()
-            found[start : start + 256] = [*pool.map(fails, some)]
-            bar.update(len(some))
-    return found
-
-
-def _key(label: str, parts: list[Part]) -> str:
-    """Of what is kept of these parts: in other orders their files are other arrays."""
-    names = "\n".join(file for part in parts for file in part.files)
-    on_disk = [path for part in parts for path in part.tree.on_disk]
-    return key_of(f"{label} 2 {parts[0].tree.path}\n{names}", on_disk)
-
-
-def _report_damaged(part: Part, bad: np.ndarray) -> None:
-    names = [part.files[i] for i in np.flatnonzero(bad)]
-    if names:
-        notices.once(
-            f"{part.tree.path}: {len(names)} of {len(bad)} images cannot be read and "
-            f"are left out ({notices.first(names)})"
-        )
-
-
-def _refuse_damaged(part: Part, bad: np.ndarray) -> None:
-    """UsageError that says why the first of them cannot be read."""
-    rows = np.flatnonzero(bad)
-    for row in rows.tolist():
-        try:
-            part.pixels(row)  # once more, for the reason
-        except Unread:
-            raise
-        except UsageError as error:
-            count = f"{len(rows)} of {len(bad)} test images are damaged"
-            raise UsageError(f"{error} ({count})") from error
 
 
 def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
@@ -335,15 +234,15 @@ def _in_memory(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
         np.setdiff1d(np.arange(len(each.part.files)), each.rows).tolist()
         for each in ordered
     ]
-    key = _key(f"folder without {lost}", [each.part for each in ordered])
-    return cached(key, lambda: _decode(parts, chosen))
+    name = key(f"folder without {lost}", [each.part for each in ordered])
+    return cached(name, lambda: _decode(parts, chosen))
 
 
 def _decode(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
     """As `_in_memory`, after looking at every image. Grey only if all images are."""
     size, all_grey = chosen.part.header(int(chosen.rows[0]))
     for part, rows in ((each.part, each.rows) for each in parts):
-        for i in _progress(part, "looking at", rows):
+        for i in progress(part, "looking at", rows):
             this_size, grey = part.header(i)
             if this_size != size:
                 return None
@@ -353,17 +252,9 @@ def _decode(parts: list[Readable], chosen: Readable) -> np.ndarray | None:
     mode, channels = ("L", 1) if all_grey else ("RGB", 3)
     count = len(chosen.part.files)
     images = np.zeros((count, size[1], size[0], channels), np.uint8)
-    for i in _progress(chosen.part, "decoding", chosen.rows):
+    for i in progress(chosen.part, "decoding", chosen.rows):
         pixels = chosen.part.pixels(i, mode)
         if pixels.shape != images.shape[1:]:  # turned by what stands behind its pixels
             return None
         images[i] = pixels
     return images
-
-
-def _progress(part: Part, verb: str, rows: np.ndarray | None = None) -> tqdm:
-    """Positions of the images, with a bar on a terminal if it lasts over 2 s."""
-    name = f"{verb} {part.tree.path}"
-    total = len(part.files) if rows is None else len(rows)
-    places = None if rows is None else rows.tolist()
-    return tqdm(places, name, total=total, delay=2, disable=None)

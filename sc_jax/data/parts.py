@@ -7,9 +7,11 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from sc_jax import notices
 from sc_jax.data import pictures
+from sc_jax.data.cache import key_of
 from sc_jax.data.trees import Identity, Tree, by_suffix, identity, in_order, instead
 from sc_jax.errors import Unread, UsageError
 from sc_jax.notices import shown
@@ -146,3 +148,18 @@ def _identities(tree: Tree) -> set[Identity]:
         with suppress(FileNotFoundError):  # since it was listed: reading it says so
             found.add(identity(path))
     return found
+
+
+def key(label: str, parts: list[Part]) -> str:
+    """Of what is kept of these parts: in other orders their files are other arrays."""
+    names = "\n".join(file for part in parts for file in part.files)
+    on_disk = [path for part in parts for path in part.tree.on_disk]
+    return key_of(f"{label} 2 {parts[0].tree.path}\n{names}", on_disk)
+
+
+def progress(part: Part, verb: str, rows: np.ndarray | None = None) -> tqdm:
+    """Positions of the images, with a bar on a terminal if it lasts over 2 s."""
+    name = f"{verb} {part.tree.path}"
+    total = len(part.files) if rows is None else len(rows)
+    places = None if rows is None else rows.tolist()
+    return tqdm(places, name, total=total, delay=2, disable=None)

@@ -7,7 +7,7 @@ trained on. Photographs without labels have the classes of what is tested.
 from collections.abc import Callable
 from dataclasses import replace
 
-from sc_jax.data import folders
+from sc_jax.data import damage, folders
 from sc_jax.data.dataset import Dataset
 from sc_jax.data.parts import Part, refuse_shared
 from sc_jax.data.trees import Tree, open_tree
@@ -17,14 +17,14 @@ from sc_jax.errors import UsageError
 def load_indexed(argument: str, part: str, data_dir: str | None) -> Dataset:
     """All files of `indexed:K:PATH`."""
     del data_dir
-    whole = folders.looked_at(folders.whole_indexed(argument))
+    whole = damage.looked_at(folders.whole_indexed(argument))
     return folders.dataset_of(f"indexed:{argument}", part, {part: whole}, lazy=True)
 
 
 def load_folder(argument: str, part: str, data_dir: str | None) -> Dataset:
     """The test part of `folder:...` and, where it has none, all of it."""
     del data_dir
-    whole = folders.looked_at(_folder(argument, part))
+    whole = damage.looked_at(_folder(argument, part))
     return folders.dataset_of(f"folder:{argument}", part, {part: whole})
 
 

@@ -18,10 +18,10 @@ from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError, unknown
 from sc_jax.losses.distillation import Hint
 from sc_jax.losses.terms import Reduction, Term
-from sc_jax.nets.backbones.backbone import Backbone
+from sc_jax.nets.backbones.backbone import SIDE, Backbone, stage_shapes
 from sc_jax.nets.backbones.registry import backbone, classifier_net, those
-from sc_jax.nets.bottlenecks.pairs import PAIRS, REDUCTIONS
-from sc_jax.nets.net import Net, inject, resolve
+from sc_jax.nets.bottlenecks.pairs import INSERTED, PAIRS, REDUCTIONS
+from sc_jax.nets.net import Net, inject, insert, resolve
 from sc_jax.train.recipe import Phase, Recipe
 
 # Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
@@ -147,10 +147,46 @@ def bottlenecked(teacher: Recipe, pair: str = "") -> Backbone:
     return chosen.deeper(reduction)
 
 
-def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) -> Net:
-    """The teacher's net, a bottleneck of `channels` in place of its first groups."""
+SIXTEENTH = 16  # of the side: where a pair is inserted whose place nobody says
+
+
+def kept(teacher: Recipe, after: str = "") -> str:
+    """The last stage that stays on the device before an inserted pair.
+
+    after: its name, or its group's; "": the first whose side is a sixteenth of the
+    image's, where a feature is small and most of the network still ahead.
+    """
+    if after:
+        return resolve(teacher.net, after)
+    shapes = stage_shapes(backbone(teacher.backbone).build)
+    deep = (n for n, s in shapes.items() if len(s) == 3 and s[0] * SIXTEENTH == SIDE)
+    if (found := next(deep, None)) is None:
+        raise UsageError(
+            f"{teacher.backbone} has no stage at 1/{SIXTEENTH} of the image's side: "
+            f"say which stays last on the device, after=STAGE of {', '.join(shapes)}"
+        )
+    return found
+
+
+def student(
+    teacher: Recipe, pair: str, channels: int, compressor: nn.Module, after: str = ""
+) -> Net:
+    """The teacher's net, a bottleneck of `channels` in place of its first groups.
+
+    A pair of INSERTED replaces none: see `kept` for `after`.
+    """
     if pair not in PAIRS:
         raise unknown("bottleneck pair", pair, PAIRS)
+    if pair in INSERTED:
+        place = kept(teacher, after)
+        target = stage_shapes(backbone(teacher.backbone).build)[place][-1]
+        built = PAIRS[pair](channels, target, (1, 1), False)
+        return insert(teacher.net, place, built, compressor)
+    if after:
+        raise UsageError(
+            f"after={after} is for pairs that are inserted ({', '.join(INSERTED)}); "
+            f"pair={pair} replaces the backbone's first groups"
+        )
     chosen = bottlenecked(teacher, pair)
     # Sizes follow from the backbone, so that a pair fits every one of them.
     strides = (2, 2) if pair in REDUCTIONS else chosen.strides
@@ -159,19 +195,31 @@ def student(teacher: Recipe, pair: str, channels: int, compressor: nn.Module) ->
 
 
 def hints(
-    teacher: Recipe, pair: str = "", *, deep: bool = True, over: Reduction = "sum"
+    teacher: Recipe,
+    pair: str = "",
+    *,
+    deep: bool = True,
+    over: Reduction = "sum",
+    after: str = "",
 ) -> tuple[Term, ...]:
     """Squared errors to the teacher at the decoder and, if `deep`, later groups.
 
-    pair: that of the student, since its decoder may stand for another group.
+    pair, after: those of the student, since they say which feature its decoder gives.
     """
-    chosen = bottlenecked(teacher, pair)
-    # The decoder stands for the stage that it replaced; later groups keep their names.
-    cut = Hint("decoder", resolve(teacher.net, chosen.cut or ""), over)
-    terms = [Term(cut, name=f"hint_{chosen.cut}")]
+    names = teacher.net.names
+    if pair in INSERTED:
+        place = kept(teacher, after)
+        chosen = backbone(teacher.backbone)
+    else:
+        chosen = bottlenecked(teacher, pair)
+        place = chosen.cut or ""
+    restored = resolve(teacher.net, place)
+    # The decoder stands for the stage that it restores; later groups keep their names.
+    terms = [Term(Hint("decoder", restored, over), name=f"hint_{place}")]
     for group in (chosen.hints or ()) if deep else ():
         stage = resolve(teacher.net, group)
-        terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
+        if names.index(stage) > names.index(restored):
+            terms.append(Term(Hint(stage, stage, over), name=f"hint_{group}"))
     return tuple(terms)
 
 

@@ -41,6 +41,7 @@ def entropic_student(
     beta: knobs.Beta = 0.00015,
     channels: knobs.Channels = 12,
     pair: knobs.Pair = "fp",
+    after: knobs.After = "",
     shallow_epochs: knobs.Epochs = 0.0,
     window: knobs.Crop = 0,
     stage1_epochs: knobs.Epochs = 20.0,
@@ -55,8 +56,8 @@ def entropic_student(
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    net = common.student(teacher, pair, channels, FactorizedPrior())
-    cut, *later = common.hints(teacher, pair, over=over)
+    net = common.student(teacher, pair, channels, FactorizedPrior(), after)
+    cut, *later = common.hints(teacher, pair, over=over, after=after)
     answers = Term(KnowledgeDistillation(0.0, 1.0), weight=logits, name="logits")
     distortion = (cut, *later, answers) if logits else (cut, *later)
     stage1 = Phase(

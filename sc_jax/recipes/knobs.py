@@ -29,6 +29,9 @@ Channels = Annotated[int, Knob("of the latent that is sent", at_least=1)]
 Pair = Annotated[
     str, Knob("encoder and decoder, of bottlenecks/pairs.py", choices=PAIRS)
 ]
+After = Annotated[
+    str, Knob("stage kept before an inserted pair; empty: the first at 1/16 of a side")
+]
 Crop = Annotated[int, Knob("side of a random square of each image; 0: all", at_least=0)]
 Over = Annotated[Reduction, Knob("how a hint's squared errors are joined")]
 Temperature = Annotated[float, Knob("softens both distributions", above=0)]

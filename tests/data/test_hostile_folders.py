@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_jax.data import folders, pictures, pipeline, sources, trees
+from sc_jax.data import pictures, pipeline, sources, trees
+from sc_jax.data.damage import skipping
 from sc_jax.errors import UsageError
 
 
@@ -339,7 +340,7 @@ def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, said):
     names = [whole[split].files[1] for split in ("train", "validation", "test")]
     damage(root, "train/" + names[0], "train/" + names[1], "test/" + names[2])
     assert "mend or delete it" in refusal(root, "train")
-    with folders.skipping():
+    with skipping():
         found = {split: load(root, split, image_size=8) for split in sources.SPLITS}
     lines = said()
     assert len(lines) == 2  # a part, however often it is opened
@@ -364,7 +365,7 @@ def test_damaged_images_are_left_out_where_that_is_wanted(vary, pics, said):
 @pytest.mark.parametrize("skip", [False, True])
 def test_what_passes_is_no_damage(error, while_decoding, skip, pics, monkeypatch):
     root = pics()
-    with folders.skipping(skip), monkeypatch.context() as patch:
+    with skipping(skip), monkeypatch.context() as patch:
 
         def fail(*_):
             raise error
@@ -375,7 +376,7 @@ def test_what_passes_is_no_damage(error, while_decoding, skip, pics, monkeypatch
             patch.setattr(trees, "_read_file", fail)
         line = refusal(root, "train")
     assert "that may pass: try again" in line and "damaged" not in line
-    with folders.skipping(skip):
+    with skipping(skip):
         assert len(load(root)) == len(load(root, "test")) == 20
 
 
@@ -396,7 +397,7 @@ def test_mended_images_are_read_again(vary, pics, tmp_path):
 
     for file, data in before.items():
         write(file, bytes(len(data)))
-    with folders.skipping():
+    with skipping():
         assert len(load(root, "test")) == 11 and len(load(root)) == 10
         write(bad[0], before[bad[0]])
         found = load(root, image_size=8)
@@ -412,7 +413,7 @@ def test_mended_images_are_read_again(vary, pics, tmp_path):
 def test_nothing_readable_is_one_line(pics):
     root = pics(count=1)
     damage(root, "train/a/0.png", "train/b/0.png")
-    with folders.skipping():
+    with skipping():
         assert "no image that can be read" in refusal(root)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_jax.data import folders, pipeline, sources
+from sc_jax.data import pipeline, sources
+from sc_jax.data.damage import skipping
 from sc_jax.data.pipeline import Data
 from sc_jax.errors import UsageError
 
@@ -97,7 +98,7 @@ def test_more_than_one_in_a_hundred_broken_are_refused_in_a_line(album, fails):
     line = fails(info)
     assert "3 of 200 photographs cannot be read, more than 1%" in line
     assert all(name in line for name in names) and "--skip_damaged" in line
-    with folders.skipping():
+    with skipping():
         assert len(sources.load(f"photos:{root}", "train+validation")) == 197
 
 
@@ -170,6 +171,6 @@ def test_a_damaged_test_image_shows_before_training(album, indexed, fails):
     with pytest.raises(UsageError) as info:
         sources.load(f"photos:{root}", "train", test=f"indexed:10:{tested}")
     assert name in fails(info) and "1 of 8 test images" in fails(info)
-    with folders.skipping():
+    with skipping():
         test = sources.load(f"photos:{root}", "test", test=f"indexed:10:{tested}")
     assert len(test) == 7

@@ -11,10 +11,8 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from unoptimised import unoptimised
 
 import sc_jax
 from sc_jax import recipes
@@ -55,10 +53,8 @@ def notebook(tmp_path_factory):
         patch.setattr(run_folder.sources, "load", few)
         patch.setattr(recipes, "build", tiny)
         patch.chdir(tmp_path_factory.mktemp("notebook"))
-        with unoptimised():
-            student = sc_jax.train("entropic_student", "runs/first", beta=0.00015)
-            sc_jax.train("branchynet", "runs/branchy")
-        jax.clear_caches()  # tests of last bits follow
+        student = sc_jax.train("entropic_student", "runs/first", beta=0.00015)
+        sc_jax.train("branchynet", "runs/branchy")
         assert repr(student).startswith("<sc_jax run entropic_student")
         yield Path.cwd()
 
@@ -257,11 +253,10 @@ def test_a_longer_run_goes_on_and_another_starts_from_it(folder, tmp_path):
     """Of the library: more epochs in the same folder; `init` in a new one."""
     knobs = {"epochs": 0.01, "batch_size": 16, "seed": 1}
     options = {"init": folder / "teacher", "report": False}
-    with unoptimised():
-        warm = sc_jax.train("classifier", tmp_path / "a", **options, **knobs)
-        assert warm.recipe.seed == 1 and warm.report == []
-        knobs["epochs"] = 0.02
-        more = sc_jax.train("classifier", tmp_path / "a", report=False, **knobs)
+    warm = sc_jax.train("classifier", tmp_path / "a", **options, **knobs)
+    assert warm.recipe.seed == 1 and warm.report == []
+    knobs["epochs"] = 0.02
+    more = sc_jax.train("classifier", tmp_path / "a", report=False, **knobs)
     assert more.recipe.steps > warm.recipe.steps
     steps = more.metrics()["step"]
     assert steps == sorted(steps) and steps[-1] == more.recipe.steps
@@ -326,10 +321,7 @@ def test_code_runs_from_top_to_bottom(page, notebook, capsys):
         if "localhost:50051" in code:  # asks a server for the answer to a `frame`
             names["frame"] = sc_jax.load("runs/first").encode(images[0])
             code = code.replace("localhost:50051", opened.enter_context(served()))
-        opened.enter_context(unoptimised())
         exec(compile(code, str(page), "exec"), names)
-    if "train(" in code:
-        jax.clear_caches()
     assert capsys.readouterr().err.count("Traceback") == 0
 
 

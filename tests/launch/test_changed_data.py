@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sc_jax import notices
-from sc_jax.data import folders
+from sc_jax.data.damage import skipping
 from sc_jax.errors import Missing, UsageError
 from sc_jax.recipes import common
 from sc_jax.runs import begun, evaluation, exit_runs, run_folder, sweep, training
@@ -95,7 +95,7 @@ def test_a_truncated_file_stops_training_and_the_same_command_resumes(
         file.unlink()
         sweep.run(longer, workdir, baselines=False)
     else:
-        with folders.skipping():
+        with skipping():
             sweep.run(longer, workdir, baselines=False)
     lines = said(caplog)
     assert sum("35 training examples now, and had 36" in line for line in lines) == 1

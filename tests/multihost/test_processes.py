@@ -122,9 +122,12 @@ def wait_for(process, path, timeout=120):
 
 def test_sigterm_is_one_line_and_kill_loses_only_unsaved_steps(tmp_path):
     """The same command goes on after each; records stay in order, none twice."""
-    cache = tmp_path / "cache"
-    run = tmp_path / "run"
-    first = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    first = start(run, *LONG, module=True, **kept)
     wait_for(first, run / "checkpoints" / "4")
     first.send_signal(signal.SIGTERM)
     code, _, err = end(first)
@@ -133,13 +136,13 @@ def test_sigterm_is_one_line_and_kill_loses_only_unsaved_steps(tmp_path):
     stopped = int(err[-1].split()[4].rstrip(","))
     assert (run / "checkpoints" / str(stopped)).is_dir()
     assert any(cache.iterdir())  # what was compiled is there for the second
-    second = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
+    second = start(run, *LONG, module=True, **kept)
     later = run / "checkpoints" / str(stopped + 4 - stopped % 2)
     wait_for(second, later)
     second.kill()
     assert end(second)[0] == -signal.SIGKILL
-    third = start(run, *LONG, module=True, JAX_COMPILATION_CACHE_DIR=str(cache))
-    wait_for(third, run / "checkpoints" / str(int(later.name) + 40))
+    third = start(run, *LONG, module=True, **kept)
+    wait_for(third, run / "checkpoints" / str(int(later.name) + 8))
     third.send_signal(signal.SIGTERM)
     assert end(third)[0] == 143
     steps = list(losses(run))

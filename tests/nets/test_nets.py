@@ -1,7 +1,7 @@
 """Architectures against published counts; abstract values, little is computed."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,12 @@ def image(side: int, channels: int = 3):
     return jax.ShapeDtypeStruct((1, side, side, channels), jnp.uint8)
 
 
+@lru_cache
 def abstract(net: Net, x):
     return jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
 
 
+@lru_cache
 def shapes(net: Net, x) -> dict[str, tuple[int, ...]]:
     out = jax.eval_shape(lambda v, x: run(net, v, x)[0], abstract(net, x), x)
     return {name: value.shape[1:] for name, value in out.features.items()}
@@ -82,7 +84,7 @@ def test_entropic_student_has_the_published_macs_at_224():
     ],
 )
 def test_cheaper_heads_have_their_macs_and_the_published_latent(pair, expected):
-    net, x = student(pair, 24, FactorizedPrior()), image(224)
+    net, x = head(student(pair, 24, FactorizedPrior()), "encoder"), image(224)
     assert round(through(net, x, stop="encoder") / 1e6) == expected
     assert shapes(net, x)["encoder"] == shapes(entropic(), x)["encoder"]
 
@@ -93,7 +95,8 @@ def test_a_residual_pair_works_at_a_sixteenth_of_the_side(name, target):
     known = backbone(name).deeper(16)
     pair = PAIRS["residual"](48, known.target, (2, 2), False)
     net = inject(classifier_net(name, 1000), known.replaced, pair, FactorizedPrior())
-    found, x = shapes(net, image(224)), image(224)
+    net, x = head(net, "decoder"), image(224)
+    found = shapes(net, x)
     assert found["encoder"] == (14, 14, 48)
     assert found["decoder"] == (14, 14, target) == (14, 14, known.target)
     assert round(through(net, x, stop="encoder") / 1e6) == 72
@@ -109,13 +112,15 @@ def test_kernels_start_as_published_and_wider_before_a_relu():
         (FPDecoder(64), latents, False),
         (FPDecoder(64, small=True, linear=True), latents, True),
     ):
-        layers = module.init(jax.random.key(0), x, train=True)["params"]
+        start = jax.jit(partial(module.init, train=True))
+        layers = start(jax.random.key(0), x)["params"]
         for layer in (layers[f"Conv_{i}"] for i in range(3)):
             kernel, fan_in = layer["kernel"], math.prod(layer["kernel"].shape[:3])
             assert ("bias" in layer) == biased
             assert jnp.abs(kernel).max() <= fan_in**-0.5
             assert kernel.var() * 3 * fan_in == pytest.approx(1, abs=0.1)
-    wide = FPDecoder(64, small=True).init(jax.random.key(0), latents, train=True)
+    start = jax.jit(partial(FPDecoder(64, small=True).init, train=True))
+    wide = start(jax.random.key(0), latents)
     kernel = wide["params"]["Conv_1"]["kernel"]
     assert kernel.var() * 4 * 64 == pytest.approx(2, abs=0.1)
 
@@ -128,7 +133,8 @@ def test_a_decoder_of_a_linear_feature_reaches_negative_values_and_else_none(pai
         else:
             decoder = PAIRS[pair](4, 8, (2, 2), True, linear)[1]
         z = jax.random.normal(jax.random.key(0), (4, 12, 12, 4))
-        out, _ = decoder.init_with_output(jax.random.key(1), z, train=False)
+        both = jax.jit(partial(decoder.init_with_output, train=False))
+        out, _ = both(jax.random.key(1), z)
         return np.asarray(out)
 
     assert restored(False).min() == 0 < restored(False).max()
@@ -194,7 +200,7 @@ def test_the_decoder_of_hnd_pads_its_first_two_convolutions_and_ends_bare():
 
 @pytest.mark.parametrize("channels", [3, 12])
 def test_channel_reduction_bottleneck(channels):
-    found = shapes(student("cr", channels, Raw()), image(224))
+    found = shapes(head(student("cr", channels, Raw()), "decoder"), image(224))
     assert found["encoder"] == (60, 60, channels)
     assert found["decoder"] == (56, 56, 256)
 
@@ -235,7 +241,7 @@ def test_small_bottlenecks_restore_the_replaced_stage(name, pair, side):
     family = backbone(name)
     whole = classifier_net(name, 10)
     made = PAIRS[pair](6, family.target, family.strides, family.small)
-    net = inject(whole, family.replaced, made, Raw())
+    net = head(inject(whole, family.replaced, made, Raw()), "decoder")
     expected = shapes(whole, image(side, 1))[resolve(whole, family.cut)]
     assert shapes(net, image(side, 1))["decoder"] == expected
 

@@ -153,6 +153,42 @@ def test_the_pair_of_hnd_restores_what_its_backbone_has_there(recipe, traced):
         build(recipe, {"backbone": "nin", "pair": "hnd"})
 
 
+def test_an_inserted_pair_leaves_the_stages_before_it_on_the_device(traced):
+    wanted = {"backbone": "mobilenetv2", "pair": "projection", "logits": 1.0}
+    for after, last, first, hints in [
+        ("", "layer4.0", "layer4.1", ("layer4", "layer5", "layer7")),
+        ("layer4.0", "layer4.0", "layer4.1", ("layer4", "layer5", "layer7")),
+        ("layer5", "layer5.2", "layer6.0", ("layer7",)),
+    ]:
+        with common.known(FACTS):
+            made = build("entropic_student", wanted | {"after": after})
+            validation.validate(made, np.zeros((1, *FACTS.shape), np.uint8))
+        names = made.net.names
+        around = names[names.index("encoder") - 1 : names.index("encoder") + 3]
+        assert around == (last, "encoder", "decoder", first)
+        teacher = tuple(n for n in names if n not in ("encoder", "decoder"))
+        assert teacher == made.teacher.net.names
+        terms = [term.name for term in made.phases[0].terms]
+        compared = [f"hint_{name}" for name in (last, *hints)]
+        assert terms == [*compared, "logits", "bits"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "line"),
+    [
+        ({"pair": "fp", "after": "layer4.0"}, "after=layer4.0 is for pairs that are"),
+        ({"pair": "projection", "after": "layer9"}, "unknown stage 'layer9'"),
+        (
+            {"pair": "projection", "backbone": "resnet20"},
+            "resnet20 has no stage at 1/16 .* after=STAGE of stem, layer1.0",
+        ),
+    ],
+)
+def test_a_place_that_no_pair_is_inserted_at_is_one_line(knobs, line):
+    with common.known(FACTS), pytest.raises(UsageError, match=line):
+        build("entropic_student", {"backbone": "mobilenetv2"} | knobs)
+
+
 def test_a_decoder_of_another_side_is_refused_where_no_hint_compares_it(traced):
     """What runs behind it is convolutions and a pool, which take any side."""
     with common.known(FACTS):

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from unoptimised import unoptimised
 
 from sc_jax import recipes
 from sc_jax.compressors.splits import codecs_of
@@ -169,8 +168,7 @@ def taught(recipe):
 def test_trains_two_steps_a_phase_and_measures(name, tmp_path):
     recipe = small(name)
     teacher = None if recipe.teacher is None else taught(recipe)
-    with unoptimised():
-        variables = loop.fit(recipe, tmp_path, teacher)
+    variables = loop.fit(recipe, tmp_path, teacher)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
     records = (tmp_path / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in records]

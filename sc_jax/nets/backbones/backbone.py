@@ -98,10 +98,10 @@ class Backbone:
         return STRIDES[reduced]
 
 
-def group_shapes(
+def stage_shapes(
     build: Callable[..., tuple[Stage, ...]], until: str | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """Each group's output without the batch's axis, of a SIDE x SIDE colour image.
+    """Each stage's output without the batch's axis, of a SIDE x SIDE colour image.
 
     Of a pytree the last leaf, as exits read it. until: the last group that is traced.
     """
@@ -118,11 +118,18 @@ def group_shapes(
         return run(net, variables, image, exact=False)[0].features
 
     found = jax.eval_shape(features)
-    # A group's later stages overwrite its earlier ones: the last is its output.
     return {
-        name.split(".")[0]: coarsest(jax.tree.leaves(found[name])).shape[1:]
-        for name in net.names
+        name: coarsest(jax.tree.leaves(found[name])).shape[1:] for name in net.names
     }
+
+
+def group_shapes(
+    build: Callable[..., tuple[Stage, ...]], until: str | None = None
+) -> dict[str, tuple[int, ...]]:
+    """`stage_shapes` of each group's last stage."""
+    shapes = stage_shapes(build, until)
+    # A group's later stages overwrite its earlier ones: the last is its output.
+    return {name.split(".")[0]: shape for name, shape in shapes.items()}
 
 
 @lru_cache

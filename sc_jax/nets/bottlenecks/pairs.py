@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
+from sc_jax.nets.bottlenecks.projection import ProjectionEncoder
 from sc_jax.nets.bottlenecks.residual import ResidualDecoder, ResidualEncoder
 from sc_jax.nets.layers.blocks import Conv, ConvNorm, norm
 from sc_jax.nets.layers.pooling import max_pool, mean_pool
@@ -150,6 +151,12 @@ PAIRS = {
         ResidualEncoder(channels),
         ResidualDecoder(target),
     ),
+    "projection": lambda channels, target, strides, small, linear=False: (
+        ProjectionEncoder(channels),
+        ResidualDecoder(target, width=2 * target, blocks=3),
+    ),
 }
 # Pairs that reduce a side so often, whatever the strides: they restore a `deep_cut`.
 REDUCTIONS = {"hnd": 8, "residual": 16}
+# Pairs that keep the side: they are inserted behind a stage, and replace none.
+INSERTED = ("projection",)
