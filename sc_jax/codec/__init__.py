@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sc_jax.codec.codecs import FactorizedCodec as FactorizedCodec
     from sc_jax.codec.codecs import ImageCodec as ImageCodec
     from sc_jax.codec.codecs import RawCodec as RawCodec
+    from sc_jax.codec.codecs import VariableRateCodec as VariableRateCodec
     from sc_jax.codec.codecs import from_arrays as from_arrays
     from sc_jax.codec.reference import CorruptStream as CorruptStream
     from sc_jax.codec.tables import Tables as Tables
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = facade(
             "FactorizedCodec",
             "ImageCodec",
             "RawCodec",
+            "VariableRateCodec",
             "from_arrays",
         ],
         "reference": [

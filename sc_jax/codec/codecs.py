@@ -5,6 +5,7 @@ program that reads its bytes or tables enters it: `codecs.KINDS["mine"] = MineCo
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.top_k import TopKCodec
+from sc_jax.codec.variable_rate import VariableRateCodec
+from sc_jax.errors import UsageError
 
 __all__ = [
     "KINDS",
@@ -25,6 +28,8 @@ __all__ = [
     "ImageCodec",
     "RawCodec",
     "TopKCodec",
+    "VariableRateCodec",
+    "at_level",
     "from_arrays",
 ]
 
@@ -34,6 +39,7 @@ KINDS: dict[str, type[Codec]] = {
     "image": ImageCodec,
     "factorized": FactorizedCodec,
     "top_k": TopKCodec,
+    "variable_rate": VariableRateCodec,
 }
 
 
@@ -44,3 +50,18 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Codec:
     if kind not in KINDS:
         raise ValueError(f"unknown codec kind {kind!r}; known: {', '.join(KINDS)}")
     return KINDS[kind].from_arrays(arrays)
+
+
+def levels_of(codec: Codec | None) -> int:
+    """How many rates one codec encodes at; 1 where it says nothing of it."""
+    return getattr(codec, "levels", 1)
+
+
+def at_level(codec: Any, level: int) -> Any:
+    """The codec encoding at another of its rates, 0 the fewest bytes; UsageError."""
+    if not 0 <= level < (count := levels_of(codec)):
+        raise UsageError(
+            f"level {level} is not one of the {count} rates that there are (0 is the "
+            "fewest bytes); entropic_student:rates=4 trains four"
+        )
+    return codec.at_level(level) if count > 1 else codec

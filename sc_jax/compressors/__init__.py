@@ -9,6 +9,7 @@ from sc_jax.compressors.image import Image
 from sc_jax.compressors.laplace_prior import LaplacePrior
 from sc_jax.compressors.raw import Raw
 from sc_jax.compressors.top_k import TopK
+from sc_jax.compressors.variable_rate import VariableRatePrior
 
 __all__ = [
     "COMPRESSORS",
@@ -20,6 +21,7 @@ __all__ = [
     "Raw",
     "Row",
     "TopK",
+    "VariableRatePrior",
 ]
 
 
@@ -53,5 +55,7 @@ COMPRESSORS: dict[str, Row] = {
         FactorizedPrior, (FactorizedPrior(compat=True),), bytes_share=0.02
     ),
     "laplace": Row(LaplacePrior, (LaplacePrior(),)),
+    # At its coarsest: training, which draws all levels, costs no less.
+    "variable_rate": Row(VariableRatePrior, (VariableRatePrior(level=0),)),
     "top_k": Row(TopK, (TopK(), TopK(0.01, 4), TopK(1.0, 16))),
 }

@@ -13,6 +13,9 @@ class Compressor(nn.Module):
 
     z, z_hat: latents [B, ...] of one shape and type. bits: what an example's bytes are
     estimated at, >= 0. With train=False z_hat is what the codec decodes, bit for bit.
+    One of several rates has `levels`, their count, and `at_level(n)`, itself with
+    evaluation and codec at level n, 0 the fewest bytes; where there is a "noise" rng it
+    draws one an example and also gives {"rate_weight": f32[B]} (VariableRatePrior).
     A subclass also has `codec(params, shape) -> Codec`, for one example's latent
     shape; it is left out here, so that a module without one is found by its absence.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,13 +53,15 @@ def cumulative(params: Mapping, v, xp=jnp):
     return rows[0]
 
 
-def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False):
-    """Probability mass of the unit interval around v [..., C], unbounded below.
+def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False, width: Any = 1.0):
+    """Probability mass of the interval v +- width / 2, v [..., C]; unbounded below.
 
-    The sign trick takes both ends in the tail where the sigmoid does not cancel;
-    `compat` leaves it out, as CompressAI does.
+    width: above 0, one number or an array of v's rank. The sign trick takes both ends
+    in the tail where the sigmoid does not cancel; `compat` leaves it out, as CompressAI
+    does.
     """
-    lower, upper = cumulative(params, v - 0.5, xp), cumulative(params, v + 0.5, xp)
+    half = 0.5 * width
+    lower, upper = cumulative(params, v - half, xp), cumulative(params, v + half, xp)
     if compat:
         return _sigmoid(upper, xp) - _sigmoid(lower, xp)
     # Never 0: at the median itself both ends cancel, and so would the mass.
@@ -74,6 +77,32 @@ def _sigmoid(x, xp):
     return jax.nn.sigmoid(x) if xp is jnp else 0.5 * (1 + np.tanh(0.5 * x))
 
 
+def parameters(module: nn.Module, channels: int) -> dict[str, Any]:
+    """The density's parameters, made in (or read from) a compact module by name."""
+    params = {}
+    for k, (wide, high) in enumerate(pairwise(WIDTHS)):
+        # The inverse of softplus, as published: each layer then scales by 1 / _SPREAD.
+        fill = float(np.log(np.expm1(1 / _SPREAD / high)))
+        shape = (channels, high, wide)
+        params[f"h{k}"] = module.param(f"h{k}", nn.initializers.constant(fill), shape)
+        params[f"b{k}"] = module.param(
+            f"b{k}",
+            lambda key, s: jax.random.uniform(key, s, minval=-0.5, maxval=0.5),
+            (channels, high),
+        )
+        if k < len(WIDTHS) - 2:
+            params[f"a{k}"] = module.param(
+                f"a{k}", nn.initializers.zeros, (channels, high)
+            )
+    quantiles = module.param(
+        "quantiles",
+        # The edges of the first density; evaluation before `settle` still rounds.
+        lambda key: jnp.tile(jnp.array([-10.0, 0.0, 10.0]), (channels, 1)),
+    )
+    params["quantiles"] = jax.lax.stop_gradient(quantiles)
+    return params
+
+
 class FactorizedPrior(Compressor):
     """Rounds a latent and codes it under a learned density; 61 parameters a channel.
 
@@ -86,7 +115,7 @@ class FactorizedPrior(Compressor):
 
     @nn.compact
     def __call__(self, z, *, train):
-        params = self._parameters(z.shape[-1])
+        params = parameters(self, z.shape[-1])
         if train:
             noise = jax.random.uniform(
                 self.make_rng("noise"), z.shape, minval=-0.5, maxval=0.5
@@ -102,31 +131,6 @@ class FactorizedPrior(Compressor):
         )
         bits = -jnp.log2(mass)
         return z_hat, bits.reshape(z.shape[0], -1).sum(1)
-
-    def _parameters(self, channels):
-        params = {}
-        for k, (wide, high) in enumerate(pairwise(WIDTHS)):
-            # The inverse of softplus, as published: each layer then scales by 1 /
-            # _SPREAD.
-            fill = float(np.log(np.expm1(1 / _SPREAD / high)))
-            shape = (channels, high, wide)
-            params[f"h{k}"] = self.param(f"h{k}", nn.initializers.constant(fill), shape)
-            params[f"b{k}"] = self.param(
-                f"b{k}",
-                lambda key, s: jax.random.uniform(key, s, minval=-0.5, maxval=0.5),
-                (channels, high),
-            )
-            if k < len(WIDTHS) - 2:
-                params[f"a{k}"] = self.param(
-                    f"a{k}", nn.initializers.zeros, (channels, high)
-                )
-        quantiles = self.param(
-            "quantiles",
-            # The edges of the first density; evaluation before `settle` still rounds.
-            lambda key: jnp.tile(jnp.array([-10.0, 0.0, 10.0]), (channels, 1)),
-        )
-        params["quantiles"] = jax.lax.stop_gradient(quantiles)
-        return params
 
     def settle(self, params):
         """With quantiles solved from the density: rounding reads them, noise not."""
@@ -159,24 +163,25 @@ def solve_quantiles(params: Mapping) -> np.ndarray:
     return ((low + high) / 2).T.astype(np.float32)
 
 
-def pmfs(params: Mapping, *, compat: bool = False):
-    """Integer probabilities a channel, for the tables: (rows, offsets, tail masses).
+def pmfs(params: Mapping, *, compat: bool = False, width: Any = 1.0):
+    """Probabilities a channel of whole bins, for tables: (rows, offsets, tail masses).
 
-    Row c holds the mass at median + offset + k. `compat` takes every channel's tail
-    from the last sample of the longest row (the published quirk) instead of its own.
+    Row c holds the mass at median + (offset + k) width. width: of a bin, one number or
+    float64[C]. `compat` takes every channel's tail from the last sample of the longest
+    row (the published quirk) instead of its own.
     """
     wide = {k: np.asarray(v, np.float64) for k, v in params.items()}
     low, medians, high = np.asarray(params["quantiles"], np.float64).T
-    # Whole steps from the median: that is what rounding leaves.
-    below = np.maximum(np.ceil(medians - low), 0).astype(int)
-    above = np.maximum(np.ceil(high - medians), 0).astype(int)
+    # Whole bins from the median: that is what rounding leaves.
+    below = np.maximum(np.ceil((medians - low) / width), 0).astype(int)
+    above = np.maximum(np.ceil((high - medians) / width), 0).astype(int)
     # All rows as long as the longest, so that one call serves every channel.
     steps = np.arange((below + above).max() + 1)
-    values = medians - below + steps[:, None]
-    mass = likelihood(wide, values, np, compat=compat)
-    first = _sigmoid(cumulative(wide, values[0] - 0.5, np), np)
-    last = values[-1] if compat else medians + above
-    tails = first + _sigmoid(-cumulative(wide, last + 0.5, np), np)
+    values = medians - below * width + steps[:, None] * width
+    mass = likelihood(wide, values, np, compat=compat, width=width)
+    first = _sigmoid(cumulative(wide, values[0] - 0.5 * width, np), np)
+    last = values[-1] if compat else medians + above * width
+    tails = first + _sigmoid(-cumulative(wide, last + 0.5 * width, np), np)
     lengths = below + above + 1
     # A difference of sigmoids may round below zero.
     rows = [np.maximum(mass[:n, c], 0.0) for c, n in enumerate(lengths)]

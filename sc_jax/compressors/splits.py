@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -34,6 +35,25 @@ def codecs_of(net: Net, variables: Variables, example: Any) -> dict[str, Codec]:
         shape = tuple(latent.shape[1:])
         found[split.name] = compressor.codec(variables.params[split.name], shape)
     return found
+
+
+def levels_of(net: Net) -> int:
+    """How many rates one trained net sends at: 1, or those of its compressors."""
+    return max((getattr(s.compressor, "levels", 1) for s in net.splits), default=1)
+
+
+def at_level(net: Net, level: int) -> Net:
+    """`net` with compressors of several rates evaluated at one, 0 the fewest bytes.
+
+    Its parameters and those of `net` are the same.
+    """
+    splits: list[SplitPoint] = []
+    for split in net.splits:
+        compressor: Any = split.compressor
+        if getattr(compressor, "levels", 1) > 1:
+            split = replace(split, compressor=compressor.at_level(level))
+        splits.append(split)
+    return replace(net, splits=tuple(splits))
 
 
 def check(net: Net, example: Any) -> None:

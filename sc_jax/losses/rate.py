@@ -12,12 +12,19 @@ class Rate:
     """Estimated bits an example, [B]; `split` names one split, None sums them all.
 
     -log2 of the prior's likelihood (Balle et al. 2017, https://arxiv.org/abs/1611.01704).
+    Where a compressor of several rates gives a "rate_weight", an example's bits count
+    by the weight of its own (Choi et al. 2019, https://arxiv.org/abs/1909.04802).
     """
 
     split: str | None = None
 
     def __call__(self, context: Context):
-        bits = context.student.bits
+        student = context.student
         # A device, an edge and a cloud send twice: both count.
-        chosen = [bits[self.split]] if self.split else list(bits.values())
-        return jnp.stack(chosen).sum(0)
+        names = [self.split] if self.split else list(student.bits)
+        return jnp.stack([_weighed(student, name) for name in names]).sum(0)
+
+
+def _weighed(student, name: str):
+    weight = student.extras.get(name, {}).get("rate_weight")
+    return student.bits[name] if weight is None else weight * student.bits[name]

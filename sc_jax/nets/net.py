@@ -52,7 +52,11 @@ class Exit:
 
 @dataclass(frozen=True)
 class SplitPoint:
-    """A cut: compressor(z, *, train) -> (z_hat, bits f32[B]) after a stage."""
+    """A cut: compressor(z, *, train) -> (z_hat, bits f32[B]) after a stage.
+
+    Or (z_hat, bits, extras), a dict of what else it gives in a training step:
+    "rate_weight" f32[B], what a rate's loss multiplies an example's bits by.
+    """
 
     after: str
     compressor: nn.Module

@@ -31,7 +31,8 @@ class Outputs(NamedTuple):
     features: dict[str, Any]  # stage name -> its output, before the split's compressor
     predictions: dict[str, jax.Array]  # exit name -> f32[B, K]; the last is "final"
     bits: dict[str, jax.Array]  # split name -> f32[B], estimated
-    extras: dict[str, dict[str, Any]]  # the same names -> what else (see Exit)
+    # Names of exits and splits -> what else they give (see Exit and SplitPoint).
+    extras: dict[str, dict[str, Any]]
     carry: Any = None  # what the last exit so far leaves for the next one to read
 
 
@@ -128,7 +129,8 @@ def run(
     `x` is the output of `start` as the next stage sees it (decoded, if a split stands
     there). `train` names the parts in training mode (noise, dropout, batch
     statistics); every other part is deterministic and keeps its state: a teacher and
-    a frozen stage never drift. `dtype` (bfloat16) is the compute type of stages;
+    a frozen stage never drift. With a `key` only a frozen compressor of several rates
+    draws, one an example. `dtype` (bfloat16) is the compute type of stages;
     exits, compressors and predictions stay float32. `key` is needed when `train` is
     not empty. `exact=False` lets a compiler fuse across stages: a cut may then change
     last bits, but the program holds no operation that only keeps them (for export).
@@ -181,7 +183,9 @@ def _stages(
         if split is not None:
             # Pixels stay uint8: a codec of the input must see what a camera gives.
             z = x if name == INPUT else _float(x)
-            x, out.bits[split.name] = call(split, z)
+            x, out.bits[split.name], *more = call(split, z)
+            if more:
+                (out.extras[split.name],) = more
             x = apart(x)
     if names[-1] == (INPUT, *net.names)[-1]:  # also the empty tail of a local-only cut
         _finish(net, out, x)
@@ -230,10 +234,17 @@ def _call(
         # Exits and priors stay float32: softmaxes and likelihoods need its range.
         params, inputs = _cast(params, dtype), _cast(inputs, dtype)
     # Of the stage, not of its owner: stages that share parameters share no noise.
-    rng = jax.random.fold_in(key, _hash(name)) if own in train else None  # type: ignore
+    draws = own in train or (key is not None and isinstance(part, SplitPoint))
+    rng = jax.random.fold_in(key, _hash(name)) if draws else None  # type: ignore
     with jax.named_scope(scope_of(name)):
         value, state[own] = _apply(
-            module, params, state[own], *inputs, rng=rng, with_state=True
+            module,
+            params,
+            state[own],
+            *inputs,
+            rng=rng,
+            train=own in train,
+            with_state=True,
         )
     return value
 
@@ -255,15 +266,15 @@ def _answer(answer: Any) -> tuple[jax.Array, dict[str, Any], Any]:
     return logits, kept, extras.get("carry", logits)
 
 
-def _apply(module, params, state, *inputs, rng=None, with_state=False):
+def _apply(module, params, state, *inputs, rng=None, train=False, with_state=False):
     # Two streams of one key: dropout must not repeat the noise of a quantiser.
     rngs = {} if rng is None else {"noise": rng, "dropout": jax.random.fold_in(rng, 1)}
     # Not mutable unless trained: what is frozen cannot drift by mistake.
-    mutable = list(state) if rng is not None else False
+    mutable = list(state) if train else False
     result = module.apply(
         {"params": params, **state},
         *inputs,
-        train=rng is not None,
+        train=train,
         rngs=rngs,
         mutable=mutable,
     )

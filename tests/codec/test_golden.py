@@ -8,6 +8,7 @@ import pytest
 
 from sc_jax.codec import codecs, rans
 from sc_jax.codec.tables import Tables
+from sc_jax.codec.variable_rate import VariableRateCodec, bins_of
 from sc_jax.deploy.wire import frame
 
 ROOT = Path(__file__).parents[2]
@@ -66,4 +67,8 @@ def test_the_example_of_the_page():
     affine = codecs.AffineCodec((3,), 3).encode(np.array([-1, 0.75, 2.5], np.float32))
     sparse = codecs.TopKCodec((6,), 2, 4)
     top_k = sparse.encode(np.array([0.5, -3, 0, 1, 2, -1], np.float32))
-    assert streams == [payload, affine, top_k, frame.pack(4, 2, (6, 1), payload)]
+    bins = bins_of(np.array([[1.0], [0.5]]), np.zeros(1))
+    levels = VariableRateCodec((6, 1), (tables, tables), np.zeros(1), bins, level=1)
+    level = levels.encode(z / 2)
+    assert np.array_equal(levels.decode(level), z / 2)
+    assert streams == [payload, affine, top_k, level, frame.pack(4, 2, (6, 1), payload)]

@@ -25,7 +25,7 @@ from sc_jax.codec import codecs
 from sc_jax.codec.codecs import CorruptStream
 from sc_jax.compressors import COMPRESSORS, Compressor
 from sc_jax.compressors.affine import Affine
-from sc_jax.compressors.splits import check, codecs_of
+from sc_jax.compressors.splits import at_level, check, codecs_of
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import INPUT, Net, SplitPoint, Stage
 from sc_jax.nets.run import init, run
@@ -135,14 +135,17 @@ def test_a_head_exports_and_a_tail_serves_its_frames(name):
         assert made.parity.different <= made.parity.ties
         outputs = Runner(made.model)(x)
     (served,) = tails.tails(net, variables, {split: codec})
-    found = []
-    for i in range(len(x)):
-        payload = codec.pack(**{key: value[i] for key, value in outputs.items()})
-        data = frame.pack(codec.id, 0, codec.shape, payload)
-        found.append(infer.latent(data, (served,), 1 << 20)[1])
-    whole = jax.jit(lambda v, x: run(net, v, x)[0].predictions["final"])(variables, x)
-    logits = served.reply(np.stack(found))["logits"]
-    np.testing.assert_allclose(logits, whole, rtol=1e-3, atol=1e-3)
+    # One head and one tail, at every rate that there is.
+    for level in range(codecs.levels_of(codec)):
+        sender, found = codecs.at_level(codec, level), []
+        for i in range(len(x)):
+            payload = sender.pack(**{key: each[i] for key, each in outputs.items()})
+            data = frame.pack(codec.id, 0, codec.shape, payload)
+            found.append(infer.latent(data, (served,), 1 << 20)[1])
+        at = at_level(net, level)
+        whole = jax.jit(lambda v, x, at=at: run(at, v, x)[0].predictions["final"])
+        logits = served.reply(np.stack(found))["logits"]
+        np.testing.assert_allclose(logits, whole(variables, x), rtol=1e-3, atol=1e-3)
 
 
 class NoCodec(Compressor):
@@ -194,5 +197,6 @@ def test_registered_kinds_and_ids_are_one_to_one():
     assert all(kind == codec.kind for kind, codec in kinds.items())
     assert len({codec.id for codec in kinds.values()}) == len(kinds)
     assert {k: c.id for k, c in kinds.items()}.items() >= {
-        *{"raw": 1, "affine": 2, "image": 3, "factorized": 4, "top_k": 5}.items()
+        *{"raw": 1, "affine": 2, "image": 3, "factorized": 4, "top_k": 5}.items(),
+        ("variable_rate", 6),
     }
