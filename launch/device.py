@@ -7,8 +7,7 @@ fashion_mnist_12k. Prints accuracy if it can, where answers came from, bytes and
 --out gets a JSON line an image as it is answered: file, class, probability. A server
 that refuses the first image ends it with exit code 1, unless a local exit answers; one
 lost later is asked again now and then. Ctrl-C and SIGTERM end it with the summary so
-far. Without --server the head and the coder are timed. It loads no jax, flax or
-TensorFlow.
+far. Without --server the head and the coder are timed. It loads no jax.
 """
 
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ LIMIT = flags.DEFINE_integer("limit", 1000, "images at most", 1)
 TOP = flags.DEFINE_integer("top", 1, "classes a line of --out, likeliest first", 1)
 DEADLINE = flags.DEFINE_float("deadline_s", 1.0, "of one answer, head included", 0)
 THREADS = flags.DEFINE_integer("threads", 1, "of the head", 1)
+LEVEL = flags.DEFINE_integer("rate", None, "level of several rates, 0 fewest bytes", 0)
 TOKEN = flags.DEFINE_string("token_file", None, "file with the server's bearer token")
 ROOTS = flags.DEFINE_string("tls_roots", None, "PEM of the server's certificate: TLS")
 OUT = flags.DEFINE_string("out", None, "JSON lines file; must not exist")
@@ -48,7 +48,7 @@ def main(_):
             roots = cli.read(ROOTS.value) if ROOTS.value else b""
             send = device.connect(SERVER.value, token, roots)
         limits = {"deadline_s": DEADLINE.value, "threads": THREADS.value}
-        runtime = device.Device(installed, send, **limits)
+        runtime = device.Device(installed, send, level=LEVEL.value, **limits)
         # One image first: a server that refuses it will refuse a thousand.
         first = runtime.infer(found.image(0))
         if first.refused:

@@ -298,7 +298,7 @@ def evaluate(
     split: str = "test",
     trust: str | Path | Iterable[str | Path] = (),
 ) -> list[dict[str, Any]]:
-    """A finished run measured again: a row for its bytes, and one an exit.
+    """A finished run measured again: a row for its bytes at each rate, one an exit.
 
     data: another set of the same classes. trust: as of `load`. Nothing is written.
     """
@@ -309,8 +309,8 @@ def evaluate(
     run_folder.check_same_classes(recipe, examples, folder)
     rows: list[dict[str, Any]] = []
     if recipe.net.splits or not exit_runs.leaves_early(recipe.net):
-        (measured,) = rate_runs.rows(recipe, folder, examples, baselines=False)
-        rows.append({"split": split, **dataclasses.asdict(measured)})
+        found = rate_runs.rows(recipe, folder, examples, baselines=False)
+        rows += [{"split": split, **dataclasses.asdict(each)} for each in found]
     if exit_runs.leaves_early(recipe.net):
         trace = exit_runs.measure(recipe, folder, examples).trace
         for name, quality, macs in zip(trace.exits, trace.quality, trace.cost):

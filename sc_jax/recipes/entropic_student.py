@@ -16,14 +16,14 @@ Adam on a cosine in both stages, and the pair's small form (nets/bottlenecks/fp.
 https://arxiv.org/abs/2302.10681), squares of `window` pixels, beta from 0 up. No tail
 is computed, and no rate silences what has not learnt. `logits` weighs the divergence
 from the teacher's answers beside the hints: what a rate may cost is then what the task
-needs, and no label is read. Expected: within a point of its teacher at a third of the
-bytes of WebP (docs/results.md).
+needs, and no label is read. `rates`: of one network, beta in their middle. Expected:
+within a point of its teacher at a third of the bytes of WebP (docs/results.md).
 """
 
 from dataclasses import replace
 from typing import Unpack
 
-from sc_jax.compressors import FactorizedPrior
+from sc_jax.compressors.variable_rate import prior_of
 from sc_jax.losses.distillation import KnowledgeDistillation
 from sc_jax.losses.rate import Rate
 from sc_jax.losses.terms import Term
@@ -40,6 +40,7 @@ def entropic_student(
     *,
     beta: knobs.Beta = 0.00015,
     channels: knobs.Channels = 12,
+    rates: knobs.Rates = 1,
     pair: knobs.Pair = "fp",
     after: knobs.After = "",
     shallow_epochs: knobs.Epochs = 0.0,
@@ -56,7 +57,7 @@ def entropic_student(
 ) -> Recipe:
     """Hints at the bottleneck and all later groups + beta bits, then distillation."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    net = common.student(teacher, pair, channels, FactorizedPrior(), after)
+    net = common.student(teacher, pair, channels, prior_of(rates), after)
     cut, *later = common.hints(teacher, pair, over=over, after=after)
     answers = Term(KnowledgeDistillation(0.0, 1.0), weight=logits, name="logits")
     distortion = (cut, *later, answers) if logits else (cut, *later)
@@ -81,7 +82,7 @@ def entropic_student(
     return replace(
         teacher,
         name="entropic_student",
-        title="Entropic Student",
+        title="Entropic Student" + (f", {rates} rates" if rates > 1 else ""),
         net=net,
         phases=tuple(p for p, n in zip((shallow, stage1, stage2), epochs) if n),
         teacher=teacher,

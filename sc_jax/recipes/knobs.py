@@ -26,6 +26,9 @@ BackboneName = Annotated[str, Knob("network, of --list=backbones", choices=BACKB
 Beta = Annotated[float, Knob("weight of one bit of the estimated rate", at_least=0)]
 Bits = Annotated[int, Knob("of one value that is sent", at_least=1, at_most=16)]
 Channels = Annotated[int, Knob("of the latent that is sent", at_least=1)]
+Rates = Annotated[
+    int, Knob("of one trained network, by the width of bins", at_least=1, at_most=16)
+]
 Pair = Annotated[
     str, Knob("encoder and decoder, of bottlenecks/pairs.py", choices=PAIRS)
 ]

@@ -19,7 +19,7 @@ from sc_jax.errors import UsageError
 from sc_jax.exits.solve import policy_spec
 from sc_jax.nets.net import INPUT, Net, tail
 from sc_jax.nets.run import Variables, init, run
-from sc_jax.runs import exit_runs, run_folder, source
+from sc_jax.runs import exit_runs, rate_runs, run_folder, source
 from sc_jax.runs.source import DataFacts
 from sc_jax.tasks import Task, probabilities
 from sc_jax.tasks.task import softmax
@@ -319,7 +319,7 @@ def _swept(folder: Path) -> list[dict[str, Any]]:
     return [
         row for row in run_folder.read_json(above)["rows"]
         if row["method"] == recipe["title"]
-        and row["setting"] in (recipe["setting"], folder.name)
+        and rate_runs.without_level(row["setting"]) in (recipe["setting"], folder.name)
     ]  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from sc_jax.codec import codecs
+from sc_jax.compressors import splits
 from sc_jax.data import pipeline, sources
 from sc_jax.data.pipeline import Data
 from sc_jax.data.sources import Dataset
@@ -51,7 +53,7 @@ def rows(
     own: list[Row] = []
     # First: a folder that cannot be read shows before minutes of baselines.
     if beside or not (is_whole and baselines):
-        own.append(student_row(recipe, workdir, test))
+        own += student_rows(recipe, workdir, test)
     if not baselines:
         return own
     if recipe.teacher is not None:
@@ -62,12 +64,29 @@ def rows(
     return [*baseline_rows.rows(whole, variables, test, folder, files), *own]
 
 
-def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
-    """The recipe's own line: measured through the codec tables it saved."""
-    variables, codecs = run_folder.restore(recipe, workdir)
+def student_rows(recipe: Recipe, workdir: Path, test: Dataset) -> list[Row]:
+    """The recipe's own lines: one, or of a net of several rates one a level."""
+    count = splits.levels_of(recipe.net)
+    if count == 1:
+        return [student_row(recipe, workdir, test)]
+    return [student_row(recipe, workdir, test, level) for level in range(count)]
+
+
+def student_row(
+    recipe: Recipe, workdir: Path, test: Dataset, level: int | None = None
+) -> Row:
+    """The recipe's line at a level of its rate: measured through the saved tables.
+
+    level: None is the net's own; others have ", level=..." in their setting.
+    """
+    variables, tables = run_folder.restore(recipe, workdir)
+    if level is not None:
+        net, setting = splits.at_level(recipe.net, level), level_of(recipe, level)
+        recipe = replace(recipe, net=net, setting=setting)
+        tables = {name: codecs.at_level(each, level) for name, each in tables.items()}
     title = f"{recipe.title} {recipe.setting}".strip()
     measured = rate.measure(
-        recipe.net, variables, codecs, test, task=recipe.task, title=title
+        recipe.net, variables, tables, test, task=recipe.task, title=title
     )
     # Reported, not raised: the measurement stands, and says what it is worth.
     if measured.disagreements:
@@ -90,6 +109,27 @@ def student_row(recipe: Recipe, workdir: Path, test: Dataset) -> Row:
     spent = training_s(recipe, workdir)
     # Training cost: measured seconds, of that machine and its own phases alone.
     return row if spent is None else replace(row, seconds={"training": spent})
+
+
+_LEVEL = ", level="
+
+
+def level_of(recipe: Recipe, level: int) -> str:
+    """The setting of a row at one level of the rate."""
+    return f"{recipe.setting}{_LEVEL}{level}"
+
+
+def without_level(setting: str) -> str:
+    """`level_of` undone; a setting without a level as it is."""
+    return setting.partition(_LEVEL)[0]
+
+
+def settings(recipe: Recipe) -> list[str]:
+    """Of the rows that a run of the recipe reports as its own."""
+    count = splits.levels_of(recipe.net)
+    if count == 1:
+        return [recipe.setting]
+    return [level_of(recipe, level) for level in range(count)]
 
 
 def conclude(

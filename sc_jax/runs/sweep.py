@@ -301,10 +301,13 @@ def _measured(
     alike = len({each.recipe.setting for each in runs}) < len(runs)
     teachers = len({(each.taught, _key(each)) for each in runs}) > 1
     sets = len({_key(each) for each in runs}) > 1
+    by_point = rate_runs.settings(replace(recipe, setting=point.name))
+    renamed = dict(zip(rate_runs.settings(recipe), by_point)) if alike else {}
     named = []
     for row in found:
-        own = (row.method, row.setting) == (recipe.title, recipe.setting)
-        if (own and alike) or (row.method in baselines.LOCAL and teachers):
+        if row.method == recipe.title and row.setting in renamed:
+            row = replace(row, setting=renamed[row.setting])
+        elif row.method in baselines.LOCAL and teachers:
             row = replace(row, setting=point.name)
         elif row.family == "classical" and sets:
             # Another method, and no setting: one curve is of one set of images.

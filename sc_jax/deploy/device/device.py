@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sc_jax.codec import codecs
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.breaker import Breaker, Open
 from sc_jax.deploy.device.leaving import Leaving
@@ -90,7 +91,8 @@ class Device:
 
     send: (model, frame, seconds left) -> Reply, or raises ServerLost; None: offline.
     deadline_s: of one answer, head and coding included. breaker: when a lost server is
-    not asked. One thread at a time: LiteRT's interpreter has one set of tensors.
+    not asked. level: see `encode_at`; None: the bundle's own. One thread at a time:
+    LiteRT's interpreter has one set of tensors.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Device:
         deadline_s: float = 1.0,
         threads: int = 1,
         breaker: Breaker | None = None,
+        level: int | None = None,
     ):
         self.bundle, self.send, self.deadline_s = bundle, send, deadline_s
         self.breaker = breaker or Breaker()
@@ -108,6 +111,8 @@ class Device:
         if bundle.codec is not None and not bundle.codec.exports:
             raise UsageError("an image codec needs no device runtime: send the file")
         self._codec = bundle.codec
+        if level is not None:
+            self.encode_at(level)
         self._segments = [Runner(model, threads) for model in bundle.segments.values()]
         self._shape = tuple(bundle.manifest["facts"]["input"])
         self._check_classes()
@@ -117,6 +122,14 @@ class Device:
         self._reply = (
             (lambda logits: {"logits": logits}) if task is None else task.reply
         )
+
+    def encode_at(self, level: int) -> None:
+        """Sends what comes next at one of the bundle's rates, 0 the fewest bytes.
+
+        The server needs no notice: each payload names its level. UsageError for a
+        level that the bundle has not.
+        """
+        self._codec = codecs.at_level(self._codec, level)
 
     def infer(self, image: np.ndarray) -> Answer:
         """The task's answer to one image; never an exception from the network.
