@@ -31,7 +31,7 @@ import pytest
 OPTIMISED = (
     *("test_split_equals_whole", "test_executors", "test_executors_save"),
     *("test_conformance", "test_priors", "test_weights", "test_golden"),
-    "test_convolution",
+    *("test_convolution", "test_variable_rate"),
 )
 
 # Files of minutes start first, or one would still run when all else has ended.

@@ -87,6 +87,17 @@ def test_a_lost_server_or_a_late_one_is_said_and_not_raised(installed, images):
     assert offline.prediction is None and offline.sent_bytes == 0 and offline.note
 
 
+def test_a_rate_that_the_bundle_has_not_is_one_line(installed, images):
+    device = Device(bundle.read(installed), level=0)  # the only one
+    assert (
+        device.encode(images[0])[0]
+        == Device(bundle.read(installed)).encode(images[0])[0]
+    )
+    with pytest.raises(UsageError, match="level 2 is not one of the 1 rates") as error:
+        device.encode_at(2)
+    assert "\n" not in str(error.value)
+
+
 LOGITS = np.arange(10, dtype=np.float32)
 
 

@@ -156,6 +156,20 @@ def test_baselines_are_measured_once_a_teacher_and_set(run, images, kept, monkey
     assert measured[2:] == ["teacher"]
 
 
+def test_one_trained_network_reports_a_row_for_each_rate(run, tmp_path, caplog):
+    knobs = recipes.tiny("entropic_student") | {"rates": 2}
+    source = Source("entropic_student", knobs)
+    recipe = source.build()
+    training.train(recipe, tmp_path, source, reuse=run_folder.teacher_of(run[0]))
+    test = run_folder.dataset_of(recipe, "test").take(np.arange(20))
+    rows = rate_runs.student_rows(recipe, tmp_path, test)
+    assert [row.method for row in rows] == ["Entropic Student, 2 rates"] * 2
+    assert [row.setting for row in rows] == rate_runs.settings(recipe)
+    assert {rate_runs.without_level(row.setting) for row in rows} == {recipe.setting}
+    assert rows[1].payload_bytes[0] > rows[0].payload_bytes[0] > 0
+    assert "differ" not in caplog.text  # decoded bytes answer as the net at the level
+
+
 def test_points_of_a_sweep_that_no_setting_tells_apart_are_named(tmp_path, monkeypatch):
     line = report.Row(
         "Classifier", "", "reference", 0.5, 1, None, None, None, None, 0, 0
