@@ -22,7 +22,7 @@ from sc_jax.train.log import LOGGER, Log
 from sc_jax.train.recipe import Recipe
 from sc_jax.train.resume import Point, newest, start_of
 from sc_jax.train.running import Run, heed, stopping
-from sc_jax.train.step import TrainState, make_step
+from sc_jax.train.step import TrainState, in_common, make_step
 
 
 def first_variables(
@@ -218,7 +218,9 @@ def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:
     end = begun + phase.steps
     # Pictures of varying size are augmented while they are decoded, not again here.
     on_device = replace(recipe.data, augment=shared.augment)
-    advance = make_step(replace(recipe, data=on_device), phase)
+    theirs, state = shared.teacher_variables, current.state
+    first = in_common(recipe, phase, cold, state, theirs)
+    advance = make_step(replace(recipe, data=on_device), phase, first)
     # Keys by step, not by splitting: a resumed run has those of a whole one.
     root = jax.random.key(recipe.seed)
     since, begun_at = [], time.monotonic()

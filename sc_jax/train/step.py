@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sc_jax.data.augment import windows
 from sc_jax.data.pipeline import augment_on_device
 from sc_jax.losses.terms import Context, total
-from sc_jax.nets.net import FINAL, match
+from sc_jax.nets.net import FINAL, INPUT, match
 from sc_jax.nets.run import State, Variables, run
 from sc_jax.train.recipe import LookAhead, Phase, Recipe
 
@@ -72,7 +73,35 @@ def look_ahead(ahead: LookAhead, loss_of: Callable, hot: Any, gradient: Any, res
     )
 
 
-def make_step(recipe: Recipe, phase: Phase) -> Callable:
+def in_common(recipe: Recipe, phase: Phase, cold, state: State, theirs) -> str:
+    """The stage up to which the student is its teacher, bit for bit, in this phase.
+
+    cold, state: the student's; theirs: the teacher's variables. Such stages need not be
+    computed twice. INPUT: none that has parameters.
+    """
+    if recipe.teacher is None:
+        return INPUT
+    found, at = INPUT, {part.after for part in (*recipe.net.exits, *recipe.net.splits)}
+    if INPUT in at:
+        return INPUT
+    for mine, other in zip(recipe.net.stages, recipe.teacher.net.stages):
+        name = mine.name
+        same = mine == other and name in cold and name not in at
+        pairs = (cold, theirs.params), (state, theirs.state)
+        if not (same and all(_equal(a[name], b[name]) for a, b in pairs)):
+            break
+        found = name if jax.tree.leaves(cold[name]) or found != INPUT else found
+    return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    a, b = jax.device_get((a, b))
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+    )
+
+
+def make_step(recipe: Recipe, phase: Phase, shared: str = INPUT) -> Callable:
     """`compile_step`, traced once in a process for equal recipes.
 
     So a run that is resumed, or trained again in a notebook, starts at once. A recipe
@@ -82,20 +111,22 @@ def make_step(recipe: Recipe, phase: Phase) -> Callable:
         # A module of one's own may hold a list.
         hash((recipe, phase))
     except TypeError:
-        return compile_step(recipe, phase)
-    return _kept_step(recipe, phase)
+        return compile_step(recipe, phase, shared)
+    return _kept_step(recipe, phase, shared)
 
 
-def compile_step(recipe: Recipe, phase: Phase) -> Callable:
+def compile_step(recipe: Recipe, phase: Phase, shared: str = INPUT) -> Callable:
     """jitted step; returns (train_state, metrics).
 
     Takes (train_state, cold, teacher_variables, batch, step, key): `cold` are the
     frozen parameters, teacher_variables None without a teacher, `step` counts within
     the phase. The batch is the task's input and target (uint8 images and int labels);
     augmentation runs on the device. Metrics are scalars: loss, each term, gradient
-    norm, and the task's.
+    norm, and the task's. The student starts behind stage `shared` (`in_common`), on
+    the teacher's feature.
     """
-    transform, loss_of = phase.optimiser.build(phase.steps), _objective(recipe, phase)
+    transform = phase.optimiser.build(phase.steps)
+    loss_of = _objective(recipe, phase, shared)
 
     def step_once(train_state, cold, teacher_variables, batch, step, key):
         # Two keys: noise of compressors must not change with the kind of augmentation.
@@ -127,12 +158,14 @@ def compile_step(recipe: Recipe, phase: Phase) -> Callable:
 _kept_step = lru_cache(maxsize=8)(compile_step)
 
 
-def _objective(recipe: Recipe, phase: Phase) -> Callable:
+def _objective(recipe: Recipe, phase: Phase, shared: str) -> Callable:
     """(hot, cold, state, teacher_variables, batch, step, key, terms) -> loss, aux.
 
     aux: (state after the batch, metrics). terms: by default those of the phase.
     """
     training = match(recipe.net, phase.trainable)
+    names = (INPUT, *recipe.net.names)
+    first = names[: names.index(shared) + 1]
     dtype = None if recipe.dtype == "float32" else jnp.dtype(recipe.dtype)
     # Without a term on answers the stages behind the last hint are not computed at
     # all: a metric of theirs would cost what the phase saves.
@@ -148,16 +181,19 @@ def _objective(recipe: Recipe, phase: Phase) -> Callable:
         if recipe.teacher is not None:
             teacher, _ = run(recipe.teacher.net, teacher_variables, inputs, dtype=dtype)
             teacher = jax.lax.stop_gradient(teacher)
-        variables = Variables({**cold, **hot}, state)
+        known = {} if teacher is None else teacher.features
         out, state = run(
             recipe.net,
-            variables,
-            inputs,
+            Variables({**cold, **hot}, state),
+            inputs if shared == INPUT else known[shared],
+            start=shared,
             train=training,
             key=key,
             dtype=dtype,
             gradients=phase.gradients,
         )
+        before = {name: known[name] for name in first if name != shared}
+        out = out._replace(features=before | out.features)
         context = Context(out, teacher, batch, step)
         loss, values = total(terms, context, step, phase.reduction)
         if supervised and recipe.task.target in batch:
