@@ -86,7 +86,8 @@ class ImageCodec:
 
     format: 'PNG', 'JPEG', 'WEBP' or, where Pillow was built with it, 'AVIF'. quality: 0
     to 100, or None for lossless (PNG always, WEBP; JPEG has no lossless form, AVIF none
-    here). It stands at the input: no head before it.
+    here). It stands at the input: no head before it. side: of the file, the smaller of
+    its two, in pixels; such a file is enlarged again where it is decoded (0: as it is).
     """
 
     kind: ClassVar[str] = "image"
@@ -98,6 +99,7 @@ class ImageCodec:
     format: str
     quality: int | None
     shape: tuple[int, ...]
+    side: int = 0
 
     def __post_init__(self):
         if self.format not in FORMATS:
@@ -110,6 +112,8 @@ class ImageCodec:
         )
         if (self.quality is None) != lossless or not 0 <= (self.quality or 0) <= 100:
             raise ValueError(f"{self.format} cannot have quality {self.quality}")
+        if not 0 <= self.side <= min(self.shape[:2]):
+            raise ValueError(f"side {self.side} of an image of {self.shape[:2]}")
 
     def _options(self) -> dict:
         quality: dict = {} if self.quality is None else {"quality": self.quality}
@@ -121,6 +125,13 @@ class ImageCodec:
         # Best tables at the same quality: a baseline should not be beaten by defaults.
         return {"optimize": True, **quality}
 
+    @property
+    def _size(self) -> tuple[int, int]:
+        """(width, height) of the file."""
+        height, width = self.shape[:2]
+        share = (self.side or min(height, width)) / min(height, width)
+        return round(width * share), round(height * share)
+
     def encode(self, z: np.ndarray) -> bytes:
         from PIL import Image  # late: a device without image codecs has no Pillow
 
@@ -128,6 +139,8 @@ class ImageCodec:
         if z.shape != self.shape or z.dtype != np.uint8:
             raise ValueError(f"image is {z.dtype}{z.shape}, not uint8{self.shape}")
         image = Image.fromarray(z[..., 0] if z.shape[2] == 1 else z)
+        if image.size != self._size:
+            image = image.resize(self._size, Image.Resampling.LANCZOS)
         if self.format in ("WEBP", "AVIF"):
             # WebP has no grey images, and Pillow writes no grey AVIF.
             image = image.convert("RGB")
@@ -141,9 +154,12 @@ class ImageCodec:
         height, width, channels = self.shape
         try:
             image = Image.open(io.BytesIO(data), formats=[self.format])
-            if image.size != (width, height):  # before any pixel is decoded
-                raise CorruptStream(f"image of {image.size}, not {width, height}")
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            if image.size != self._size:  # before any pixel is decoded
+                raise CorruptStream(f"image of {image.size}, not {self._size}")
+            image = image.convert("L" if channels == 1 else "RGB")
+            if self.side:
+                image = image.resize((width, height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(image)
         except Exception as error:  # Pillow's decoders raise many kinds
             raise CorruptStream(f"corrupt {self.format} image: {error}") from error
         return pixels.reshape(self.shape)
@@ -164,10 +180,15 @@ class ImageCodec:
     def to_arrays(self) -> dict[str, np.ndarray]:
         quality = -1 if self.quality is None else self.quality
         image = {"format": codec.ascii_of(self.format)}
-        return codec.header(self) | image | {"quality": np.array(quality, np.int32)}
+        # Left out where it says nothing: arrays of before stay the same.
+        side = {"side": np.array(self.side, np.int32)} if self.side else {}
+        own = image | {"quality": np.array(quality, np.int32)} | side
+        return codec.header(self) | own
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ImageCodec:
         quality = int(arrays["quality"])
         format = codec.text_of(arrays["format"])
-        return cls(format, None if quality < 0 else quality, codec.shape_of(arrays))
+        side = int(arrays["side"]) if "side" in arrays else 0
+        shape = codec.shape_of(arrays)
+        return cls(format, None if quality < 0 else quality, shape, side)

@@ -45,7 +45,7 @@ COMPRESSORS: dict[str, Row] = {
     "affine": Row(Affine, tuple(Affine(bits) for bits in (1, 2, 8, 16))),
     "image": Row(
         Image,
-        (Image("PNG"), Image("JPEG", 30), Image("WEBP"), Image("WEBP", 60)),
+        (Image("PNG"), Image("JPEG", 30), Image("WEBP"), Image("WEBP", 60, side=12)),
         shape=(24, 20, 3),
         dtype="uint8",
     ),

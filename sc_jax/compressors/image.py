@@ -14,11 +14,13 @@ from sc_jax.compressors.compressor import Compressor
 class Image(Compressor):
     """An image file at the input: PNG, or JPEG, WEBP, AVIF of a quality; untrainable.
 
-    z uint8[B, H, W, C]; z_hat uint8 likewise; bits are measured, not estimated.
+    side: of a smaller file, in pixels; 0: of the image's own. z uint8[B, H, W, C];
+    z_hat uint8 likewise; bits are measured, not estimated.
     """
 
     format: str = "PNG"
     quality: int | None = None
+    side: int = 0
 
     @nn.compact
     def __call__(self, z, *, train):
@@ -37,4 +39,4 @@ class Image(Compressor):
         return jax.pure_callback(files, shapes, z)
 
     def codec(self, params, shape) -> ImageCodec:
-        return ImageCodec(self.format, self.quality, shape)
+        return ImageCodec(self.format, self.quality, shape, self.side)

@@ -40,21 +40,27 @@ CLASSICAL = (
 )
 # Of the smaller side: below, an AVIF is nearly all container.
 AVIF_FROM = 64
+# Smaller files, enlarged by the server, by their share of a side; from a side on.
+SMALLER, SMALLER_FROM = (0.7, 0.5), 128
+SMALLER_FILES = (("JPEG", (20, 50, 75, 90)), ("WEBP", (10, 30, 50, 75, 90)))
 LOCAL = ("teacher", "local-only")  # the same measurement, under the names of both cuts
 _PROBED = 64
 
 
 class _File(NamedTuple):
-    """An image format at a quality; None is lossless."""
+    """An image format at a quality; None is lossless. side: 0, or a smaller file's."""
 
     kind: str
     quality: int | None
+    side: int = 0
 
     @property
     def method(self) -> str:
         name = f"edge-only {self.kind.replace('WEBP', 'WebP')}"
         # Lossy and lossless WebP are two methods: they share no curve.
         lossless = self.kind == "WEBP" and self.quality is None
+        # And so are files of another size.
+        name += f" {self.side} px" if self.side else ""
         return f"{name} lossless" if lossless else name
 
     @property
@@ -105,7 +111,12 @@ def _files(test: Dataset) -> list[_File]:
         return []
     fits = min(test.shape[:2]) >= AVIF_FROM and PIL.features.check("avif")
     known = [each for each in CLASSICAL if fits or each[0] != "AVIF"]
-    return [_File(kind, q) for kind, qualities in known for q in qualities]
+    files = [_File(kind, q) for kind, qualities in known for q in qualities]
+    least = min(test.shape[:2])
+    sides = [round(share * least) for share in SMALLER if least >= SMALLER_FROM]
+    return files + [
+        _File(kind, q, side) for side in sides for kind, qs in SMALLER_FILES for q in qs
+    ]
 
 
 def floors(test: Dataset) -> dict[str, int]:
@@ -115,7 +126,8 @@ def floors(test: Dataset) -> dict[str, int]:
     """
     grey, least = np.full(test.shape, 128, np.uint8), {}
     for file in _files(test):
-        size = len(ImageCodec(file.kind, file.quality, test.shape).encode(grey))
+        codec = ImageCodec(file.kind, file.quality, test.shape, file.side)
+        size = len(codec.encode(grey))
         least[file.method] = min(size, least.get(file.method, size))
     return least
 
@@ -135,7 +147,7 @@ def _measured(
         if jax.process_count() == 1:  # of several each may find other rows kept
             running.heed(f"before image codec {number} of {len(left)}")
         LOGGER.info("image codec %d of %d: %s", number, len(left), file.title)
-        cut = cut_at(net, INPUT, Image(file.kind, file.quality))
+        cut = cut_at(net, INPUT, Image(file.kind, file.quality, file.side))
         # An image codec has no parameters, but every part has an entry.
         with_cut = Variables(*({**part, "split@input": {}} for part in variables))
         codecs = codecs_of(cut, with_cut, example)

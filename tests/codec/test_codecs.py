@@ -131,6 +131,22 @@ def test_an_avif_is_small_and_comes_back():
         ImageCodec("AVIF", None, (64, 64, 3))
 
 
+def test_a_smaller_file_is_enlarged_and_its_size_checked():
+    small, whole = (ImageCodec("JPEG", 90, (64, 96, 3), side) for side in (32, 0))
+    ramp = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
+    z = np.repeat(ramp[..., None], 3, 2)
+    file = small.encode(z)
+    assert len(file) < len(whole.encode(z))
+    assert np.abs(small.decode(file).astype(int) - z).mean() < 2
+    assert ImageCodec.from_arrays(small.to_arrays()) == small != whole
+    assert "side" not in whole.to_arrays()  # as such codecs were kept before
+    for codec, other in ((small, whole), (whole, small)):
+        with pytest.raises(CorruptStream, match="image of"):
+            codec.decode(other.encode(z))
+    with pytest.raises(ValueError, match="side 65 of an image of"):
+        ImageCodec("JPEG", 90, (64, 96, 3), 65)
+
+
 def test_lossy_images_are_close():
     for codec in IMAGES:
         z = example(codec)

@@ -125,6 +125,9 @@ def test_files_begin_at_the_lowest_quality_and_avif_at_64_pixels(images, monkeyp
     assert "edge-only AVIF q=0" in large
     monkeypatch.setattr(baselines.PIL.features, "check", lambda name: False)
     assert [file.title for file in baselines._files(of(64))] == small
+    smaller = [file.title for file in baselines._files(of(128))][len(small) :]
+    assert smaller[0] == "edge-only JPEG 90 px q=20"
+    assert smaller[-1] == "edge-only WebP 64 px q=90"
 
 
 def test_baselines_are_measured_once_a_teacher_and_set(run, images, kept, monkeypatch):
