@@ -17,6 +17,7 @@ import numpy as np
 
 from sc_jax.codec import tables
 from sc_jax.codec.factorized import FactorizedCodec
+from sc_jax.compressors import quick_cumulative
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.nets.layers.blocks import lower_bound
 
@@ -53,15 +54,23 @@ def cumulative(params: Mapping, v, xp=jnp):
     return rows[0]
 
 
-def likelihood(params: Mapping, v, xp=jnp, *, compat: bool = False, width: Any = 1.0):
+def likelihood(
+    params: Mapping, v, xp=jnp, *, compat=False, width: Any = 1.0, quick=False
+):
     """Probability mass of the interval v +- width / 2, v [..., C]; unbounded below.
 
     width: above 0, one number or an array of v's rank. The sign trick takes both ends
     in the tail where the sigmoid does not cancel; `compat` leaves it out, as CompressAI
-    does.
+    does. `quick`: in the form whose gradient is quick on CPUs, for training with
+    jax.numpy; equal but for rounding.
     """
     half = 0.5 * width
-    lower, upper = cumulative(params, v - half, xp), cumulative(params, v + half, xp)
+    if quick:
+        # Together, or both ends would be compiled.
+        ends = quick_cumulative.cumulative(params, xp.stack([v - half, v + half]))
+        lower, upper = ends
+    else:
+        lower, upper = (cumulative(params, end, xp) for end in (v - half, v + half))
     if compat:
         return _sigmoid(upper, xp) - _sigmoid(lower, xp)
     # Never 0: at the median itself both ends cancel, and so would the mass.
@@ -126,9 +135,9 @@ class FactorizedPrior(Compressor):
             medians = params["quantiles"][:, 1].reshape((1,) * (z.ndim - 1) + (-1,))
             z_hat = jnp.round(z - medians) + medians
         # The bound's own gradient: a value in the far tail still learns to come back.
-        mass = lower_bound(
-            likelihood(params, z_hat, compat=self.compat), LIKELIHOOD_BOUND
-        )
+        quick = train and quick_cumulative.is_worth_it(z_hat)
+        mass = likelihood(params, z_hat, compat=self.compat, quick=quick)
+        mass = lower_bound(mass, LIKELIHOOD_BOUND)
         bits = -jnp.log2(mass)
         return z_hat, bits.reshape(z.shape[0], -1).sum(1)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sc_jax.codec import tables
 from sc_jax.codec.variable_rate import MOST_LEVELS, VariableRateCodec, bins_of
+from sc_jax.compressors import quick_cumulative
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.compressors.factorized_prior import (
     LIKELIHOOD_BOUND,
@@ -97,7 +98,9 @@ class VariableRatePrior(Compressor):
             medians = params["quantiles"][:, 1].reshape((1,) * (z.ndim - 1) + (-1,))
             # Sums, then products, as the codec: nothing to fuse into other last bits.
             z_hat = (jnp.round((z - medians) * inverse) + centre) * width
-        mass = lower_bound(likelihood(params, z_hat, width=width), LIKELIHOOD_BOUND)
+        quick = train and quick_cumulative.is_worth_it(z_hat)
+        mass = likelihood(params, z_hat, width=width, quick=quick)
+        mass = lower_bound(mass, LIKELIHOOD_BOUND)
         bits = -jnp.log2(mass).reshape(z.shape[0], -1).sum(1)
         if not drawn:
             return z_hat, bits
