@@ -25,6 +25,7 @@ DATA = flags.DEFINE_string("data", None, "another data set of the same classes")
 SPLIT = flags.DEFINE_string("split", "test", "test, validation or train")
 OUT = flags.DEFINE_string("out", None, "folder of the report; without: the workdir")
 BASELINES = flags.DEFINE_bool("baselines", True, "measure teacher and image codecs too")
+AGREEMENT = flags.DEFINE_bool("agreement", False, "with the teacher, not with labels")
 POLICY = flags.DEFINE_string("policy", None, "how to leave at exits, NAME:knob=...")
 BUDGET = flags.DEFINE_float("budget", None, "of --policy: share or MACs", 0)
 RECIPE = flags.DEFINE_list("recipe", [], "FILE.py,... of the run, to be trusted")
@@ -46,7 +47,13 @@ def main(_):
         evaluation.decide(workdir, policy=policy, budget=BUDGET.value, **shared)
         return
     devices.start(multihost=False)
-    evaluation.measure(workdir, data=DATA.value, baselines=BASELINES.value, **shared)
+    evaluation.measure(
+        workdir,
+        data=DATA.value,
+        baselines=BASELINES.value,
+        agreement=AGREEMENT.value,
+        **shared,
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from benchmarks.results_page import (
     early_exits,
     hostile,
     page,
+    photographs,
     speed,
     trade,
     training,
@@ -42,6 +43,7 @@ LOST = flags.DEFINE_string("lost_server", None, "JSON of serving.lost_server")
 EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
+PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 224")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -70,6 +72,8 @@ def measured(out: Path) -> list[str]:
         lines += hostile.restarts(RESTARTS.value)
     if LOST.value:
         lines += hostile.lost_server(LOST.value)
+    if PHOTOGRAPHS.value:
+        lines += photographs.against_files([*map(Path, PHOTOGRAPHS.value)], out)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

@@ -10,14 +10,14 @@ needs no labels (data=photos:PATH). As published, hints are sums over a
 feature (`over=sum,stage1_rate=0.001`) with beta in BETAS for ResNet-50 on ImageNet,
 Adam x0.1 at half and four fifths (--set=phases.stage1.optimiser.schedule=step), and
 stage 2 is SGD 1e-3. The defaults are for minutes on small images: means over each
-feature, so that small late ones count as much, a beta to that scale, a higher rate,
-Adam on a cosine in both stages, and the pair's small form (nets/bottlenecks/fp.py).
-`shallow_epochs` come before: the hint at the bottleneck alone (Furutanpey et al. 2024,
-https://arxiv.org/abs/2302.10681), squares of `window` pixels, beta from 0 up. No tail
-is computed, and no rate silences what has not learnt. `logits` weighs the divergence
-from the teacher's answers beside the hints: what a rate may cost is then what the task
-needs, and no label is read. `rates`: of one network, beta in their middle. Expected:
-within a point of its teacher at a third of the bytes of WebP (docs/results.md).
+feature, a beta to that scale, a higher rate, Adam on a cosine in both stages, and the
+pair's small form (nets/bottlenecks/fp.py). `shallow_epochs` come before: the hint at
+the bottleneck alone (Furutanpey et al. 2024, https://arxiv.org/abs/2302.10681), squares
+of `window` pixels, beta from 0 up: no rate silences what has not learnt. `logits`
+weighs the divergence from the teacher's answers beside the hints. `rates`: of one
+network, beta in their middle. pair=projection keeps the teacher's stages to `after` on
+the device (as BottleNet++, Shao & Zhang 2020, https://arxiv.org/abs/1910.14315).
+Expected: within a point of its teacher at a third of WebP's bytes (docs/results.md).
 """
 
 from dataclasses import replace

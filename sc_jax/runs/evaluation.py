@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sc_jax import writing
@@ -17,21 +18,29 @@ def measure(
     split: str = "test",
     out: Path | None = None,
     baselines: bool = True,
+    agreement: bool = False,
     command: str = "",
 ) -> None:
     """Writes the reports of a split of `data`, by default the run's own, to `out`.
 
     Weights and codec tables are read as they were saved. out: by default the run's own
     folder, whose reports are then written again; another data set needs another.
+    agreement: quality is the share of answers that are the teacher's, in place of the
+    labels', and the report needs another folder too.
     """
-    if data and out is None:
-        raise UsageError("with --data also give --out, so that no report is lost")
+    if (data or agreement) and out is None:
+        flag = "--data" if data else "--agreement"
+        raise UsageError(f"with {flag} also give --out, so that no report is lost")
     recipe = run_folder.recipe_of(workdir)
     writing.check(out or workdir)
     examples = run_folder.dataset_of(recipe, split, data)
     # Before the net runs: class 3 of other data would count as this one's.
     run_folder.check_same_classes(recipe, examples, workdir)
     out = out or workdir
+    if agreement:
+        if exit_runs.leaves_early(recipe.net):
+            raise UsageError("--agreement is for runs without exits")
+        examples = replace(examples, labelled=False)
     if exit_runs.leaves_early(recipe.net):
         exit_runs.conclude_again(recipe, workdir, out, examples, command)
         if not recipe.net.splits:

@@ -94,6 +94,12 @@ def test_validation_is_measured_by_agreement_with_the_teacher(finished, tmp_path
     assert {row["examples"] for row in rows} == {4}
     by_method = {row["method"]: row["quality"] for row in rows}
     assert by_method["teacher"] == by_method["edge-only PNG"] == 1.0
+    # Of a labelled set on demand, and never over the report of its labels.
+    evaluation.measure(finished, out=tmp_path, baselines=False, agreement=True)
+    (other,) = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert (other["metric"], other["examples"]) == ("agreement", 12)
+    with pytest.raises(UsageError, match="with --agreement also give --out"):
+        evaluation.measure(finished, agreement=True)
     (row,) = api.evaluate(finished, split="validation")
     assert row["metric"] == "agreement" and row["quality"] == by_method["GHND"]
 

@@ -1,0 +1,113 @@
+"""Section of the results page on learned heads at 224 pixels, beside image files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.results_page import page
+from sc_jax.evaluate import bd_rate
+from sc_jax.evaluate.reports import plots, report
+from sc_jax.evaluate.reports.report import Row
+
+TITLE = "Photographs at 224 x 224: heads behind the teacher's own stages, and files"
+PICTURE = "photographs.png"
+AGREEMENT = "agreement"  # folder in a run's, of launch.evaluate --agreement
+COLUMNS = (
+    "what is sent", "top-1 %", "of the teacher's", "agreement %", "bytes (p95)",
+    "best file as accurate", "its bytes", "share",
+)  # fmt: skip
+
+
+def against_files(folders: Sequence[Path], out: Path) -> list[str]:
+    """launch.train's runs of one teacher and test set; the first has the files' rows.
+
+    A file as accurate: its bytes at the top-1 of the row, on its own curve of qualities
+    (interpolated as BD-rate is); of all formats the fewest.
+    """
+    files = [row for row in report.read(folders[0]) if row.family != "learned"]
+    learned = {folder: _learned(folder) for folder in folders}
+    rows = [row for found in learned.values() for row, _ in found]
+    plots.rate_accuracy([*rows, *files], out / PICTURE, "Photographs at 224 x 224")
+    teacher = next(row.quality for row in files if row.method == "teacher")
+    curves = {
+        method: bd_rate.frontier([(plots.mean_bytes(r), r.quality) for r in curve])
+        for method, curve in plots.curves(files).items()
+        if curve[0].family == "classical" and len(curve) > 1
+    }
+    lines = [
+        _line(row, agreement, teacher, curves)
+        for folder in folders
+        for row, agreement in learned[folder]
+    ]
+    facts = [json.loads((f / "report.json").read_text())["facts"] for f in folders]
+    body = [
+        f"Teacher {100 * teacher:.1f} % of {files[0].examples} photographs.",
+        "",
+        *page.rows(COLUMNS, lines),
+        "",
+        "BD-rate (bytes at equal top-1, negative is fewer):",
+        "",
+        *map(bd_rate.sentence, bd_rate.of_rows([*rows, *files])),
+        "",
+        f"![top-1 against bytes]({PICTURE})",
+        "",
+        "The files in full:",
+        "",
+        "```",
+        *report.table(files).splitlines(),
+        "```",
+    ]
+    command = "\n    ".join(page.anonymous(each["command"]) for each in facts)
+    return page.section(TITLE, f"{page.where(facts[0])}.", command, body)
+
+
+def _learned(folder: Path) -> list[tuple[Row, float | None]]:
+    """Each learned row of a run, and its agreement with the teacher where measured."""
+    rows = [row for row in report.read(folder) if row.family == "learned"]
+    # Several rates of one network are a curve of their own.
+    if len(rows) > 1:
+        rows = [replace(r, method=f"{r.method}, one network") for r in rows]
+    measured = folder / AGREEMENT
+    found: list[float | None] = [None] * len(rows)
+    if measured.exists():
+        same = [row for row in report.read(measured) if row.family == "learned"]
+        found = [row.quality for row in same]
+    return list(zip(rows, found, strict=True))
+
+
+def _line(
+    row: Row,
+    agreement: float | None,
+    teacher: float,
+    curves: Mapping[str, np.ndarray],
+) -> tuple[str, ...]:
+    sizes = {name: bytes_at(curve, row.quality) for name, curve in curves.items()}
+    fits = {name: size for name, size in sizes.items() if size is not None}
+    name = min(fits, key=fits.__getitem__, default="")
+    mean, tail = row.payload_bytes or (0.0, 0.0)
+    best = fits.get(name, np.nan)
+    return (
+        f"{row.method}, {row.setting}",
+        f"{100 * row.quality:.1f}",
+        f"{100 * (row.quality - teacher):+.1f}",
+        "" if agreement is None else f"{100 * agreement:.1f}",
+        f"{mean:,.0f} ({tail:,.0f})",
+        name.removeprefix("edge-only ") or "none",
+        f"{best:,.0f}" if name else "",
+        f"{100 * mean / best:.0f} %" if name else "",
+    )
+
+
+def bytes_at(frontier: np.ndarray, quality: float) -> float | None:
+    """Bytes at a quality on a frontier (bytes and quality rising); None: out of it."""
+    if quality > frontier[-1, 1]:
+        return None
+    if quality <= frontier[0, 1]:  # its least file is as good, or better
+        return float(frontier[0, 0])
+    logs = np.log(frontier[:, 0])
+    return float(np.exp(np.interp(quality, frontier[:, 1], logs)))
