@@ -45,7 +45,7 @@ def main(_):
             "give --recipe and --workdir; --list=recipes shows recipes"
         )
     # Before the recipe is built: processes must join before jax is used.
-    devices.start(MULTIHOST.value)
+    devices.start(MULTIHOST.value, keep_memory=True)
     name, knobs = parse(RECIPE.value, "recipe")
     sweep.run(
         Source(name, knobs, tuple(SET.value)), Path(WORKDIR.value), sweep=SWEEP.value,

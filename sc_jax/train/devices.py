@@ -13,15 +13,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sc_jax.errors import UsageError
 from sc_jax.places import home_cache
+from sc_jax.train import pages
 
 
-def start(multihost: bool) -> None:
+def start(multihost: bool, keep_memory: bool = False) -> None:
     """Turns on the persistent compilation cache; multihost: joins the others.
+
+    keep_memory: of a process that does nothing but train (`pages`).
 
     JAX_COMPILATION_CACHE_DIR moves the cache (default ~/.cache/sc_jax/xla); empty
     turns it off. JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are
     read outside of clusters that jax knows.
     """
+    if keep_memory:
+        # First: what jax's threads hold by then would stay apart.
+        pages.keep()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if cache is None and (root := home_cache()) is not None:
         cache = str(root / "xla")
