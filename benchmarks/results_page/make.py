@@ -29,6 +29,7 @@ from launch import cli
 
 EMBEDDED = flags.DEFINE_list("embedded", [], "folders of launch.train, one a seed")
 METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods.training")
+RATES = flags.DEFINE_list("rates", [], "run of several rates, sweep of single ones")
 CODER = flags.DEFINE_string("coder", None, "JSON of speed.coder_speed")
 THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of speed.train_throughput")
 BUNDLES = flags.DEFINE_list("bundles", [], "folders of launch.export")
@@ -54,6 +55,8 @@ def measured(out: Path) -> list[str]:
         lines += training.embedded(list(map(Path, EMBEDDED.value)), out)
     if METHODS.value:
         lines += training.methods(Path(METHODS.value), out)
+    if RATES.value:
+        lines += training.rates(list(map(Path, RATES.value)))
     if CODER.value:
         lines += speed.coder(CODER.value)
     if THROUGHPUT.value:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results_page import page
+from sc_jax.evaluate import bd_rate
 from sc_jax.evaluate.reports import plots, report
 from sc_jax.evaluate.reports.report import Row
 
@@ -51,6 +52,38 @@ def methods(workdir: Path, out: Path) -> list[str]:
         report.read(folders[0]), out / "results.png", "Training methods on CIFAR-10"
     )
     return [*lines, "![accuracy against bytes](results.png)", ""]
+
+
+def rates(folders: list[Path]) -> list[str]:
+    """One network at several rates beside networks of one each, on the same teacher.
+
+    folders: of a launch.train run with rates=N, and of a sweep over beta.
+    """
+    several, single = (report.read(folder) for folder in folders)
+    facts, other = map(facts_of, folders)
+    shared, own = (
+        [(plots.mean_bytes(row), row.quality) for row in rows if row.payload_bytes]
+        for rows in (several, single)
+    )
+    body = [
+        f"    {other['command']}",
+        "",
+        *in_full([*several, *single]),
+        "",
+        *_bytes_of_one_network(own, shared),
+    ]
+    title = "One network at several rates, and networks of one"
+    return page.section(title, measured(facts), facts["command"], body)
+
+
+def _bytes_of_one_network(own: bd_rate.Curve, shared: bd_rate.Curve) -> list[str]:
+    if reason := bd_rate.undefined(own, shared):
+        return [f"No BD-rate: {reason}."]
+    more, reach = bd_rate.bd_rate(own, shared), bd_rate.overlap(own, shared)
+    return [
+        f"At equal accuracy the one network needs {more:+.1f} % bytes against the "
+        f"others (BD-rate over {reach:.0%} of its accuracies)."
+    ]
 
 
 def facts_of(folder: Path) -> dict:

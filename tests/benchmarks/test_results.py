@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results_page import page, trade
+from benchmarks.results_page import page, trade, training
+from sc_jax.evaluate.reports import report
 
 
 def row(group: str, top1: float, sent: float, device_s: float, dtype="float32"):
@@ -54,6 +55,23 @@ def test_runs_of_a_trade_are_parts_and_one_picture(tmp_path):
         assert point.more_bytes == pytest.approx(exact.more_bytes, abs=5e-4)
     trade.draw(points, tmp_path / "trade.png")
     assert (tmp_path / "trade.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_one_network_of_several_rates_stands_beside_those_of_one(tmp_path):
+    facts = {"date": "2026-01-01", "machine": {"cpu": "x"}, "split": "test"}
+    for name, factor in (("several", 0.5), ("single", 1.0)):
+        rows = [
+            report.Row(name, f"n={n}", "learned", 0.1 * n, 9, *3 * [(n * factor, 9)],
+                       8.0, 1, 1)
+            for n in (3, 5, 8)
+        ]  # fmt: skip
+        report.write(rows, tmp_path / name, title="", facts=facts | {"command": name})
+    lines = training.rates([tmp_path / "several", tmp_path / "single"])
+    text = "\n".join(lines)
+    assert "    several\n\n    single\n" in text and text.count("n=5") == 2
+    assert "needs -50.0 % bytes" in text and "over 100% of" in text
+    same = [(1.0, 0.5), (2.0, 0.6)], [(1.0, 0.7), (2.0, 0.8)]
+    assert "do not overlap" in training._bytes_of_one_network(*same)[0]
 
 
 def test_a_part_is_replaced_by_its_title_and_a_new_one_comes_last(tmp_path):
