@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sc_jax import foreign, plugins, spec
-from sc_jax.codec.codecs import Codec
+from sc_jax.codec.codecs import Codec, at_level
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import EXIT, FINAL, Runner, in_turn, latent_of
 from sc_jax.deploy.server import portable
@@ -51,7 +51,7 @@ class Model:
     variables: Variables | None
     recipe: Recipe | None
     _answer: Callable[..., Answers]
-    _encode: Callable[[Any], bytes]
+    _encode: Callable[[Any, int | None], bytes]
     _decode: Callable[[bytes, str], Answers]
 
     @property
@@ -73,9 +73,13 @@ class Model:
         more = {"policy": policy or None, "budget": budget}
         return self._answer(images, **{k: v for k, v in more.items() if v is not None})
 
-    def encode(self, image: Any) -> bytes:
-        """One input as the bytes that a device sends: a wire frame."""
-        return self._encode(image)
+    def encode(self, image: Any, *, level: int | None = None) -> bytes:
+        """One input as the bytes that a device sends: a wire frame.
+
+        level: of a net of several rates, 0 the fewest bytes; None: its last. `decode`
+        takes each.
+        """
+        return self._encode(image, level)
 
     def decode(self, data: bytes, *, bundle: Model | str = "") -> Answers:
         """The latent of a frame and, where the tail is here, the answer to it.
@@ -140,7 +144,7 @@ def _run(folder: Path) -> Model:
         "run", folder, loading.facts(loaded), loaded.codecs, loading.costs(loaded),
         loading.report(folder), loaded.recipe.net, loaded.variables, loaded.recipe,
         lambda images, **more: loading.answer(loaded, images, **more),
-        lambda image: loading.encode(loaded, image),
+        lambda image, level: loading.encode(loaded, image, level),
         decode,
     )  # fmt: skip
 
@@ -162,8 +166,9 @@ def _bundle(path: Path) -> Model:
     codec: Any = read.codec  # of those that a head may compute
     split = read.manifest["split"]
 
-    def payload(found, row: int) -> bytes:
-        return codec.pack(**{k: v[row] for k, v in latent_of(found).items()})
+    def payload(found, row: int, level: int | None = None) -> bytes:
+        sender = codec if level is None else at_level(codec, level)
+        return sender.pack(**{k: v[row] for k, v in latent_of(found).items()})
 
     def answer(images, **more) -> Answers:
         if more:
@@ -179,10 +184,10 @@ def _bundle(path: Path) -> Model:
             outputs[name] = np.array(sizes, np.int64)
         return {k: v[0] for k, v in outputs.items()} if single else outputs
 
-    def encode(image) -> bytes:
+    def encode(image, level: int | None) -> bytes:
         _sends(codec, path)
         found = in_turn(segments, loading.one(image, shape, "uint8"))
-        return loading.framed_bytes(codec, split, payload(found, 0))
+        return loading.framed_bytes(codec, split, payload(found, 0, level))
 
     def decode(data: bytes, bundled: str) -> Answers:
         _sends(codec, path)
@@ -220,7 +225,7 @@ def _tail(path: Path) -> Model:
         found = tail.reply(latents)
         return {k: v[0] for k, v in found.items()} if single else dict(found)
 
-    def encode(image):
+    def encode(image, level):
         raise UsageError("a tail has no head; it decodes what a device has encoded")
 
     def decode(data: bytes, bundled: str) -> Answers:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from sc_jax import foreign, notices
-from sc_jax.codec.codecs import Codec
+from sc_jax.codec.codecs import Codec, at_level
 from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.exits.solve import policy_spec
@@ -206,12 +206,16 @@ def framed_bytes(codec: Codec, split: int, payload: bytes) -> bytes:
     return frame.pack(codec.id, split, codec.shape, payload)
 
 
-def encode(loaded: LoadedRun, image: Any) -> bytes:
-    """One input -> the frame of its latent at the net's split."""
+def encode(loaded: LoadedRun, image: Any, level: int | None = None) -> bytes:
+    """One input -> the frame of its latent at the net's split.
+
+    level: of several rates; None: the net's own.
+    """
     (split,) = _one_split(loaded)
     images = one(image, loaded.facts.shape, loaded.facts.dtype)
     latent = _batch(loaded, images)[1][split.name][0]
     codec = loaded.codecs[split.name]
+    codec = codec if level is None else at_level(codec, level)
     return framed_bytes(codec, 0, codec.encode(latent))
 
 

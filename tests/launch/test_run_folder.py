@@ -9,6 +9,7 @@ import pytest
 
 from sc_jax import recipes
 from sc_jax.compressors.splits import codecs_of
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
@@ -17,6 +18,7 @@ from sc_jax.runs import (
     baselines,
     evaluation,
     exit_runs,
+    loading,
     rate_runs,
     run_folder,
     sweep,
@@ -171,6 +173,11 @@ def test_one_trained_network_reports_a_row_for_each_rate(run, tmp_path, caplog):
     assert {rate_runs.without_level(row.setting) for row in rows} == {recipe.setting}
     assert rows[1].payload_bytes[0] > rows[0].payload_bytes[0] > 0
     assert "differ" not in caplog.text  # decoded bytes answer as the net at the level
+    loaded = loading.load(tmp_path)
+    for level in (0, 1):
+        data = loading.encode(loaded, test.images[0], level)
+        assert frame.unpack(data).payload[0] == level
+        assert loading.decode(loaded, data)["logits"].shape == (10,)
 
 
 def test_points_of_a_sweep_that_no_setting_tells_apart_are_named(tmp_path, monkeypatch):
