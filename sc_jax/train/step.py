@@ -17,6 +17,7 @@ from sc_jax.losses.terms import Context, total
 from sc_jax.nets.net import FINAL, INPUT, match
 from sc_jax.nets.run import State, Variables, run
 from sc_jax.train.recipe import LookAhead, Phase, Recipe
+from sc_jax.train.teacher import taught
 
 
 class TrainState(NamedTuple):
@@ -179,7 +180,8 @@ def _objective(recipe: Recipe, phase: Phase, shared: str) -> Callable:
     ):
         inputs, teacher = batch[recipe.task.input], None
         if recipe.teacher is not None:
-            teacher, _ = run(recipe.teacher.net, teacher_variables, inputs, dtype=dtype)
+            nets = recipe.teacher.net, recipe.net
+            teacher = taught(*nets, teacher_variables, inputs, dtype)
             teacher = jax.lax.stop_gradient(teacher)
         known = {} if teacher is None else teacher.features
         out, state = run(
