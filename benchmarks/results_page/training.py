@@ -71,15 +71,23 @@ def rates(folders: list[Path]) -> list[str]:
         *in_full([*several, *single]),
         "",
         *_bytes_of_one_network(own, shared),
+        f"One seed; an accuracy's standard error is {_error(several[-1]):.1f} points.",
+        *(f"Stopped before its end: {n}." for n in other.get("not finished", ())),
     ]
     title = "One network at several rates, and networks of one"
     return page.section(title, measured(facts), facts["command"], body)
+
+
+def _error(row: Row) -> float:
+    return 100 * float(np.sqrt(row.quality * (1 - row.quality) / row.examples))
 
 
 def _bytes_of_one_network(own: bd_rate.Curve, shared: bd_rate.Curve) -> list[str]:
     if reason := bd_rate.undefined(own, shared):
         return [f"No BD-rate: {reason}."]
     more, reach = bd_rate.bd_rate(own, shared), bd_rate.overlap(own, shared)
+    if reach < bd_rate.LEAST_OVERLAP:
+        return [f"No BD-rate: the others reach {reach:.0%} of its accuracies."]
     return [
         f"At equal accuracy the one network needs {more:+.1f} % bytes against the "
         f"others (BD-rate over {reach:.0%} of its accuracies)."
