@@ -32,6 +32,7 @@ METHODS = flags.DEFINE_string("methods", None, "folder of benchmarks.methods.tra
 RATES = flags.DEFINE_list("rates", [], "run of several rates, sweep of single ones")
 CODER = flags.DEFINE_string("coder", None, "JSON of speed.coder_speed")
 THROUGHPUT = flags.DEFINE_list("throughput", [], "JSONs of speed.train_throughput")
+SHALLOW = flags.DEFINE_string("training_step", None, "JSON of speed.training_step")
 BUNDLES = flags.DEFINE_list("bundles", [], "folders of launch.export")
 DESIGNS = flags.DEFINE_string("designs", None, "JSON of speed.head_designs")
 TRADE = flags.DEFINE_list("trade", [], "JSONs of head_vs_baselines, several pairs")
@@ -61,6 +62,8 @@ def measured(out: Path) -> list[str]:
         lines += speed.coder(CODER.value)
     if THROUGHPUT.value:
         lines += speed.throughput(THROUGHPUT.value)
+    if SHALLOW.value:
+        lines += speed.shallow(SHALLOW.value)
     if DESIGNS.value:
         lines += speed.designs(DESIGNS.value)
     if BUNDLES.value:

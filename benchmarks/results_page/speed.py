@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results_page import page
+from benchmarks.speed import step_rounds
 
 
 def coder(path: str) -> list[str]:
@@ -54,6 +55,45 @@ def throughput(paths: Sequence[str]) -> list[str]:
     )
     command = "python -m benchmarks.speed.train_throughput --side=SIDE --batch=BATCH"
     return page.section("Training step", facts, command, page.rows(columns, cells))
+
+
+def shallow(path: str) -> list[str]:
+    """speed.training_step: images a CPU second, what each change gave, the parts."""
+    report = json.loads(Path(path).read_text())
+    columns = ["window", "batch", "channels", "subject", "ms an image"]
+    columns += ["images per CPU-s", "this step is quicker", "s to compile"]
+    cells = []
+    for row in report["cases"]:
+        sizes = [row["case"][name] for name in ("window", "batch", "channels")]
+        for name, own in row["subjects"].items():
+            line = [*sizes, name, f"{own['ms_an_image']:.2f}"]
+            line += [f"{own['images_per_cpu_s']:.1f}", f"{own['step_is_quicker']:.2f}"]
+            cells.append([*line, f"{own['compile_s']:.0f}"])
+    parts = step_rounds.in_parts(report)
+    shares = [
+        [part, *(f"{own[part]:.2f}" for own in parts.values())]
+        for part in step_rounds.PARTS
+    ]
+    before, after = report["load"]
+    facts = (
+        f"{report['date'][:10]}; {report['machine']}; load {before:.1f} to "
+        f"{after:.1f}; versions {report['versions']}. The Entropic Student's shallow "
+        f"phase on {report['cases'][0]['case']['backbone']}, random images and "
+        f"weights; CPU seconds, medians of {report['rounds']} interleaved rounds."
+    )
+    body = [
+        "Subjects: step, this library; before, the one without these changes; no "
+        "pages, no prior, no teacher, without one of them: memory that the process "
+        "keeps, the prior's gradient in chunks, the teacher in portions; plain, XLA's "
+        "own forms.",
+        "",
+        *page.rows(columns, cells),
+        "",
+        "Milliseconds an image of the parts of the first case:",
+        "",
+        *page.rows(["part", *parts], shares),
+    ]
+    return page.section("Shallow training step", facts, report["command"], body)
 
 
 def designs(path: str) -> list[str]:
