@@ -61,14 +61,14 @@ def shallow(path: str) -> list[str]:
     """speed.training_step: images a CPU second, what each change gave, the parts."""
     report = json.loads(Path(path).read_text())
     columns = ["window", "batch", "channels", "subject", "ms an image"]
-    columns += ["images per CPU-s", "this step is quicker", "s to compile"]
+    columns += ["images per CPU-s", "this step is quicker"]
     cells = []
     for row in report["cases"]:
         sizes = [row["case"][name] for name in ("window", "batch", "channels")]
         for name, own in row["subjects"].items():
             line = [*sizes, name, f"{own['ms_an_image']:.2f}"]
             line += [f"{own['images_per_cpu_s']:.1f}", f"{own['step_is_quicker']:.2f}"]
-            cells.append([*line, f"{own['compile_s']:.0f}"])
+            cells.append(line)
     parts = step_rounds.in_parts(report)
     shares = [
         [part, *(f"{own[part]:.2f}" for own in parts.values())]
