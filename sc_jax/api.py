@@ -21,7 +21,7 @@ from sc_jax.evaluate.reports import exit_plots, exit_report, plots
 from sc_jax.evaluate.reports import report as reports
 from sc_jax.nets.net import Net
 from sc_jax.nets.run import Variables
-from sc_jax.runs import exit_runs, loading, rate_runs, run_folder
+from sc_jax.runs import exit_runs, loading, rate_runs, run_folder, unpack, zoo
 from sc_jax.runs import sweep as sweeps
 from sc_jax.runs.loading import Answers
 from sc_jax.runs.source import Source
@@ -101,14 +101,26 @@ class Model:
         return f"<sc_jax {self.kind} {named} in {self.path}>"
 
 
-def load(path: str | Path, *, trust: str | Path | Iterable[str | Path] = ()) -> Model:
+def load(
+    path: str | Path,
+    *,
+    trust: str | Path | Iterable[str | Path] = (),
+    pretrained: str | Path | None = None,
+) -> Model:
     """Opens a run's folder (a student's, a teacher's, one of a sweep), a bundle's
-    folder or zip, or a tail file. Needs neither the data set nor the recipe's file.
+    folder or zip, a tail file, or a published student, "zoo:NAME". Needs neither the
+    data set nor the recipe's file.
 
+    pretrained: of a published student the checkpoint that taught it; its folder is then
+    kept in the cache ($SC_JAX_CACHE), and needs no checkpoint the next time.
     trust: Python files that the run may be built with, by their bytes. A folder's own
     copies run only where one of these, or a file used before, is the same.
     """
     plugins.trust(trust)
+    if zoo.is_named(path):
+        return _run(unpack.kept(str(path), pretrained))
+    if pretrained is not None:
+        raise UsageError(f"pretrained is of zoo:NAME, and {path} has its weights")
     path = Path(path)
     if (path / run_folder.FILE).exists():
         return _run(path)

@@ -6,7 +6,8 @@
     [NAME=]PATH                  what is served, or compared          named
     0.9,0.8                      thresholds                           numbers
 
-NAME is registered, or FILE.py:function of one's own. A value is a Python literal, or
+NAME is registered, or FILE.py:function of one's own, or zoo:NAME with a comma behind
+it, a published student. A value is a Python literal, or
 the text itself where it is none; a comma inside a value stays there, as in
 `thresholds=(0.9,0.8)` and `data=folder:TRAIN,TEST`.
 
@@ -114,8 +115,14 @@ def parse(text: str, kind: str = "spec") -> tuple[str, dict[str, Any]]:
 
 
 def _name(text: str) -> tuple[str, str, str]:
-    """Name, colon and the rest; FILE.py is a whole path and may have a :function."""
+    """Name, colon and the rest; FILE.py is a whole path and may have a :function.
+
+    Of "zoo:NAME,..." the name is zoo:NAME, and the comma what stands behind it.
+    """
     name, colon, rest = text.partition(":")
+    if name.strip() == "zoo" and colon:
+        student, comma, rest = rest.partition(",")
+        return f"zoo:{student.strip()}", comma, rest
     if not name.strip().endswith(".py"):
         return name, colon, rest
     # Absolute: the spec is kept with the run and read again from elsewhere.

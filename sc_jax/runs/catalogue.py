@@ -20,6 +20,7 @@ from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.backbones.registry import BACKBONES
 from sc_jax.nets.exit_classifiers.registry import EXIT_CLASSIFIERS
 from sc_jax.plan import LINKS, PLANNERS
+from sc_jax.runs import zoo
 from sc_jax.spec import Parameter
 from sc_jax.tasks import TASKS
 
@@ -34,11 +35,13 @@ LISTS: dict[str, Mapping[str, Any]] = {
     "links": LINKS,
     "planners": PLANNERS,
     "tasks": TASKS,
+    "zoo": zoo.ZOO,
 }
 # Of the kinds that take knobs, NAME:knob=value: the knobs of one name.
 KNOBS: dict[str, Callable[[str], dict[str, Parameter]]] = {
     "recipes": recipes.knobs_of,
     "policies": policy_spec.knobs_of,
+    "zoo": zoo.knobs_of,
 }
 # Of the kinds whose NAME may be FILE.py:name: what it holds.
 FILES: dict[str, Callable[[str], Any]] = {
@@ -64,7 +67,8 @@ def show(text: str) -> str:
         raise unknown(kind, name, entries)
     words = [cleandoc(about(kind, entry))]
     if kind in KNOBS:
-        words += ["", f"Knobs, {name}:knob=value,...", spec.detail(KNOBS[kind](name))]
+        start = f"zoo:{name}," if kind == "zoo" else f"{name}:"
+        words += ["", f"Knobs, {start}knob=value,...", spec.detail(KNOBS[kind](name))]
     return "\n".join(words)
 
 
@@ -79,6 +83,8 @@ def about(kind: str, entry: Any) -> str:
     Data without a docstring speaks by its note, the function that it holds (a score by
     its step), or fields.
     """
+    if kind == "zoo":
+        return zoo.about(entry)
     if kind == "recipes":
         return sys.modules[entry.__module__].__doc__ or ""
     # A partial's docstring is that of `functools.partial`.

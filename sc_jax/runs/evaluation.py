@@ -8,7 +8,7 @@ from pathlib import Path
 from sc_jax import writing
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import exit_report
-from sc_jax.runs import exit_runs, rate_runs, run_folder
+from sc_jax.runs import exit_runs, rate_runs, run_folder, zoo
 
 
 def measure(
@@ -46,7 +46,7 @@ def measure(
         if not recipe.net.splits:
             return
     rows = rate_runs.rows(recipe, workdir, examples, baselines=baselines)
-    rate_runs.conclude(rows, recipe, out, examples, command)
+    rate_runs.conclude(rows, recipe, out, examples, command, zoo.facts_of(workdir))
 
 
 def decide(

@@ -67,10 +67,12 @@ def claim(
     init: Init | None = None,
     *,
     teaches: bool = False,
+    facts: DataFacts | None = None,
 ) -> None:
     """Writes recipe.json, or refuses a folder that holds another run (`refuse`).
 
-    The teacher's folder is noted relative to `workdir`, so that both can move.
+    The teacher's folder is noted relative to `workdir`, so that both can move. facts:
+    of the data, None reads them from the set.
     """
     if not refuse(workdir, recipe, teacher, init, teaches=teaches):
         return
@@ -81,7 +83,7 @@ def claim(
         init = Init(**found) if (found := before.get("init")) else None
     if jax.process_index() == 0:
         with writing(workdir):
-            _write(workdir, source, recipe, teacher, init, before)
+            _write(workdir, source, recipe, teacher, init, before, facts)
 
 
 def withdraw(workdir: Path) -> None:
@@ -166,11 +168,12 @@ def _write(
     teacher: Path | None,
     init: Init | None,
     before: dict,
+    facts: DataFacts | None,
 ):
     """before: what the folder's recipe.json held, {} where there was none."""
     workdir.mkdir(parents=True, exist_ok=True)
     # As they were recorded when the run was begun.
-    data = before.get("data") or dataclasses.asdict(origin.data_facts(recipe))
+    data = before.get("data") or dataclasses.asdict(facts or origin.data_facts(recipe))
     copied = before.get("files", {})
     files = {} if source is None else origin.copy(source, workdir, copied)
     content = {

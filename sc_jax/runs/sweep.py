@@ -23,6 +23,8 @@ from sc_jax.runs import (
     run_folder,
     sizes,
     training,
+    unpack,
+    zoo,
 )
 from sc_jax.runs.lock import locked
 from sc_jax.runs.run_folder import Source
@@ -173,7 +175,7 @@ def run(
     command: str = "",
     **options: Any,
 ) -> None:
-    """Trains and reports every point under `workdir`.
+    """Trains and reports every point under `workdir`; unpacks a published student.
 
     teacher_dir: as of `built`. init: of `training.train`, as are `options`. report:
     False measures nothing; baselines: whether the teachers and image codecs are
@@ -181,6 +183,11 @@ def run(
     point diverges the others go on; whatever ends the sweep early, what is finished is
     reported, and the same command goes on.
     """
+    if zoo.is_named(source.recipe):
+        trains = {"--sweep": sweep, "--teacher": teacher_dir, "--init": init}
+        what = {"report": report, "baselines": baselines, "command": command}
+        unpack.run(source, workdir, trains=trains, **what)
+        return
     # All of it: a second process would also write over this one's report.
     with running.stopping(), locked(workdir):
         runs = built(source, workdir, sweep, teacher_dir)

@@ -12,7 +12,7 @@ import numpy as np
 
 from sc_jax.nets.run import Variables
 from sc_jax.recipes import common
-from sc_jax.runs import begun, run_folder
+from sc_jax.runs import begun, run_folder, zoo
 from sc_jax.runs.lock import locked
 from sc_jax.runs.source import Source
 from sc_jax.train import loop, running
@@ -154,5 +154,7 @@ def _init(folder: Path, start: Variables) -> run_folder.Init:
 
 
 def weights(folder: Path) -> Variables:
-    """The variables of a finished run, to start another from."""
+    """The variables of a finished run, or of a student's parts, to start another."""
+    if zoo.is_named(folder):
+        return zoo.read(folder).variables
     return run_folder.restore(run_folder.recipe_of(folder), folder)[0]
