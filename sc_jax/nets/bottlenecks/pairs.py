@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
-from sc_jax.nets.bottlenecks.projection import ProjectionEncoder
+from sc_jax.nets.bottlenecks.projection import ProjectionDecoder, ProjectionEncoder
 from sc_jax.nets.bottlenecks.residual import ResidualDecoder, ResidualEncoder
 from sc_jax.nets.layers.blocks import Conv, ConvNorm, norm
 from sc_jax.nets.layers.pooling import max_pool, mean_pool
@@ -153,7 +153,7 @@ PAIRS = {
     ),
     "projection": lambda channels, target, strides, small, linear=False: (
         ProjectionEncoder(channels),
-        ResidualDecoder(target, width=2 * target, blocks=3),
+        ProjectionDecoder(target),
     ),
 }
 # Pairs that reduce a side so often, whatever the strides: they restore a `deep_cut`.
