@@ -104,6 +104,25 @@ def test_a_residual_pair_works_at_a_sixteenth_of_the_side(name, target):
     assert decoder > through(net, x, stop="encoder")
 
 
+def test_an_inserted_pair_starts_as_the_identity():
+    encoder, decoder = PAIRS["projection"](8, 8, (1, 1), False)
+    net = Net((Stage("encoder", encoder), Stage("decoder", decoder)))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 8))
+    variables = init(net, jax.random.key(1), x)
+    np.testing.assert_array_equal(run(net, variables, x)[0].predictions["final"], x)
+
+    on = variables.params["encoder"]["Correction_0"]
+    on["scale"] = jnp.ones_like(on["scale"])
+    assert jnp.any(run(net, variables, x)[0].predictions["final"] != x)
+    # Of fewer channels the first: the others are for the decoder to find.
+    few = Stage("encoder", PAIRS["projection"](3, 8, (1, 1), False)[0])
+    short = Net((few, net.stages[1]))
+    out, _ = run(short, init(short, jax.random.key(1), x), x)
+    kept = out.predictions["final"]
+    np.testing.assert_array_equal(kept[..., :3], x[..., :3])
+    assert not jnp.any(kept[..., 3:])
+
+
 def test_kernels_start_as_published_and_wider_before_a_relu():
     """Uniform in +-1 / sqrt(fan in), of variance 1 / (3 fan in); He's by fan out."""
     image, latents = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 3, 3, 24))
