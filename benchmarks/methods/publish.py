@@ -4,8 +4,8 @@
 
 The run's teacher is a public checkpoint as it is (pretrained=FILE,teacher_epochs=0).
 What the run trained is written, kernels to 24 bits, with its tables and a record;
-the file is opened again and measured, beside the run before it was rounded. A file of
-more than 1 MB is refused.
+the file is opened again and measured, beside what the run's report says of it before it
+was rounded. A file of more than 1 MB is refused.
 """
 
 from pathlib import Path
@@ -41,7 +41,8 @@ def main(_):
         Path(WORKDIR.value), file, title=TITLE.value, url=URL.value, test=DATA.value
     )
     print(report.table([*made.rows, *made.before]))
-    print(f"{made.file}: {made.size:,} bytes; the last lines are before rounding")
+    last = f"; the last {len(made.before)} lines are before rounding"
+    print(f"{made.file}: {made.size:,} bytes{last if made.before else ''}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sc_jax import foreign, writing
+from sc_jax import writing
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
@@ -34,7 +33,7 @@ class Published(NamedTuple):
     file: Path
     size: int
     rows: list[Row]  # of the file; the teacher's first
-    before: list[Row]  # of the run
+    before: list[Row]  # of the run, by its report; none where it has none
 
 
 def publish(
@@ -49,9 +48,11 @@ def publish(
     writing.check(file)
     recipe = run_folder.recipe_of(workdir)
     variables, codecs = run_folder.restore(recipe, workdir)
-    parts = _trained(recipe, workdir, variables)
+    teacher = _teacher(recipe, workdir)
+    parts = _trained(teacher, workdir, variables)
     exact = {split.name for split in recipe.net.splits}
-    record = _record(workdir, recipe, parts, title, url)
+    own = Teacher(title, url, zoo.sha256(str(teacher.pretrained)))
+    record = _record(workdir, recipe, parts, own)
     small = zoo.rounded(variables, parts, exact)
     tables = {split: codec.to_arrays() for split, codec in codecs.items()}
     examples = run_folder.dataset_of(recipe, "test", test)
@@ -61,7 +62,7 @@ def publish(
         zoo.write(draft, record, small, tables)
         student = zoo.read(f"{zoo.PREFIX}{draft}")
         opened = Path(folder) / "run"
-        shipped = unpack.unpack(student, opened, recipe.teacher.pretrained)
+        shipped = unpack.unpack(student, opened, teacher.pretrained)
         rows = rate_runs.rows(shipped, opened, examples, baselines=True, files=False)
         # Local computing is the teacher's row under another name.
         rows = [row for row in rows if row.method != "local-only"]
@@ -73,13 +74,13 @@ def publish(
 
 
 def _before(recipe: Recipe, workdir: Path, examples: Dataset) -> list[Row]:
-    """The run's own rows, as its report has them, or measured."""
+    """The run's own rows of the same examples, where its report has them."""
     if (workdir / "report.json").exists():
         rows = [row for row in report.read(workdir) if row.method == recipe.title]
         facts = run_folder.read_json(workdir / "report.json")["facts"]
-        if rows and facts["data"] == examples.name:
+        if facts["data"] == examples.name:
             return rows
-    return rate_runs.rows(recipe, workdir, examples, baselines=False)
+    return []
 
 
 def probe(folder: Path, examples: Dataset) -> dict[str, Any]:
@@ -102,20 +103,26 @@ def bare(name: str) -> str:
     return re.sub(r"[^:,]*/", "", name)
 
 
-def _trained(recipe: Recipe, workdir: Path, variables: Variables) -> list[str]:
-    """Parts that are not the teacher's; UsageError where its weights are its own."""
+def _teacher(recipe: Recipe, workdir: Path) -> Recipe:
+    """UsageError where the teacher's weights are no public checkpoint's."""
     teacher = recipe.teacher
     if teacher is None or not teacher.pretrained or teacher.phases:
         raise UsageError(
             f"{workdir} has no public checkpoint for a teacher: publish a run with "
             "pretrained=FILE,teacher_epochs=0"
         )
+    return teacher
+
+
+def _trained(teacher: Recipe, workdir: Path, variables: Variables) -> list[str]:
+    """Parts that are not the checkpoint's."""
+    file = str(teacher.pretrained)
     like = run_folder.shapes_of(teacher, run_folder.teacher_of(workdir))
-    theirs = pretrained.load(teacher.backbone, teacher.net, like, teacher.pretrained)
+    theirs = pretrained.load(teacher.backbone, teacher.net, like, file)
 
     if not all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(theirs)):
         raise UsageError(
-            f"{teacher.pretrained} has other classes than {workdir}: its classifier "
+            f"{file} has other classes than {workdir}: its classifier "
             "would have to be published too"
         )
     both = variables, theirs
@@ -130,17 +137,14 @@ def _trained(recipe: Recipe, workdir: Path, variables: Variables) -> list[str]:
 
 
 def _record(
-    workdir: Path, recipe: Recipe, parts: list[str], title: str, url: str
+    workdir: Path, recipe: Recipe, parts: list[str], teacher: Teacher
 ) -> Record:
     """Without what is measured of the file, which is not there yet."""
     source = run_folder.read_json(workdir / run_folder.FILE)["source"]
     knobs = {k: v for k, v in source["knobs"].items() if k not in FILES}
     facts = run_folder.facts_of(workdir)
-    checkpoint = recipe.teacher and recipe.teacher.pretrained
-    if facts is None or not checkpoint:
+    if facts is None:
         raise UsageError(f"{workdir} does not record the facts of its data")
-    with foreign.regular(checkpoint) as file:
-        teacher = Teacher(title, url, hashlib.file_digest(file, "sha256").hexdigest())
     return Record(
         recipe=source["recipe"],
         knobs=knobs,

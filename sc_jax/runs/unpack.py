@@ -47,7 +47,7 @@ def run(
     trains: what only a training takes, by its flag; UsageError where any is set.
     """
     student, knobs = zoo.read(source.recipe), source.knobs
-    for flag, value in (trains | {"--set": source.overrides}).items():
+    for flag, value in {**trains, "--set": source.overrides}.items():
         if value:
             raise UsageError(
                 f"{source.recipe} is trained already: leave out {flag}, or start "

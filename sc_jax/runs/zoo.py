@@ -93,8 +93,7 @@ class Student:
         if not file:
             raise UsageError(f"{PREFIX}{self.name} needs pretrained=FILE: {wanted}")
         try:
-            with foreign.regular(file) as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest()
+            found = sha256(file)
         except OSError as error:
             raise UsageError(
                 f"pretrained={file} cannot be read: {foreign.reason(error)}; "
@@ -105,6 +104,13 @@ class Student:
                 f"{file} is another checkpoint (SHA-256 {found[:8]}...): "
                 f"{PREFIX}{self.name} was taught by {wanted}"
             )
+
+
+def sha256(file: str | Path) -> str:
+    """Of a file's bytes; OSError."""
+    with foreign.regular(file) as opened:
+        content: Any = opened
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _opened(
@@ -172,7 +178,7 @@ def write(
     variables: of `record.parts`, as `rounded` gives them.
     """
     sealed = foreign.sealed(dataclasses.asdict(record))
-    arrays = {RECORD: np.frombuffer(sealed, np.uint8)}
+    arrays: dict[str, Any] = {RECORD: np.frombuffer(sealed, np.uint8)}
     for kind, trees in variables._asdict().items():
         for number, part in enumerate(record.parts):
             for path, leaf in _leaves(trees[part]):
