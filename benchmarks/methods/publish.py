@@ -1,6 +1,6 @@
 """Makes a file of the zoo (python -m launch.train --list=zoo) from a finished run.
 
-  python -m benchmarks.methods.publish --workdir=runs/projection --name=mobilenetv2-2kB
+  python -m benchmarks.methods.publish --workdir=runs/projection --name=NAME
 
 The run's teacher is a public checkpoint as it is (pretrained=FILE,teacher_epochs=0).
 What the run trained is written, kernels to 24 bits, with its tables and a record;
@@ -36,6 +36,7 @@ def main(_):
         raise cli.UsageError("give --workdir, a finished run, and --name")
     devices.start(multihost=False)
     file = Path(OUT.value) / f"{NAME.value}.npz"
+    file.parent.mkdir(parents=True, exist_ok=True)
     cli.writable(str(file))
     made = publish.publish(
         Path(WORKDIR.value), file, title=TITLE.value, url=URL.value, test=DATA.value
