@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from sc_jax import spec
 from sc_jax.data import pipeline
 from sc_jax.errors import UsageError
 from sc_jax.nets.checkpoints import pretrained as checkpoint
-from sc_jax.nets.run import Variables
+from sc_jax.nets.run import Variables, init
 from sc_jax.places import cache_root
 from sc_jax.recipes import common
 from sc_jax.runs import evaluation, run_folder, zoo
@@ -110,6 +111,7 @@ def unpack(
     recipe, taught = _built(student, source), folder / TEACHER
     teacher = recipe.teacher
     assert teacher is not None
+    _check_fits(student, recipe)
     run_folder.refuse(folder, recipe, taught)
     run_folder.claim(taught, source.teacher(), teacher, None, teaches=True, facts=facts)
     run_folder.claim(folder, source, recipe, taught, facts=facts)
@@ -133,6 +135,21 @@ def unpack(
     with writing(folder):
         zoo.copy(student, folder)
     return recipe
+
+
+def _check_fits(student: Student, recipe: Recipe) -> None:
+    """UsageError where this version builds other parts than the student's."""
+    example, net = student.record.data.example, recipe.net
+    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
+    for part in student.record.parts:
+        for own, wanted in zip(student.variables, like):
+            if jax.tree.map(np.shape, own[part]) != jax.tree.map(
+                lambda leaf: leaf.shape, wanted.get(part)
+            ):
+                raise UsageError(
+                    f"{zoo.PREFIX}{student.name} was trained by another version of "
+                    f"sc_jax: its {part} has other parameters than this one builds"
+                )
 
 
 def _built(student: Student, source: Source) -> Recipe:

@@ -125,6 +125,16 @@ def test_a_student_is_its_run_with_kernels_of_24_bits(made, opened, world):
     assert opened.encode(image) == loading.encode(loaded, image)
 
 
+def test_parts_that_this_version_does_not_build_are_refused(made, world):
+    student = zoo.read(made[1])
+    params = {**student.variables.params}
+    params["encoder"] = {"Conv_0": params["encoder"]["Conv_0"]}
+    other = replace(student, variables=Variables(params, student.variables.state))
+    with pytest.raises(UsageError, match="another version of sc_jax: its encoder has"):
+        unpack.unpack(other, world / "other", "net.pth")
+    assert not (world / "other").exists()
+
+
 def test_it_opens_without_its_data_and_again_without_the_checkpoint(made, opened):
     assert opened.facts["classes"] == tuple(map(str, range(CLASSES)))
     assert opened.path.parent == Path(os.environ["SC_JAX_CACHE"]) / "zoo"
