@@ -44,9 +44,12 @@ def against_files(folders: Sequence[Path], out: Path) -> list[str]:
         for folder in folders
         for row, agreement in learned[folder]
     ]
-    facts = [json.loads((f / "report.json").read_text())["facts"] for f in folders]
+    facts = json.loads((folders[0] / "report.json").read_text())["facts"]
     body = [
-        f"Teacher {100 * teacher:.1f} % of {files[0].examples} photographs.",
+        f"Teacher {100 * teacher:.1f} % of {files[0].examples} photographs. Trained on "
+        "photographs without labels; one seed.",
+        "",
+        *map(_training, folders),
         "",
         *page.rows(COLUMNS, lines),
         "",
@@ -62,8 +65,28 @@ def against_files(folders: Sequence[Path], out: Path) -> list[str]:
         *report.table(files).splitlines(),
         "```",
     ]
-    command = "\n    ".join(page.anonymous(each["command"]) for each in facts)
-    return page.section(TITLE, f"{page.where(facts[0])}.", command, body)
+    command = "\n    ".join(map(_command, folders))
+    return page.section(TITLE, f"{page.where(facts)}.", command, body)
+
+
+def _command(folder: Path) -> str:
+    """What trained a run, by its recipe.json: a report names what measured it last."""
+    saved = json.loads((folder / "recipe.json").read_text())
+    source, init = saved["source"], saved["init"]
+    knobs = ",".join(f"{name}={value}" for name, value in source["knobs"].items())
+    text = f"python -m launch.train --recipe={source['recipe']}:{knobs}"
+    text += f" --workdir={folder.name}" + (f" --init={init}" if init else "")
+    return page.anonymous(text)
+
+
+def _training(folder: Path) -> str:
+    """Images seen and hours of a run."""
+    facts = json.loads((folder / "report.json").read_text())["facts"]
+    saved = json.loads((folder / "recipe.json").read_text())["recipe"]
+    images = sum(facts["phases"].values()) * saved["data"]["batch_size"]
+    row = next(row for row in report.read(folder) if row.family == "learned")
+    seconds = (row.seconds or {}).get("training", float("nan"))
+    return f"- `{folder.name}`: {images:,} images seen in {seconds / 3600:.2f} hours."
 
 
 def _learned(folder: Path) -> list[tuple[Row, float | None]]:
