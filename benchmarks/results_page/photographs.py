@@ -18,7 +18,7 @@ TITLE = "Photographs at 224 x 224: heads behind the teacher's own stages, and fi
 PICTURE = "photographs.png"
 AGREEMENT = "agreement"  # folder in a run's, of launch.evaluate --agreement
 COLUMNS = (
-    "what is sent", "top-1 %", "of the teacher's", "agreement %", "bytes (p95)",
+    "what is sent", "top-1 %", "against the teacher", "agreement %", "bytes (p95)",
     "best file as accurate", "its bytes", "share",
 )  # fmt: skip
 
