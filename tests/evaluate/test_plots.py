@@ -60,3 +60,10 @@ def test_methods_are_drawn_over_what_they_are_held_against():
 def test_equal_levels_are_one_line():
     rows = [row("teacher", "reference", None), row("local-only", "reference", None)]
     assert plots._levels(rows) == {50.0: ["teacher", "local-only"]}
+
+
+def test_a_label_says_what_tells_its_point_from_the_others():
+    settings = ["fp, beta=1, level=0", "fp, beta=1, level=1"]
+    assert plots.own_parts(settings) == ["level=0", "level=1"]
+    assert plots.own_parts(["fp, beta=1"]) == ["fp, beta=1"]
+    assert plots.own_parts(["beta=1", "beta=2"]) == ["beta=1", "beta=2"]

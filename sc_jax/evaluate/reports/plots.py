@@ -150,11 +150,12 @@ def _label(figure, axes, drawn: dict, styles: dict, levels: list[float]) -> None
         room.add_level(axes.transData.transform([(1, level)])[0, 1])
     for method, curve in drawn.items():
         style, own = styles[method], not _is_baseline(curve)
+        names = own_parts([row.setting for row in curve])
         for index in labels.ends_first(len(curve)):
-            if not curve[index].setting:
+            if not names[index]:
                 continue
             text = axes.annotate(
-                curve[index].setting,
+                names[index],
                 (mean_bytes(curve[index]), shown(curve[index])),
                 textcoords="offset points",
                 xytext=(0, 0),
@@ -175,6 +176,15 @@ def _label(figure, axes, drawn: dict, styles: dict, levels: list[float]) -> None
                 text.remove()
             else:
                 text.set_position(tuple(offset * 72 / _DPI))
+
+
+def own_parts(settings: Sequence[str]) -> list[str]:
+    """Each setting without the parts, between commas, that all of them share."""
+    parts = [setting.split(", ") for setting in settings]
+    shared = set(parts[0]).intersection(*parts)
+    if len(parts) < 2:  # alone: it shares nothing
+        shared = set()
+    return [", ".join(p for p in own if p not in shared) for own in parts]
 
 
 def _bytes_axis(axes) -> None:
