@@ -44,9 +44,9 @@ def main(_):
         raise cli.UsageError(
             "give --recipe and --workdir; --list=recipes shows recipes"
         )
-    # Before the recipe is built: processes must join before jax is used.
-    devices.start(MULTIHOST.value, keep_memory=True)
     name, knobs = parse(RECIPE.value, "recipe")
+    # Before the recipe is built: processes must join before jax is used.
+    devices.start(MULTIHOST.value, image_size=knobs.get("image_size"))
     sweep.run(
         Source(name, knobs, tuple(SET.value)), Path(WORKDIR.value), sweep=SWEEP.value,
         teacher_dir=Path(TEACHER.value) if TEACHER.value else None,

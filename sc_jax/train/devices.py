@@ -15,17 +15,21 @@ from sc_jax.errors import UsageError
 from sc_jax.places import home_cache
 from sc_jax.train import pages
 
+# Steps of smaller images take small blocks, for which one arena's threads would wait.
+LARGE = 64  # pixels
 
-def start(multihost: bool, keep_memory: bool = False) -> None:
+
+def start(multihost: bool, image_size: Any = None) -> None:
     """Turns on the persistent compilation cache; multihost: joins the others.
 
-    keep_memory: of a process that does nothing but train (`pages`).
+    image_size: of what a process trains on that does nothing else; from LARGE on it
+    keeps its memory (`pages`).
 
     JAX_COMPILATION_CACHE_DIR moves the cache (default ~/.cache/sc_jax/xla); empty
     turns it off. JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are
     read outside of clusters that jax knows.
     """
-    if keep_memory:
+    if isinstance(image_size, int) and image_size >= LARGE:
         # First: what jax's threads hold by then would stay apart.
         pages.keep()
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")

@@ -12,6 +12,9 @@ from sc_jax.nets.run import Outputs, Variables, run
 
 # Of an image, or of several: what early stages make of so many fits into a cache.
 _PIXELS = 2 * 112**2
+# Of an image: smaller ones are taken together, so that all cores share the batch (on
+# two cores 28-pixel images trained a third slower in portions).
+_LEAST = 64**2
 
 
 def taught(
@@ -58,6 +61,8 @@ def portions(inputs: Any) -> int:
     if convolution.is_plain() or getattr(inputs, "ndim", 0) != 4:
         return 1
     batch, height, width, _ = inputs.shape
+    if height * width < _LEAST:
+        return 1
     # A portion has an image for each device at least.
     least = max(jax.device_count(), _PIXELS // (height * width))
     fitting = (n for n in range(least, batch) if batch % n == 0)
