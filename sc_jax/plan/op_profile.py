@@ -85,6 +85,8 @@ def profile(
         except subprocess.TimeoutExpired:
             return None, f"LiteRT's profiler took over {timeout_s:g} s"
     found = None if done.returncode else operation_times(done.stdout, runs)
+    if found and not any(row.ms for row in found):
+        return None, "every operation takes less than the profiler's microsecond"
     if found:
         return found, ""
     last = done.stderr.strip().rsplit("\n", 1)[-1]

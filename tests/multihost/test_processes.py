@@ -41,6 +41,11 @@ def end(process, timeout=240):
     return process.returncode, out, err.splitlines()
 
 
+def devices(count):
+    """The flags of every test, the number of devices apart: the last one counts."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+
+
 def losses(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return {r["step"]: r["loss"] for r in map(json.loads, lines)}
@@ -50,7 +55,7 @@ def losses(workdir):
 def alone(tmp_path_factory):
     """The run of one process on one device."""
     workdir = tmp_path_factory.mktemp("alone")
-    code, _, err = end(start(workdir, XLA_FLAGS=""))
+    code, _, err = end(start(workdir, XLA_FLAGS=devices(1)))
     assert code == 0, err
     return workdir
 
@@ -66,7 +71,7 @@ def together(workdir):
     environment = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
         "JAX_NUM_PROCESSES": "2",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": devices(1),
     }
     pair = [
         start(workdir, "--multihost", JAX_PROCESS_ID=str(i), **environment)
@@ -102,8 +107,7 @@ def test_two_processes_train_and_report_as_one(alone, tmp_path):
 
 
 def test_several_devices_train_as_one(alone, tmp_path):
-    many = "--xla_force_host_platform_device_count=4"
-    code, _, err = end(start(tmp_path, XLA_FLAGS=many))
+    code, _, err = end(start(tmp_path, XLA_FLAGS=devices(4)))
     assert code == 0, err
     # Each sums half of the batch: last bits, over six steps (1e-5 was seen).
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)

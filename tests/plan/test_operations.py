@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sc_jax.deploy.export import convert, segments
-from sc_jax.plan import operation_costs, profile
+from sc_jax.plan import OperationTime, op_profile, operation_costs, profile
 from sc_jax.traces.cost import macs
 
 pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
@@ -26,7 +26,7 @@ def program(image):
     return {"latent": conv(x, one[None, None], (1, 1), "VALID", **CONV)}
 
 
-EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
+EXAMPLE = np.zeros((1, 128, 128, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,13 @@ def test_litert_times_every_operation(head, threads):
     assert all(row.calls == round(row.calls) >= 1 for row in rows)
 
 
+def test_what_is_too_short_for_the_profiler_is_said(head, monkeypatch):
+    shortest = OperationTime("CAST", "", ms=0.0, share=0.0, calls=1.0)
+    monkeypatch.setattr(op_profile, "operation_times", lambda *_: (shortest,))
+    rows, why = profile(head, threads=1, runs=1)
+    assert rows is None and "less than the profiler's microsecond" in why
+
+
 def test_a_profile_that_fails_says_why():
     rows, why = profile(b"no model", threads=1, runs=1)
     assert rows is None and "LiteRT's profiler gave nothing" in why
@@ -54,7 +61,7 @@ def test_multiplications_of_the_file_are_those_of_the_program(head):
     assert sum(row.macs or 0 for row in rows) == macs(program, EXAMPLE)
     by_name = {row.name: row for row in rows}
     assert by_name["DIV"].macs == 0
-    assert by_name["DIV"].output == (1, 8, 8, 16)
-    assert by_name["DIV"].output_bytes == 4 * 8 * 8 * 16
+    assert by_name["DIV"].output == (1, 32, 32, 16)
+    assert by_name["DIV"].output_bytes == 4 * 32 * 32 * 16
     weights = 4 * (4 * 4 * 3 * 16 + 3 * 3 * 16 + 16 * 8)
     assert weights <= sum(row.weight_bytes for row in rows) <= weights + 1024
