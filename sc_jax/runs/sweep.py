@@ -184,38 +184,39 @@ def run(
     reported, and the same command goes on.
     """
     if zoo.is_named(source.recipe):
-        trains = {"--sweep": sweep, "--teacher": teacher_dir, "--init": init}
-        what = {"report": report, "baselines": baselines, "command": command}
-        unpack.run(source, workdir, trains=trains, **what)
+        unpack.run(
+            source, workdir, report=report, baselines=baselines, command=command,
+            trains={"--sweep": sweep, "--teacher": teacher_dir, "--init": init},
+        )  # fmt: skip
         return
     # All of it: a second process would also write over this one's report.
     with running.stopping(), locked(workdir):
         runs = built(source, workdir, sweep, teacher_dir)
         tests = _check(runs, init, report)
         rows, finished, diverged = [], [], {}
+
+        def conclude() -> None:
+            more = _facts(runs, finished, sweep, diverged) if sweep else {}
+            _conclude(rows, finished, workdir, tests, command, more)
+
         for point in runs:
             try:
                 with _named(point.name):
                     _train(point, init=init, **options)
+                    wanted = _baselines(point, finished) if baselines else ()
                     if report:
-                        wanted = _baselines(point, finished) if baselines else ()
-                        test = tests[_key(point)]
-                        rows += _measured(point, runs, test, wanted, command)
+                        rows += _measured(point, runs, tests, wanted, command)
                 finished.append(point)
-            except Diverged as error:
+            except BaseException as error:
+                # Ctrl-C too: hours may lie behind it, and the report takes a second.
                 if not sweep:
+                    raise
+                if not isinstance(error, Diverged):
+                    conclude()
                     raise
                 diverged[point.name] = str(error)
                 LOGGER.warning("%s; the sweep goes on without it", error)
-            except BaseException:
-                # Ctrl-C too: hours may lie behind it, and the report takes a second.
-                if sweep and finished:
-                    more = _facts(runs, finished, sweep, diverged)
-                    _conclude(rows, finished, workdir, tests, command, more)
-                raise
-        if finished:
-            more = _facts(runs, finished, sweep, diverged) if sweep else {}
-            _conclude(rows, finished, workdir, tests, command, more)
+        conclude()
     if diverged:
         done = f"{len(finished)} of {len(runs)} points are finished"
         raise Diverged(f"{'; '.join(diverged.values())}; {done}")
@@ -229,9 +230,9 @@ def _conclude(
     command: str,
     more: Mapping[str, Any],
 ) -> None:
-    """The report of what is finished, where any of it sends bytes."""
-    first = finished[0]
-    if rows:
+    """The report of what is finished, where any of it has rows."""
+    if rows and finished:
+        first = finished[0]
         test = tests[_key(first)]
         rate_runs.conclude(rows, first.recipe, workdir, test, command, more)
 
@@ -288,7 +289,7 @@ def _baselines(point: Point, finished: Sequence[Point]) -> tuple[str, ...]:
 def _measured(
     point: Point,
     runs: Sequence[Point],
-    test: Dataset,
+    tests: Mapping[Data, Dataset],
     wanted: tuple[str, ...],
     command: str,
 ) -> list[Row]:
@@ -301,7 +302,7 @@ def _measured(
             return []  # nothing is sent: the exits' report is all there is
         running.heed("before its bytes are measured")
     found = rate_runs.rows(
-        recipe, folder, test,
+        recipe, folder, tests[_key(point)],
         baselines="whole" in wanted, files="files" in wanted, beside=len(runs) > 1,
     )  # fmt: skip
     # As of seed: no setting names the knob.

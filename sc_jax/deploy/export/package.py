@@ -19,6 +19,7 @@ from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.export import exit_policy
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import FLOAT_OPS, ExportError
+from sc_jax.deploy.export.exit_policy import Carried
 from sc_jax.deploy.export.proof import BATCH, Exported, Left, Proof, prove
 from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
@@ -60,18 +61,16 @@ def package(
         workdir, recipe, calibration,
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
-    facts: dict[str, Any] = {"recipe": recipe.name, "setting": recipe.setting}
-    if policy:
-        held = run_folder.dataset_of(recipe, "validation")
-        found = exit_policy.solved(policy, made, held, leaving)
-        leaving = leaving._replace(policy=found.policy)
-        facts["policy"] = {"spec": policy, "solved": asdict(found.expected)}
+    leaving, solved = _solved(policy, recipe, made, leaving)
     test = run_folder.dataset_of(recipe, "test")
     proof = prove(made, test, leaving.policy, leaving.cost)
     if made.codec and not proof.payload_bytes_jax:  # no share of it has a meaning
         raise ExportError(f"{recipe.name} has nothing to send: {COLLAPSED}")
     _check_bounds(proof, dtype, max_drop_points, max_more_bytes)
-    facts |= {
+    facts = {
+        "recipe": recipe.name,
+        "setting": recipe.setting,
+        **solved,
         "cut": recipe.net.splits[0].after if made.codec else recipe.net.names[-1],
         "dtype": dtype,
         "float_ops": list(float_ops) if dtype == "int8" else [],
@@ -87,6 +86,18 @@ def package(
         task=recipe.task.name, facts=facts, **leaving._asdict(),
     )  # fmt: skip
     return written, proof
+
+
+def _solved(
+    policy: str, recipe: Recipe, made: Exported, leaving: Carried
+) -> tuple[Carried, dict[str, Any]]:
+    """`leaving` under the policy of a spec ("": as it is), and what the bundle says."""
+    if not policy:
+        return leaving, {}
+    held = run_folder.dataset_of(recipe, "validation")
+    found = exit_policy.solved(policy, made, held, leaving)
+    said = {"spec": policy, "solved": asdict(found.expected)}
+    return leaving._replace(policy=found.policy), {"policy": said}
 
 
 def _check_bounds(

@@ -167,11 +167,7 @@ def segment(
     try:
         found = compare(model, pairs, codec)
     except (RuntimeError, ValueError) as error:
-        kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
-        raise ExportError(
-            f"LiteRT cannot run the {dtype} segment{kept}: {_line(error)}"
-            f"{_advice(float_stages)}"
-        ) from None
+        raise _not_run(error, dtype, float_stages) from None
     if dtype == "float32" and found.different > found.ties:
         raise ExportError(
             f"{found.different - found.ties} of {found.symbols} numbers differ from "
@@ -180,8 +176,13 @@ def segment(
     return Segment(signature, model, dtype, found)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _not_run(
+    error: Exception, dtype: str, float_stages: tuple[str, ...]
+) -> ExportError:
+    kept = f" with {', '.join(float_stages)} in float" if float_stages else ""
+    line = " ".join(str(error).split())
+    advice = _advice(float_stages)
+    return ExportError(f"LiteRT cannot run the {dtype} segment{kept}: {line}{advice}")
 
 
 def head_segment(net, variables, cut, codec, images, **options) -> Segment:
