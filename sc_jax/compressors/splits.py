@@ -11,7 +11,7 @@ import numpy as np
 from sc_jax.codec.codecs import KINDS, Codec, from_arrays
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, INPUT, Net, SplitPoint, head
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import Variables, init, run, variable_shapes
 
 
 def settle(net: Net, variables: Variables) -> Variables:
@@ -62,8 +62,7 @@ def check(net: Net, example: Any) -> None:
     Each is tried alone, untrained, on an example of its latent's shape: settled, made a
     codec that is saved and read again, and a latent coded and decoded.
     """
-    variables = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
-    for split, latent in _latents(net, variables, example):
+    for split, latent in _latents(net, variable_shapes(net, example), example):
         _check_one(split.compressor, tuple(latent.shape[1:]), latent.dtype.name)
 
 
@@ -80,14 +79,14 @@ def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:
             found[split.name] = out[split.after] if out else x
         return found
 
-    shapes = jax.eval_shape(latents, variables, example)
+    found = jax.eval_shape(latents, variables, example)
     for split in net.splits:
-        if (count := len(jax.tree.leaves(shapes[split.name]))) != 1:
+        if (count := len(jax.tree.leaves(found[split.name]))) != 1:
             raise UsageError(
                 f"stage {split.after!r} gives {count} arrays, a compressor takes one: "
                 "split behind another stage"
             )
-    return [(split, shapes[split.name]) for split in net.splits]
+    return [(split, found[split.name]) for split in net.splits]
 
 
 def _check_one(compressor: Any, shape: tuple[int, ...], dtype: str) -> None:

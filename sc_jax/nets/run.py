@@ -47,6 +47,24 @@ def init(net: Net, key: jax.Array, example: Any) -> Variables:
     return Variables(*build(net, words, str(jax.random.key_impl(key)))(example))
 
 
+def variable_shapes(net: Net, example: Any) -> Variables:
+    """What `init` gives, as shapes and types: nothing is drawn.
+
+    example: arrays, or their shapes and types, with leading B.
+    """
+    leaves, tree = jax.tree.flatten(example)
+    kinds = tuple((tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves)
+    traced = _shapes if _is_hashable(net) else _shapes.__wrapped__
+    return traced(net, tree, kinds)
+
+
+# Every opening of a run asks: a trace of a large net takes seconds.
+@lru_cache(maxsize=64)
+def _shapes(net: Net, tree: Any, kinds: tuple[tuple, ...]) -> Variables:
+    example = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    return Variables(*jax.eval_shape(partial(_fresh, net, jax.random.key(0)), example))
+
+
 def _is_hashable(net: Net) -> bool:
     try:
         hash(net)

@@ -17,7 +17,7 @@ from sc_jax.losses.terms import Term
 from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.backbones.registry import backbone, exit_net, those
 from sc_jax.nets.net import Exit, Net, resolve
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 from sc_jax.plan import placement
 from sc_jax.recipes import common
 from sc_jax.traces import record
@@ -62,7 +62,7 @@ def branch(
 def _check_views(net: Net, base: Recipe) -> None:
     """UsageError where an exit of images stands on the features of several views."""
     try:
-        _shapes(net, example(base))
+        variable_shapes(net, example(base))
     # Whatever a module of images says of an axis more.
     except (TypeError, ValueError) as error:
         raise _of_images(base, lambda each: True) from error
@@ -116,7 +116,7 @@ def placed(base: Recipe, file: str, budget: float, threshold: float) -> tuple[st
     budget: mean cost, share of the network without exits; threshold: of the largest
     probability.
     """
-    recorded, shapes = record.load(file), _shapes(base.net, example(base))
+    recorded, shapes = record.load(file), variable_shapes(base.net, example(base))
     # Stages alone: exits that were recorded are not part of this network.
     (trunk,) = record.exit_costs(base.net, shapes, example(base))
     if recorded.trace.cost[-1] - recorded.classifier_cost[-1] != trunk:
@@ -184,34 +184,31 @@ def evenly(base: Recipe, count: int) -> tuple[str, ...]:
     Of those whose feature is an image: an exit of convolutions fits there.
     """
     net, image = base.net, example(base)
-    shapes = _shapes(net, image)
-    features = jax.eval_shape(lambda v: run(net, v, image)[0].features, shapes)
+    read = jax.eval_shape(
+        lambda v: run(net, v, image)[0].features, variable_shapes(net, image)
+    )
     # Not behind the normalisation, which computes nothing, nor behind the end.
-    names = [n for n in net.names[1:-1] if jax.tree.leaves(features[n])[-1].ndim == 4]
+    names = [n for n in net.names[1:-1] if jax.tree.leaves(read[n])[-1].ndim == 4]
     if count > len(names):
         raise UsageError(
             f"exits is 1 to {len(names)}, the places of {base.backbone}, not {count}"
         )
     # All candidates at once: one trace counts every place.
     bare = Net(net.stages, tuple(Exit(n, _Nothing()) for n in names))
-    *costs, whole = record.exit_costs(bare, _shapes(bare, image), image)
+    *costs, whole = record.exit_costs(bare, variable_shapes(bare, image), image)
     return placement.equal_macs(names, costs, count, whole)
 
 
 def shares_of(net: Net, base: Recipe) -> tuple[float, ...]:
     """Each exit's cost as a share of the last one's, exits on the way included."""
     image = example(base)
-    costs = record.exit_costs(net, _shapes(net, image), image)
+    costs = record.exit_costs(net, variable_shapes(net, image), image)
     return tuple(float(c / costs[-1]) for c in costs)
 
 
 def finish(base: Recipe, name: str, title: str, net: Net, phases, **more) -> Recipe:
     """The recipe of a method that starts from the classifier `base`."""
     return replace(base, name=name, title=title, net=net, phases=tuple(phases), **more)
-
-
-def _shapes(net: Net, image: np.ndarray):
-    return jax.eval_shape(lambda: init(net, jax.random.key(0), image))
 
 
 class _Nothing(nn.Module):

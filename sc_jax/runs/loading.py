@@ -18,7 +18,7 @@ from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.exits.solve import policy_spec
 from sc_jax.nets.net import INPUT, Net, tail
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import Variables, run, variable_shapes
 from sc_jax.runs import exit_runs, rate_runs, run_folder, source
 from sc_jax.runs.source import DataFacts
 from sc_jax.tasks import Task, probabilities
@@ -262,8 +262,6 @@ def _one_split(loaded: LoadedRun):
 def costs(loaded: LoadedRun) -> dict[str, list]:
     """Columns by exit: its name, MACs of an answer there, parameters held for it."""
     net, example = loaded.recipe.net, loaded.facts.example
-    # Shapes alone: MACs need no weights.
-    shapes = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
     places = {e.name: e.after for e in net.exits}
     held, exits = [], []
     for name in net.exit_names:
@@ -273,7 +271,7 @@ def costs(loaded: LoadedRun) -> dict[str, list]:
         stages = net.names[: net.names.index(stop) + 1]
         parts = {n: loaded.variables.params.get(n, {}) for n in (*stages, *exits)}
         held.append(cost.parameters(parts))
-    macs = record.exit_costs(net, shapes, example).tolist()
+    macs = record.exit_costs(net, variable_shapes(net, example), example).tolist()
     return {"exit": list(net.exit_names), "macs": macs, "parameters": held}
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from functools import lru_cache
 
-import jax
 import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
 from sc_jax.nets.net import Net, head
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 from sc_jax.runs import exit_runs, run_folder, training
 from sc_jax.traces import cost
 from sc_jax.train.recipe import Recipe
@@ -44,12 +43,11 @@ def _count_macs(net: Net, example: np.ndarray) -> None:
     device = head(net, cut)
     if not device.stages:
         return
-    variables = jax.eval_shape(lambda x: init(device, jax.random.key(0), x), example)
 
     def latent(variables, x):
         return run(device, variables, x)[0].features[cut]
 
-    cost.macs(latent, variables, example)
+    cost.macs(latent, variable_shapes(device, example), example)
 
 
 # It imports matplotlib and draws: once is enough for a sweep.

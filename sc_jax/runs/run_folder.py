@@ -21,7 +21,7 @@ from sc_jax.codec import codecs
 from sc_jax.data import pipeline, sources
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import Unread, UsageError
-from sc_jax.nets.run import Variables, init
+from sc_jax.nets.run import Variables, variable_shapes
 from sc_jax.recipes import common
 from sc_jax.runs import source as origin
 from sc_jax.runs.source import DataFacts, Source
@@ -320,18 +320,16 @@ def _other_data(own: DataFacts | Dataset, other: DataFacts | Dataset) -> str | N
 def shapes_of(recipe: Recipe, workdir: Path) -> Any:
     """Of the run's variables: not fresh weights, which the checkpoint replaces."""
     example = example_of(recipe, workdir if (workdir / FILE).exists() else None)
-    key = jax.random.key(recipe.seed)
-    return jax.eval_shape(lambda x: init(recipe.net, key, x), example)
+    return variable_shapes(recipe.net, example)
 
 
 def restore(recipe: Recipe, workdir: Path) -> tuple[Variables, dict[str, codecs.Codec]]:
     """The finished variables and codecs under `workdir`: tables as they were saved."""
-    shapes = shapes_of(recipe, workdir)
     # Saved on a mesh of any size; whoever reads may have one device.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like: Any = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
+        shapes_of(recipe, workdir),
     )
     checkpoints = Checkpoints(workdir / "checkpoints", writing=False)
     try:

@@ -18,7 +18,7 @@ from sc_jax import spec
 from sc_jax.data import pipeline
 from sc_jax.errors import UsageError
 from sc_jax.nets.checkpoints import pretrained as checkpoint
-from sc_jax.nets.run import Variables, init
+from sc_jax.nets.run import Variables, variable_shapes
 from sc_jax.places import cache_root
 from sc_jax.recipes import common
 from sc_jax.runs import evaluation, run_folder, zoo
@@ -140,7 +140,7 @@ def unpack(
 def _check_fits(student: Student, recipe: Recipe) -> None:
     """UsageError where this version builds other parts than the student's."""
     example, net = student.record.data.example, recipe.net
-    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), example)
+    like = variable_shapes(net, example)
     for part in student.record.parts:
         for own, wanted in zip(student.variables, like):
             if jax.tree.map(np.shape, own[part]) != jax.tree.map(

@@ -22,7 +22,7 @@ from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, INPUT, Net
-from sc_jax.nets.run import Outputs, Variables, init, run
+from sc_jax.nets.run import Outputs, Variables, run, variable_shapes
 from sc_jax.tasks import Task, classification
 from sc_jax.traces import cost, trace
 from sc_jax.traces.trace import Trace
@@ -128,9 +128,9 @@ def outline(
         out, _ = run(net, variables, images)
         return _logits(net, task, out), confidences(net, out, len(images))
 
-    shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), example))
-    logits, confidence = jax.eval_shape(answers, shapes, example)
-    return exit_costs(net, shapes, example), logits.shape[-1], len(confidence) > 0
+    variables = variable_shapes(net, example)
+    logits, confidence = jax.eval_shape(answers, variables, example)
+    return exit_costs(net, variables, example), logits.shape[-1], len(confidence) > 0
 
 
 def exit_costs(net: Net, variables: Any, example: Any) -> np.ndarray:

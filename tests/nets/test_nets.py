@@ -3,6 +3,7 @@
 import math
 from functools import lru_cache, partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from sc_jax.nets.bottlenecks.fp import FPDecoder, FPEncoder
 from sc_jax.nets.bottlenecks.pairs import PAIRS, AutoDecoder
 from sc_jax.nets.layers.blocks import Normalise
 from sc_jax.nets.net import Net, Stage, head, inject, insert, match, resolve, tail
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import init, run, variable_shapes
 from sc_jax.traces.cost import macs, parameters
 
 
@@ -310,3 +311,27 @@ def test_normalise(stats):
     expected = expected / jnp.array(std).reshape(shape)
     assert out.features["normalise"].dtype == jnp.float32
     assert jnp.allclose(out.features["normalise"], expected, atol=1e-5)
+
+
+class Listed(nn.Module):
+    """A module of one's own that cannot be hashed."""
+
+    widths: list
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(sum(self.widths))(x)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_shapes_of_variables_are_those_of_a_start(own):
+    net, example = classifier_net("cnn", 10), np.zeros((1, 28, 28, 1), np.uint8)
+    if own:
+        net = Net((Stage("dense", Listed([2, 3])),))
+        example = np.zeros((1, 4), np.float32)
+    found, drawn = variable_shapes(net, example), init(net, jax.random.key(3), example)
+    kinds = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (found, drawn))
+    assert kinds[0] == kinds[1] and jax.tree.leaves(drawn)
+    # Kept for equal nets and examples, and asked again for others.
+    other = variable_shapes(net, jax.ShapeDtypeStruct(example.shape, example.dtype))
+    assert (other is found) == (not own)

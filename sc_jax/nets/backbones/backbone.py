@@ -13,7 +13,7 @@ import numpy as np
 from sc_jax.errors import UsageError
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear, coarsest
 from sc_jax.nets.net import Net, Stage
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 
 # A stage's name and parameters -> pairs: a path below the stage, the layer's prefix in
 # the public file.
@@ -112,12 +112,10 @@ def stage_shapes(
         stages = stages[: len(groups) - groups[::-1].index(until)]
     net, image = Net(stages), np.zeros((1, SIDE, SIDE, 3), np.float32)
 
-    def features():
-        # Under eval_shape: nothing is drawn, so the seed does not matter.
-        variables = init(net, jax.random.key(0), image)
+    def features(variables):
         return run(net, variables, image, exact=False)[0].features
 
-    found = jax.eval_shape(features)
+    found = jax.eval_shape(features, variable_shapes(net, image))
     return {
         name: coarsest(jax.tree.leaves(found[name])).shape[1:] for name in net.names
     }
