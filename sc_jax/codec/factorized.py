@@ -64,10 +64,11 @@ class FactorizedCodec:
 
     def decode(self, data: bytes) -> np.ndarray:
         flat = rans.decode(data, math.prod(self.shape), self.tables)
-        symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
+        by_channel = flat.reshape(self.medians.size, -1).T
         # C order: a compiled tail takes the array as it is.
-        values = np.moveaxis(symbols, 0, -1).astype(np.float32, order="C")
-        return values + self.medians
+        values = by_channel.astype(np.float32, order="C")
+        values += self.medians
+        return values.reshape(self.shape)
 
     def outputs(self, z, xp):
         # No clip: a head's latents never come near int32's edge, and each operation

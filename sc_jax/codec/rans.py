@@ -152,13 +152,14 @@ def decode(
     kernel = _kernel() if backend() == "c" else None
     if kernel is None:
         return reference.decode(data, count, tables, rows)
-    out = np.empty(count, np.int32)
+    # ctypes' own array: to ask NumPy's for its address takes as long as to decode one.
+    out = (ctypes.c_int32 * count)()
     code = kernel.sc_rans_decode(
         *(_prepared(kernel, tables), data, len(data)),
-        *(_address(rows), count, _address(out)),
+        *(_address(rows), count, out),
     )
     if code == CORRUPT:
         raise CorruptStream(f"corrupt stream of {len(data)} bytes")
     if code:
         raise RuntimeError(f"the coder failed with code {code}")
-    return out
+    return np.ndarray(count, np.int32, out)

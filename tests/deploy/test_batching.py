@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_clients_that_ask_again_stay_together(start):
     for _ in range(10):
         some = [batcher.submit(example(i)) for i in range(4)]
         time.sleep(0.005)
-        assert not any(future.running() or future.done() for future in some)
+        assert not any(each.begun for each in some)
         again = [*some, batcher.submit(example(4))]  # the fifth: nobody else is known
         assert [f.result(5).batch_size for f in again] == [5] * 5
 
@@ -109,7 +109,7 @@ def test_a_batch_never_exceeds_the_largest_size_and_the_rest_comes_next(start):
 
 @pytest.mark.parametrize("count", range(1, batching.SIZES[-1] + 1))
 def test_the_sizes_pad_at_most_a_third_of_a_batch(count):
-    item = batching._Item(example(1), 0.0, 0.0, Future())
+    item = batching._Item(example(1), 0.0, 0.0, batching.Pending())
     batch = batching.padded([item] * count, batching.SIZES)
     assert count <= len(batch) and 2 * len(batch) <= 3 * count
     assert (batch[:count] == 1).all() and not batch[count:].any()

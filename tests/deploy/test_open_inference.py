@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
 from sc_jax.deploy.server import describe  # noqa: E402
-from sc_jax.deploy.wire import proto_text, protocol  # noqa: E402
+from sc_jax.deploy.wire import layout, proto_text, protocol  # noqa: E402
 from sc_jax.deploy.wire.client import Client  # noqa: E402
 from sc_jax.deploy.wire.protocol import SERVICE, TensorError  # noqa: E402
 from sc_jax.deploy.wire.reply import Reply  # noqa: E402
@@ -211,7 +211,7 @@ def test_tensors_that_do_not_fit_are_one_line():
     request.ClearField("raw_input_contents")
     assert protocol.frame_of(request) == RAW
     reply = Reply({"y": np.arange(6, dtype=np.uint8).reshape(2, 3)}, 0.5, 0.25, 3)
-    answered = protocol.infer_response(protocol.infer_request("m", RAW), reply)
+    answered = layout.response(protocol.infer_request("m", RAW), reply)
     response = protocol.InferResponse.FromString(answered)
     back = protocol.reply_of(response)
     np.testing.assert_array_equal(back.outputs["y"], reply.outputs["y"])

@@ -66,13 +66,13 @@ def test_shapes_and_types(sample):
 def test_a_reply_travels(sample):
     """Example by example over the wire, and back as it was."""
     pytest.importorskip("google.protobuf", reason="the extra serve is not installed")
-    from sc_jax.deploy.wire import protocol
+    from sc_jax.deploy.wire import layout, protocol
     from sc_jax.deploy.wire.reply import Reply
 
     task, answer, _ = sample
     arrays = jax.device_get(jax.jit(task.reply)(answer))
     outputs = {name: np.asarray(value[0]) for name, value in arrays.items()}
-    response = protocol.infer_response(protocol.InferRequest(), Reply(outputs))
+    response = layout.response(protocol.InferRequest(), Reply(outputs))
     again = protocol.reply_of(protocol.InferResponse.FromString(response))
     assert again.outputs.keys() == outputs.keys()
     for name, value in outputs.items():

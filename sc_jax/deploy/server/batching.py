@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError
 from typing import NamedTuple
 
 import numpy as np
 
-from sc_jax.deploy.wire.reply import check_shapes
+from sc_jax.deploy.wire.reply import all_numbers, check_shapes
 
 LOGGER = logging.getLogger(__name__)
 Outputs = Mapping[str, np.ndarray]
@@ -41,13 +40,63 @@ class Answer(NamedTuple):
     queue_s: float  # from submit to the start of the batch
     compute_s: float  # of the whole batch
     batch_size: int  # examples, without padding
+    numbers: bool  # no output of the whole batch is NaN
+
+
+class Pending:
+    """An answer to come: a Future with two locks in place of a Condition.
+
+    begun: from then on a cancel comes too late, and changes nothing.
+    """
+
+    __slots__ = ("_ended", "_lock", "_outcome", "begun")
+
+    def __init__(self):
+        self.begun, self._outcome = False, None
+        self._lock, self._ended = threading.Lock(), threading.Lock()
+        self._ended.acquire()  # until there is an outcome
+
+    def begin(self) -> bool:
+        """False: it was cancelled."""
+        with self._lock:
+            self.begun = True
+            return self._outcome is None
+
+    def cancel(self) -> bool:
+        """Whether its batch had not begun; `result` then raises CancelledError."""
+        with self._lock:
+            if self.begun or self._outcome:
+                return False
+            self._outcome = CancelledError()
+        self._ended.release()
+        return True
+
+    def end(self, outcome: Answer | Exception) -> None:
+        """What `result` returns or raises; nothing, where it has an outcome."""
+        with self._lock:
+            if self._outcome:
+                return
+            self._outcome = outcome
+        self._ended.release()
+
+    def result(self, timeout_s: float = -1) -> Answer:
+        """Waits for it, for ever by default; TimeoutError."""
+        if not self._ended.acquire(timeout=timeout_s):
+            raise TimeoutError(f"no answer in {timeout_s} s")
+        self._ended.release()  # for whoever asks again
+        if not isinstance(self._outcome, Exception):
+            return self._outcome
+        try:
+            raise self._outcome
+        finally:
+            del self  # of the error's frame: a circle
 
 
 class _Item(NamedTuple):
     example: np.ndarray
     since_s: float
     deadline_s: float
-    future: Future[Answer]
+    pending: Pending
 
 
 class Batcher:
@@ -85,16 +134,14 @@ class Batcher:
         self._thread = threading.Thread(target=self._loop, name="batch", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, example: np.ndarray, deadline_s: float = float("inf")
-    ) -> Future[Answer]:
+    def submit(self, example: np.ndarray, deadline_s: float = math.inf) -> Pending:
         """The answer to come. deadline_s: on time.monotonic; Late when passed.
 
         All examples have one shape and dtype. Full when the queue is, or closed; Stuck
-        while a batch overruns. A future that is cancelled before its batch starts costs
-        no computing.
+        while a batch overruns. What is cancelled before its batch starts costs no
+        computing.
         """
-        item = _Item(example, time.monotonic(), deadline_s, Future())
+        item = _Item(example, time.monotonic(), deadline_s, Pending())
         with self._changed:
             if self._closed:
                 raise Full("the queue is closed")
@@ -105,7 +152,7 @@ class Batcher:
             self._waiting.append(item)
             if len(self._waiting) in (1, max(self._recent)):  # others change nothing
                 self._changed.notify()
-        return item.future
+        return item.pending
 
     @property
     def stuck(self) -> str:
@@ -172,12 +219,11 @@ class Batcher:
         begin = time.monotonic()
         live = []
         for item in items:
-            # From here on a cancel comes too late, and changes nothing.
-            if not item.future.set_running_or_notify_cancel():
+            if not item.pending.begin():
                 continue
             if begin > item.deadline_s:
                 waited = begin - item.since_s
-                item.future.set_exception(Late(f"waited {waited:.3f} s, over budget"))
+                item.pending.end(Late(f"waited {waited:.3f} s, over budget"))
             else:
                 live.append(item)
         if not live:
@@ -188,6 +234,7 @@ class Batcher:
             batch = padded(live, self._sizes)
             outputs = self._run(batch)
             check_shapes(outputs, len(batch), 0)
+            numbers = all_numbers(outputs)
             rows = [
                 {name: array[row] for name, array in outputs.items()}
                 for row in range(len(live))
@@ -198,17 +245,14 @@ class Batcher:
         took = time.monotonic() - begin
         for row, item in zip(rows, live):
             waited = begin - item.since_s
-            try:
-                item.future.set_result(Answer(row, waited, took, len(live)))
-            except InvalidStateError:  # it overran, and Stuck was the answer
-                continue
+            # Where the batch overran, Stuck has been the answer.
+            item.pending.end(Answer(row, waited, took, len(live), numbers))
 
 
 def _fail(items: Sequence[_Item], error: Exception) -> None:
     """The answer to each of them that has none."""
     for item in items:
-        with contextlib.suppress(InvalidStateError):  # cancelled, or answered
-            item.future.set_exception(error)
+        item.pending.end(error)
 
 
 def padded(items: Sequence[_Item], sizes: Sequence[int]) -> np.ndarray:

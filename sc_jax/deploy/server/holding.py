@@ -11,13 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import grpc
 
 from sc_jax.deploy.server.refusals import Refused
+from sc_jax.deploy.server.threads import Threads
 
 REFUSING = 2  # threads
 MOMENT_S = 0.05  # in which a message that has been sent is here
@@ -146,11 +146,11 @@ class Doors(grpc.GenericRpcHandler):
         limit: int,
         refuse: Callable[[Any, Any], Any],
     ):
-        self._pool = ThreadPoolExecutor(threads, name)
+        self._pool = Threads(threads, name)
         self._handlers = {path: self._handler(each) for path, each in methods.items()}
         self._limit, self._count, self._lock = limit, 0, threading.Lock()
         # Its own threads: it has to answer when all others are taken.
-        self._refusing = ThreadPoolExecutor(REFUSING, f"{name}-full")
+        self._refusing = Threads(REFUSING, f"{name}-full")
         self._refusal = _handler_in(self._refusing, refuse, streams=False)
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
@@ -179,9 +179,7 @@ class Doors(grpc.GenericRpcHandler):
         return _handler_in(self._pool, call, method.streams)
 
 
-def _handler_in(
-    pool: ThreadPoolExecutor, call: Callable, streams: bool
-) -> grpc.RpcMethodHandler:
+def _handler_in(pool: Threads, call: Callable, streams: bool) -> grpc.RpcMethodHandler:
     """A handler that gRPC runs in `pool`.
 
     Requests stream whatever the method: gRPC calls such a handler at once, where one of

@@ -20,8 +20,8 @@ from sc_jax.deploy.server.batching import Batcher
 from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.server.refusals import Refused, parsed
-from sc_jax.deploy.wire import frame, protocol
-from sc_jax.deploy.wire.reply import Reply, ReplyError, check_numbers
+from sc_jax.deploy.wire import frame, layout, protocol
+from sc_jax.deploy.wire.reply import ReplyError, check_numbers
 from sc_jax.errors import unknown
 
 
@@ -40,7 +40,8 @@ class InFlight:
     def __exit__(self, *_):
         with self._changed:
             self._count -= 1
-            self._changed.notify_all()
+            if not self._count:
+                self._changed.notify_all()
 
     def count(self) -> int:
         return self._count
@@ -134,11 +135,12 @@ def infer(
     with in_flight:  # decoding counts too: it takes memory and time
         split, z = latent(data, tails, max_bytes)
         answer = _awaited(batchers[name][split], z, deadline_s, context)
-    try:
-        check_numbers(answer.outputs)
-    except ReplyError as error:
-        raise Refused("number", error) from None
-    response = protocol.infer_response(request, Reply(*answer))
+    if not answer.numbers:  # its own may be, another's or those of padding are not
+        try:
+            check_numbers(answer.outputs)
+        except ReplyError as error:
+            raise Refused("number", error) from None
+    response = layout.response(request, answer)
     latency.observe(time.perf_counter() - since)
     return response
 
@@ -148,12 +150,12 @@ def _awaited(
 ) -> batching.Answer:
     """What the batch with `z` in it answers, or Refused; this thread waits for it."""
     try:
-        future = batcher.submit(z, deadline_s)
+        pending = batcher.submit(z, deadline_s)
         # A client that leaves ends the call, and its frame must not hold a place;
         # False: it left before this line, and no callback will come.
-        if not context.add_callback(future.cancel):
-            future.cancel()
-        return future.result()
+        if not context.add_callback(pending.cancel):
+            pending.cancel()
+        return pending.result()
     except batching.Full as error:
         raise Refused("full", error) from None
     except batching.Late as error:

@@ -5,6 +5,7 @@ POSIX's usual contract for containers: SIGTERM drains within a grace time.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -28,6 +29,9 @@ def until_signal(
     for number in SIGNALS:
         # Only now: until it serves, a signal may end it at once.
         signal.signal(number, lambda *_: stop.set())
+    # What was loaded stays: else each full collection would go through all of jax.
+    gc.collect()
+    gc.freeze()
     names, batches = ", ".join(models), ", ".join(map(str, sizes))
     # Flushed: who started it reads the port from this line.
     print(f"serving {names} at {server.address}, batches {batches}", flush=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from sc_jax.deploy.wire import hosts, protocol
+from sc_jax.deploy.wire import hosts, layout, protocol
 from sc_jax.deploy.wire.connected import Connected
 from sc_jax.deploy.wire.protocol import SERVICE
 from sc_jax.deploy.wire.reply import Reply
@@ -89,6 +89,7 @@ class Client:
         self._roots, self._timeout_s, self._wait = root_certificates, timeout_s, wait
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._lock, self._closed = threading.Lock(), False
+        self._read = layout.Reader()
         self._where, options, self._missing = target(address)
         self._looked_s, self._longest_s = time.monotonic(), timeout_s
         self._calls = self._connected(self._where, options)
@@ -109,6 +110,8 @@ class Client:
             )
             for method in protocol.METHODS
         }
+        # Bytes: `layout` reads and writes them.
+        calls["ModelInfer"] = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         self._seen = Connected(channel, grpc.ChannelConnectivity.READY)
         # A channel that is watched and still open at the end keeps Python from ending.
         self._end = weakref.finalize(self, channel.close)
@@ -125,10 +128,10 @@ class Client:
 
         budget_s: the server refuses the frame if its batch has not begun by then.
         """
-        request = protocol.infer_request(model, frame, budget_s)
+        request = layout.request(model, frame, budget_s)
         response = self._call("ModelInfer", request, timeout_s)
         try:
-            return protocol.reply_of(response)
+            return self._read(response)
         except protocol.TensorError as error:
             raise EdgeError("DATA_LOSS", str(error)) from None
 
@@ -154,7 +157,7 @@ class Client:
                 request,
                 timeout=timeout_s,
                 metadata=self._metadata,
-                wait_for_ready=self._wait,
+                wait_for_ready=self._wait or None,
             )
         except self._grpc.RpcError as error:
             line = " ".join((error.details() or "no answer").split())

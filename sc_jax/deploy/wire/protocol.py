@@ -7,7 +7,6 @@ descriptor is built here, so client, server, reflection and docs/edge.proto shar
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -176,12 +175,13 @@ def message(name: str) -> Any:
 
 InferRequest = message("ModelInferRequest")
 InferResponse = message("ModelInferResponse")
+_PLAIN = InferRequest.InferInputTensor(name=FRAME, datatype="BYTES", shape=(1,))
 
 
 def infer_request(model: str, frame: bytes, budget_s: float = 0.0) -> Any:
     """The ModelInferRequest of one frame; budget_s 0: no limit."""
     request = InferRequest(model_name=model)
-    request.inputs.add(name=FRAME, datatype="BYTES", shape=(1,))
+    request.inputs.append(_PLAIN)
     request.raw_input_contents.append(len(frame).to_bytes(4, "little") + frame)
     if budget_s:
         request.parameters[BUDGET].double_param = budget_s
@@ -190,22 +190,30 @@ def infer_request(model: str, frame: bytes, budget_s: float = 0.0) -> Any:
 
 def frame_of(request: Any) -> bytes:
     """The frame of a ModelInferRequest, raw or typed; TensorError."""
-    inputs = request.inputs
+    inputs, raw = request.inputs, request.raw_input_contents
+    # One comparison for what most clients send: fields take long to read one by one.
+    plain = len(inputs) == 1 and inputs[0] == _PLAIN
+    typed = () if plain else _typed_contents(inputs)
+    if len(raw) + len(typed) != 1:
+        raise TensorError(f"{len(raw)} raw and {len(typed)} typed contents, not one")
+    if typed:
+        return typed[0]
+    data = raw[0]
+    # A raw BYTES tensor has a length of 4 bytes before each element.
+    if len(data) < 4 or int.from_bytes(data[:4], "little") != len(data) - 4:
+        raise TensorError("raw contents are not one length and as many bytes")
+    return data[4:]
+
+
+def _typed_contents(inputs: Any) -> Any:
+    """What the one input, FRAME, holds itself; TensorError for other inputs."""
     if len(inputs) != 1 or (tensor := inputs[0]).name != FRAME:
         names = [tensor.name[:40] for tensor in inputs[:4]]
         raise TensorError(f"inputs are {names}, not one named {FRAME!r}")
     if tensor.datatype != "BYTES" or list(tensor.shape) != [1]:
         kind = f"{tensor.datatype[:16]} {list(tensor.shape[:8])}"
         raise TensorError(f"{FRAME} is {kind}, not BYTES [1]")
-    raw, typed = request.raw_input_contents, tensor.contents.bytes_contents
-    if len(raw) + len(typed) != 1:
-        raise TensorError(f"{len(raw)} raw and {len(typed)} typed contents, not one")
-    if typed:
-        return typed[0]
-    # A raw BYTES tensor has a length of 4 bytes before each element.
-    if len(raw[0]) < 4 or int.from_bytes(raw[0][:4], "little") != len(raw[0]) - 4:
-        raise TensorError("raw contents are not one length and as many bytes")
-    return raw[0][4:]
+    return tensor.contents.bytes_contents
 
 
 def budget_of(request: Any) -> float:
@@ -234,40 +242,8 @@ def outputs_of(request: Any, known: Collection[str]) -> list[str]:
     return names
 
 
-def infer_response(request: Any, reply: Reply) -> bytes:
-    """The ModelInferResponse with the outputs requested, all if none; TensorError.
-
-    Serialised: messages written one behind another are read as one (Protocol Buffers,
-    encoding), so what all responses of a model share is built once.
-    """
-    arrays = reply.outputs
-    if request.outputs:
-        arrays = {name: arrays[name] for name in outputs_of(request, arrays)}
-    kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
-    own = InferResponse(
-        id=request.id,
-        raw_output_contents=[each.tobytes() for each in arrays.values()],
-    )
-    parameters = own.parameters
-    parameters["queue_s"].double_param = reply.queue_s
-    parameters["compute_s"].double_param = reply.compute_s
-    parameters["batch_size"].int64_param = reply.batch_size
-    return _shared(request.model_name, kinds) + own.SerializeToString()
-
-
-@functools.lru_cache(1024)
-def _shared(model: str, kinds: tuple[tuple[str, np.dtype, tuple], ...]) -> bytes:
-    """The part of a response that all of a model share: it takes longest to build."""
-    response = InferResponse(model_name=model, model_version=VERSION)
-    for name, dtype, shape in kinds:
-        response.outputs.add(
-            name=name, datatype=DATATYPES[dtype.name], shape=(1, *shape)
-        )
-    return response.SerializeToString()
-
-
 def reply_of(response: Any) -> Reply:
-    """The Reply of a ModelInferResponse of `infer_response`; TensorError."""
+    """The Reply of a ModelInferResponse of an edge server; TensorError."""
     outputs = {}
     tensors, contents = response.outputs, response.raw_output_contents
     if len(tensors) != len(contents):

@@ -12,7 +12,7 @@ class ReplyError(ValueError):
     """Arrays that are no answer of the task; one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to one frame.
 
@@ -74,5 +74,13 @@ def check_shapes(outputs: Mapping[str, np.ndarray], count: int, classes: int) ->
 def check_numbers(outputs: Mapping[str, np.ndarray]) -> None:
     """ReplyError where an output is NaN: its largest would be class 0."""
     for name, array in outputs.items():
-        if array.dtype.kind == "f" and np.isnan(array).any():
+        if _has_nan(array):
             raise ReplyError(f"output {name!r} is not a number")
+
+
+def all_numbers(outputs: Mapping[str, np.ndarray]) -> bool:
+    return not any(map(_has_nan, outputs.values()))
+
+
+def _has_nan(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())

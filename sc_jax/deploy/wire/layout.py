@@ -1,0 +1,144 @@
+"""ModelInfer's messages as bytes: what those of a model share is built once.
+
+Any parser of Protocol Buffers reads them; its classes, an object a field, take longer
+to fill and to read than everything else that is done with a message here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from sc_jax.deploy.wire import protocol
+from sc_jax.deploy.wire.frame import U32
+from sc_jax.deploy.wire.protocol import InferRequest, InferResponse
+from sc_jax.deploy.wire.reply import Reply
+
+RAW_INPUT = b"\x3a"  # field 7, bytes
+LARGEST = 127  # batch_size that takes one byte
+Kinds = tuple[tuple[str, np.dtype, tuple[int, ...]], ...]  # name, dtype, shape
+
+
+def request(model: str, frame: bytes, budget_s: float = 0.0) -> bytes:
+    """`protocol.infer_request` of the same, serialised."""
+    size = len(frame)
+    parts = _request_head(model), RAW_INPUT, _varint(size + 4), U32.pack(size)
+    message = b"".join((*parts, frame))
+    if budget_s:  # messages one behind another are read as one
+        own = InferRequest()
+        own.parameters[protocol.BUDGET].double_param = budget_s
+        message += own.SerializeToString()
+    return message
+
+
+@functools.lru_cache(1024)
+def _request_head(model: str) -> bytes:
+    whole = protocol.infer_request(model, b"")
+    whole.ClearField("raw_input_contents")
+    return whole.SerializeToString()
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*parts, number))
+
+
+def response(request: Any, reply: Any) -> bytes:
+    """The ModelInferResponse with the outputs requested, all if none; TensorError.
+
+    reply: a Reply, or what has its fields.
+    """
+    arrays = reply.outputs
+    if request.outputs:
+        names = protocol.outputs_of(request, arrays)
+        arrays = {name: arrays[name] for name in names}
+    kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
+    count = reply.batch_size
+    values = reply.queue_s, reply.compute_s, min(count, LARGEST)
+    contents = [each.tobytes() for each in arrays.values()]
+    message = _layout(request.model_name, kinds).pack(*values, *contents)
+    if request.id or count > LARGEST:  # read as one with the rest, the last holds
+        own = InferResponse(id=request.id)
+        own.parameters["batch_size"].int64_param = count
+        message += own.SerializeToString()
+    return message
+
+
+class Layout:
+    """A response of a model with outputs of these kinds, no id, a small batch.
+
+    Fixed bytes alternate with values: queue_s, compute_s, batch_size, then the contents
+    of each output.
+    """
+
+    def __init__(self, model: str, kinds: Kinds):
+        head = InferResponse(model_name=model, model_version=protocol.VERSION)
+        for name, dtype, shape in kinds:
+            datatype = protocol.DATATYPES[dtype.name]
+            head.outputs.add(name=name, datatype=datatype, shape=(1, *shape))
+        fields = [("d", _parameter("queue_s", double_param=0.0)[:-8])]
+        fields.append(("d", _parameter("compute_s", double_param=0.0)[:-8]))
+        fields.append(("B", _parameter("batch_size", int64_param=0)[:-1]))
+        for _, dtype, shape in kinds:
+            size = dtype.itemsize * math.prod(shape)
+            whole = InferResponse(raw_output_contents=[bytes(size)])
+            data = whole.SerializeToString()
+            fields.append((f"{size}s", data[: len(data) - size]))
+        fixed = [before for _, before in fields]
+        self._fixed = (head.SerializeToString() + fixed[0], *fixed[1:])
+        kinds_of = (f"{len(b)}s{kind}" for b, (kind, _) in zip(self._fixed, fields))
+        self._struct = struct.Struct("<" + "".join(kinds_of))
+        self._kinds = kinds
+
+    def pack(self, *values: Any) -> bytes:
+        both = [part for pair in zip(self._fixed, values) for part in pair]
+        return self._struct.pack(*both)
+
+    def read(self, data: bytes) -> Reply | None:
+        """None where the bytes are laid out otherwise."""
+        if len(data) != self._struct.size:
+            return None
+        parts = self._struct.unpack(data)
+        queue_s, compute_s, count, *contents = parts[1::2]
+        if parts[::2] != self._fixed or count > LARGEST:
+            return None
+        outputs = {
+            name: np.ndarray(shape, dtype, each)
+            for (name, dtype, shape), each in zip(self._kinds, contents)
+        }
+        return Reply(outputs, queue_s, compute_s, count)
+
+
+_layout = functools.lru_cache(1024)(Layout)
+
+
+def _parameter(name: str, **value: float) -> bytes:
+    return InferResponse(parameters={name: value}).SerializeToString()
+
+
+class Reader:
+    """Reads a server's responses; most are laid out as the one before."""
+
+    def __init__(self):
+        self._last: Layout | None = None
+
+    def __call__(self, data: bytes) -> Reply:
+        """TensorError for what is no response of `response`."""
+        if self._last and (reply := self._last.read(data)):
+            return reply
+        try:
+            message = InferResponse.FromString(data)
+        except DecodeError:
+            raise protocol.TensorError(f"{len(data)} bytes are no response") from None
+        reply = protocol.reply_of(message)
+        kinds = ((name, a.dtype, a.shape) for name, a in reply.outputs.items())
+        self._last = _layout(message.model_name, tuple(kinds))
+        return reply

@@ -1,0 +1,105 @@
+"""Messages laid out by hand are those of Protocol Buffers."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("google.protobuf")
+
+from sc_jax.deploy.wire import layout, protocol
+from sc_jax.deploy.wire.protocol import InferRequest, InferResponse
+from sc_jax.deploy.wire.reply import Reply
+
+OUTPUTS = {
+    "logits": np.arange(10, dtype=np.float32) - 3,
+    "prediction": np.int64(7),
+    "boxes": np.ones((2, 3, 4), np.uint8),
+    "none": np.zeros((0, 4), np.float16),
+}
+
+
+def built(request, reply, names):
+    """The response field by field."""
+    message = InferResponse(model_name=request.model_name, model_version="1")
+    message.id = request.id
+    message.parameters["queue_s"].double_param = reply.queue_s
+    message.parameters["compute_s"].double_param = reply.compute_s
+    message.parameters["batch_size"].int64_param = reply.batch_size
+    for name in names:
+        array = reply.outputs[name]
+        datatype = protocol.DATATYPES[array.dtype.name]
+        message.outputs.add(name=name, datatype=datatype, shape=(1, *array.shape))
+        message.raw_output_contents.append(array.tobytes())
+    return message
+
+
+def same(one, other):
+    assert (one.queue_s, one.compute_s, one.batch_size) == (
+        other.queue_s, other.compute_s, other.batch_size,
+    )  # fmt: skip
+    assert list(one.outputs) == list(other.outputs)
+    for name, array in one.outputs.items():
+        assert array.dtype == other.outputs[name].dtype
+        assert array.shape == other.outputs[name].shape
+        assert array.tobytes() == other.outputs[name].tobytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 123, 124, 16379, 16380, 3 << 20])
+@pytest.mark.parametrize("model", ["m", "größer", "x" * 200])
+def test_a_request_is_that_of_protobuf(model, size):
+    frame = bytes(range(256)) * (size // 256 + 1)
+    wanted = protocol.infer_request(model, frame[:size])
+    assert layout.request(model, frame[:size]) == wanted.SerializeToString()
+    wanted = protocol.infer_request(model, frame[:size], 0.25)
+    assert InferRequest.FromString(layout.request(model, frame[:size], 0.25)) == wanted
+
+
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 5000])
+@pytest.mark.parametrize("names", [(), ("prediction",), ("boxes", "logits")])
+@pytest.mark.parametrize("own", ["", "a request's id"])
+def test_a_response_is_that_of_protobuf(count, names, own):
+    request, reply = (
+        InferRequest(model_name="m", id=own),
+        Reply(OUTPUTS, 1e-3, 2, count),
+    )
+    for name in names:
+        request.outputs.add(name=name)
+    data = layout.response(request, reply)
+    wanted = built(request, reply, names or OUTPUTS)
+    assert InferResponse.FromString(data) == wanted
+    read = layout.Reader()
+    for _ in range(2):  # by protobuf, then by the layout
+        same(read(data), protocol.reply_of(wanted))
+    same(read(wanted.SerializeToString()), protocol.reply_of(wanted))
+
+
+def test_a_reader_goes_from_one_layout_to_another():
+    request, read = InferRequest(model_name="m"), layout.Reader()
+    for names in (
+        ["logits"],
+        ["logits"],
+        ["boxes"],
+        ["logits"],
+        ["prediction", "none"],
+    ):
+        reply = Reply({name: OUTPUTS[name] for name in names}, 0.5, 0.25, 3)
+        same(read(layout.response(request, reply)), reply)
+
+
+@pytest.mark.parametrize("flip", [1, 0x80, 0xFF])
+def test_of_changed_bytes_a_layout_reads_what_protobuf_reads(flip):
+    request = InferRequest(model_name="m")
+    data = layout.response(request, Reply(OUTPUTS, 0.5, 0.25, 3))
+    refused = 0
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :]
+        read = layout.Reader()
+        read(data)
+        try:
+            wanted = layout.Reader()(changed)  # has no layout yet
+        except protocol.TensorError:
+            refused += 1
+            with pytest.raises(protocol.TensorError):
+                read(changed)
+        else:
+            same(read(changed), wanted)
+    assert 0 < refused < len(data)
