@@ -10,12 +10,11 @@ Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. Tai
 batch. SIGTERM drains: exit code 0, or 1 where a batch did not end (docs/deployment.md).
 """
 
-import os
-
 from absl import flags
 
 from launch import cli
 from sc_jax import plugins
+from sc_jax.deploy.server import environment
 from sc_jax.train import devices
 
 WORKDIR = flags.DEFINE_list("workdir", [], "runs or tail files: [NAME=]PATH,...")
@@ -37,12 +36,7 @@ GRACE_S = flags.DEFINE_float("grace_s", 10.0, "for requests at hand on SIGTERM",
 
 def main(_):
     plugins.trust(RECIPE.value)
-    # Before grpc loads: its own log repeats what strangers send, a line each.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Sockets are read by the thread that asks for calls, not by threads beside it: a
-    # tenth less computing a call. Releases of gRPC that cannot any more ignore it.
-    sockets = "-event_engine_client,-event_engine_listener"
-    os.environ.setdefault("GRPC_EXPERIMENTS", sockets)
+    environment.prepare()
     try:
         from sc_jax.deploy.server import batching, edge, lifetime, models
     except ImportError as error:
