@@ -46,6 +46,7 @@ EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
 PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 224")
+BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -80,6 +81,8 @@ def measured(out: Path) -> list[str]:
         lines += hostile.lost_server(LOST.value)
     if PHOTOGRAPHS.value:
         lines += photographs.against_files([*map(Path, PHOTOGRAPHS.value)], out)
+    if BITS.value:
+        lines += photographs.bits(Path(BITS.value), out)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.methods.bits import draw
 from benchmarks.results_page import page
 from sc_jax.evaluate import bd_rate
 from sc_jax.evaluate.reports import plots, report
 from sc_jax.evaluate.reports.report import Row
 
 TITLE = "Photographs at 224 x 224: heads behind the teacher's own stages, and files"
-PICTURE = "photographs.png"
+PICTURE, BITS = "photographs.png", "bits.png"
 AGREEMENT = "agreement"  # folder in a run's, of launch.evaluate --agreement
 COLUMNS = (
     "what is sent", "top-1 %", "against the teacher", "agreement %", "bytes (p95)",
@@ -67,6 +68,39 @@ def against_files(folders: Sequence[Path], out: Path) -> list[str]:
     ]
     command = "\n    ".join(map(_command, folders))
     return page.section(TITLE, f"{page.where(facts)}.", command, body)
+
+
+def bits(file: Path, out: Path) -> list[str]:
+    """benchmarks.methods.where_bits_go: by channel and by place, with its picture."""
+    report = json.loads(file.read_text())
+    rows = report["rows"]
+    draw(rows, out / BITS)
+    columns = ("run", "bytes", "latent", "bits a symbol", "most usual value %")
+    columns += ("channels of half the bits", "of 90 %", "silent", "edge / middle")
+    lines = [
+        (
+            row["name"],
+            f"{row['bytes']:,.0f}",
+            " x ".join(map(str, row["shape"])),
+            f"{row['bits_a_symbol']:.3f}",
+            f"{100 * row['most_usual']:.1f}",
+            row["channels_of_half"],
+            row["channels_of_90"],
+            row["silent_channels"],
+            f"{row['edge_to_middle']:.2f}",
+        )
+        for row in rows
+    ]
+    facts = (
+        f"{page.where(report)}. Means over {report['examples']} test photographs. A "
+        "symbol costs -log2 of its share in the table that codes it. silent: channels "
+        "with less than a hundredth of an even share; edge / middle: bits of a place "
+        "on the latent's border against one inside."
+    )
+    body = [*page.rows(columns, lines), "", f"![bits by channel and place]({BITS})"]
+    return page.section(
+        "Where the bits of heads at 224 x 224 go", facts, report["command"], body
+    )
 
 
 def _command(folder: Path) -> str:

@@ -21,6 +21,8 @@ CPU_ONLY = """\
 No accelerator was at hand: the teacher is the small `cnn`, not a ResNet, and the
 schedules are the short ones of the command, batches of 64."""
 
+EMBEDDED = "fashion_mnist_12k"  # its sections are named after no set
+
 
 def embedded(folders: list[Path], out: Path) -> list[str]:
     """The first command over seeds, the first of them in full; its picture in `out`."""
@@ -75,6 +77,8 @@ def rates(folders: list[Path]) -> list[str]:
         *(f"Stopped before its end: {n}." for n in other.get("not finished", ())),
     ]
     title = "One network at several rates, and networks of one"
+    if facts["data"] != EMBEDDED:
+        title += f" ({page.anonymous(facts['data']).rpartition('/')[2]})"
     return page.section(title, measured(facts), facts["command"], body)
 
 

@@ -98,10 +98,13 @@ class VariableRateCodec:
         v = np.clip(np.rint(self._scaled(z, level)), -INT32_EDGE, INT32_EDGE)
         return v.astype(np.int32)
 
+    def symbols(self, z: np.ndarray) -> np.ndarray:
+        """int32[..., C] of one example at the codec's level."""
+        return self._symbols(codec.checked(z, self.shape, finite=True), self.level)
+
     def encode(self, z: np.ndarray) -> bytes:
-        z = codec.checked(z, self.shape, finite=True)
         # Channel by channel, so that a symbol's place says its row.
-        flat = np.moveaxis(self._symbols(z, self.level), -1, 0).reshape(-1)
+        flat = np.moveaxis(self.symbols(z), -1, 0).reshape(-1)
         stream = rans.encode(np.ascontiguousarray(flat), self.tables[self.level])
         return bytes([self.level]) + stream
 
