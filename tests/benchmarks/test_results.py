@@ -59,6 +59,7 @@ def test_runs_of_a_trade_are_parts_and_one_picture(tmp_path):
 
 def test_one_network_of_several_rates_stands_beside_those_of_one(tmp_path):
     facts = {"date": "2026-01-01", "machine": {"cpu": "x"}, "split": "test"}
+    facts["data"] = "indexed:9:/a/b/pictures.zip"
     for name, factor in (("several", 0.5), ("single", 1.0)):
         rows = [
             report.Row(name, f"n={n}", "learned", 0.1 * n, 9, *3 * [(n * factor, 9)],
@@ -68,6 +69,7 @@ def test_one_network_of_several_rates_stands_beside_those_of_one(tmp_path):
         report.write(rows, tmp_path / name, title="", facts=facts | {"command": name})
     lines = training.rates([tmp_path / "several", tmp_path / "single"])
     text = "\n".join(lines)
+    assert lines[0].endswith("networks of one (pictures.zip)")
     assert "    several\n\n    single\n" in text and text.count("n=5") == 2
     assert "needs -50.0 % bytes" in text and "over 100% of" in text
     same = [(1.0, 0.5), (2.0, 0.6)], [(1.0, 0.7), (2.0, 0.8)]
