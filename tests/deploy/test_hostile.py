@@ -25,6 +25,7 @@ from edge_tools import (  # noqa: E402
     NOT_SERVING,
     RAW,
     SERVING,
+    held_by,
     refusal,
     rejects,
     state,
@@ -36,8 +37,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from benchmarks.memory import resident_bytes  # noqa: E402
 from benchmarks.serving import attacks, http2  # noqa: E402
 from sc_jax.codec.raw import RawCodec  # noqa: E402
-from sc_jax.deploy.server import edge, holding, portable  # noqa: E402
-from sc_jax.deploy.wire import frame, protocol  # noqa: E402
+from sc_jax.deploy.server import edge, holding, portable, refusals  # noqa: E402
+from sc_jax.deploy.wire import frame, layout, protocol  # noqa: E402
 from sc_jax.deploy.wire.client import Client, EdgeError  # noqa: E402
 from sc_jax.errors import UsageError  # noqa: E402
 
@@ -46,6 +47,7 @@ CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 METHODS = [f"/{protocol.SERVICE}/{name}" for name in protocol.METHODS]
 BAD = b"\xff" * 9  # no protobuf
+REQUEST = layout.request("still", RAW)
 INVALID, UNIMPLEMENTED = 3, 12  # gRPC's numbers
 
 
@@ -148,23 +150,56 @@ def test_a_message_that_does_not_come_whole_in_time_ends_its_call(start, piece):
 @pytest.mark.parametrize("path", [INFER, CHECK, WATCH, REFLECT])
 def test_a_call_that_was_given_up_goes_without_a_collection(start, path):
     server = start(good())
+    with http2.Connection(server.address) as connection, no_circles():
+        for _ in range(20):
+            stream = connection.open(path)
+            connection.call(INFER, BAD)
+            connection.ended()
+            connection.reset(stream)
+
+
+@contextlib.contextmanager
+def no_circles():
+    """The calls of the body go without a collection of garbage, all but a few."""
     count = lambda: sum(  # noqa: E731
         type(each).__name__ == "_RPCState" for each in gc.get_objects()
     )
     gc.collect()
     gc.disable()
     try:
-        with http2.Connection(server.address) as connection:
-            before = count()
-            for _ in range(20):
-                stream = connection.open(path)
-                connection.call(INFER, BAD)
-                connection.ended()
-                connection.reset(stream)
-            wait_until(lambda: count() <= before + 4)
-            assert count() <= before + 4  # no collection has run meanwhile
+        before = count()
+        yield
+        wait_until(lambda: count() <= before + 4)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("why", ["late", "internal"])
+def test_a_call_that_is_refused_goes_without_a_collection(start, why, monkeypatch):
+    monkeypatch.setattr(refusals.LOGGER, "disabled", True)  # pytest keeps tracebacks
+    tail = still(opened=True)
+    if why == "internal":
+        tail.reply = None  # cannot be called
+    server = start({"still": (tail,)})
+    budget_s = 1e-9 if why == "late" else 0.0
+    with Client(server.address) as client, no_circles():
+        for _ in range(20):
+            with pytest.raises(EdgeError):
+                client.infer("still", RAW, budget_s)
+    assert rejects(server, why) == 20
+
+
+def test_a_call_that_leaves_the_queue_goes_without_a_collection(start):
+    slow = still()
+    server = start({"still": (slow,)})
+    with http2.Connection(server.address) as connection, no_circles():
+        streams = [connection.call(INFER, REQUEST) for _ in range(20)]
+        assert slow.begun.acquire(timeout=5)
+        wait_until(lambda: held_by(server) == 20)
+        for stream in streams:
+            connection.reset(stream)
+        wait_until(lambda: rejects(server, "gone") == 19)  # all but the one that runs
+    slow.gate.set()
 
 
 def test_who_holds_most_loses_the_oldest(monkeypatch):

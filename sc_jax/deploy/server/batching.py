@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,8 @@ class Pending:
     __slots__ = ("_ended", "_lock", "_outcome", "begun")
 
     def __init__(self):
-        self.begun, self._outcome = False, None
+        self.begun = False
+        self._outcome: Any = None  # True: it was given out
         self._lock, self._ended = threading.Lock(), threading.Lock()
         self._ended.acquire()  # until there is an outcome
 
@@ -80,16 +81,18 @@ class Pending:
         self._ended.release()
 
     def result(self, timeout_s: float = -1) -> Answer:
-        """Waits for it, for ever by default; TimeoutError."""
+        """Waits for it, for ever by default; TimeoutError. It is given out once."""
         if not self._ended.acquire(timeout=timeout_s):
             raise TimeoutError(f"no answer in {timeout_s} s")
-        self._ended.release()  # for whoever asks again
-        if not isinstance(self._outcome, Exception):
-            return self._outcome
+        # Not kept: frames that an error's traceback holds refer to this, and a circle
+        # of them would hold gRPC's call until garbage is collected.
+        outcome, self._outcome = self._outcome, True
+        if not isinstance(outcome, Exception):
+            return outcome
         try:
-            raise self._outcome
+            raise outcome
         finally:
-            del self  # of the error's frame: a circle
+            del outcome  # of the error's frame: a circle too
 
 
 class _Item(NamedTuple):
