@@ -1,5 +1,7 @@
 """Messages laid out by hand are those of Protocol Buffers."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,7 @@ def test_a_response_is_that_of_protobuf(count, names, own):
     read = layout.Reader()
     for _ in range(2):  # by protobuf, then by the layout
         same(read(data), protocol.reply_of(wanted))
+    assert (read._last.read(data) is None) == (bool(own) or count > layout.LARGEST)
     same(read(wanted.SerializeToString()), protocol.reply_of(wanted))
 
 
@@ -83,6 +86,18 @@ def test_a_reader_goes_from_one_layout_to_another():
     ):
         reply = Reply({name: OUTPUTS[name] for name in names}, 0.5, 0.25, 3)
         same(read(layout.response(request, reply)), reply)
+
+
+def test_a_reader_keeps_little_of_what_a_server_sends():
+    read = layout.Reader()
+    tracemalloc.start()
+    for number in range(50):
+        request = InferRequest(model_name=f"{number}" + "x" * (1 << 18))
+        read(built(request, Reply(OUTPUTS), ["logits"]).SerializeToString())
+    del request
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3 * layout.KEPT << 18  # of a layout its name and its bytes
 
 
 @pytest.mark.parametrize("flip", [1, 0x80, 0xFF])

@@ -42,9 +42,9 @@ class Connected:
         """Whether there may have been a connection at a time between the two calls."""
         if self._doubtful:
             self._follow()
+        times = self._times  # first: a connection may come between the two
         if self._now:
             return _yes
-        times = self._times
         return lambda: self._times > times
 
     def _follow(self) -> None:

@@ -21,6 +21,7 @@ from sc_jax.deploy.wire.reply import Reply
 
 RAW_INPUT = b"\x3a"  # field 7, bytes
 LARGEST = 127  # batch_size that takes one byte
+KEPT = 8  # layouts of a reader
 Kinds = tuple[tuple[str, np.dtype, tuple[int, ...]], ...]  # name, dtype, shape
 
 
@@ -129,6 +130,8 @@ class Reader:
 
     def __init__(self):
         self._last: Layout | None = None
+        # Few, and its own: of whatever names and shapes a server sends.
+        self._layout = functools.lru_cache(KEPT)(Layout)
 
     def __call__(self, data: bytes) -> Reply:
         """TensorError for what is no response of `response`."""
@@ -140,5 +143,5 @@ class Reader:
             raise protocol.TensorError(f"{len(data)} bytes are no response") from None
         reply = protocol.reply_of(message)
         kinds = ((name, a.dtype, a.shape) for name, a in reply.outputs.items())
-        self._last = _layout(message.model_name, tuple(kinds))
+        self._last = self._layout(message.model_name, tuple(kinds))
         return reply

@@ -1,0 +1,50 @@
+"""Whether a call may have been sent, however its connection and it come together."""
+
+from sc_jax.deploy.wire.connected import Connected
+
+READY = "ready"
+
+
+class Channel:
+    def subscribe(self, note):
+        self.note = note
+
+    def unsubscribe(self, note):
+        self.note = None
+
+
+class Meanwhile(Connected):
+    """It connects just after it was looked whether there is a connection."""
+
+    found = False
+
+    @property
+    def _now(self):
+        found = self.found
+        if not found:
+            self._note(READY)
+        return found
+
+    @_now.setter
+    def _now(self, value):
+        self.found = value
+
+
+def test_a_call_before_and_behind_a_connection():
+    channel = Channel()
+    seen = Connected(channel, READY)
+    early, earlier = seen.since_now(), seen.since_now()
+    assert not early()
+    channel.note("connecting")
+    assert not early()
+    channel.note(READY)
+    assert early() and earlier() and seen.since_now()()
+    assert channel.note is None  # no more than is needed
+    seen.failed()
+    assert seen.since_now()()  # until gRPC says more
+    channel.note("lost")
+    assert not seen.since_now()()
+
+
+def test_a_connection_that_comes_while_a_call_begins_counts():
+    assert Meanwhile(Channel(), READY).since_now()()
