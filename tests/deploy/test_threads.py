@@ -53,6 +53,23 @@ def test_one_thread_is_enough_for_one_call_after_another(threads):
     assert len(alive(threads)) == 1
 
 
+def test_where_the_system_has_no_more_threads_a_call_waits(threads, monkeypatch):
+    gate, called, start = threading.Event(), [], threading.Thread.start
+
+    def refused(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    threads.submit(called.append, 1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    threads.submit(gate.wait, 30)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    threads.submit(called.append, 2)
+    assert not called and len(alive(threads)) == 1
+    gate.set()
+    wait_until(lambda: called == [1, 2])
+
+
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_a_call_that_fails_ends_no_thread(threads, error):
     def fail():

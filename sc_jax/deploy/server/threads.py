@@ -35,16 +35,21 @@ class Threads(ThreadPoolExecutor):
                 raise RuntimeError(f"the threads of {self._name} have ended")
             if self._free:
                 self._free.pop().give(job)
-                return
-            if self._count >= self._limit:
+            elif self._count >= self._limit or not self._begin(job):
                 self._waiting.append(job)
-                return
-            self._count += 1
-            name = f"{self._name}_{self._count}"
-        own = _Thread()
+
+    def _begin(self, job: tuple) -> bool:
+        """Whether there is one thread more, which runs `job`."""
+        own, name = _Thread(), f"{self._name}_{self._count + 1}"
         own.give(job)
         # Daemon: a call that hangs must not keep the process from ending.
-        threading.Thread(target=self._work, args=(own,), name=name, daemon=True).start()
+        more = threading.Thread(target=self._work, args=(own,), name=name, daemon=True)
+        try:
+            more.start()
+        except RuntimeError:  # the system has no more: gRPC would stop serving
+            return False
+        self._count += 1
+        return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more; threads end after what was submitted. Waits for none."""
