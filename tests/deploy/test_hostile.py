@@ -370,6 +370,19 @@ def test_what_is_not_a_number_is_no_class(start):
         assert client.infer("still", RAW).prediction == 0
 
 
+def test_of_a_batch_only_what_is_not_a_number_is_refused(start):
+    part = still(opened=True)
+    part.reply = lambda z: {
+        "prediction": z.argmax(-1), "logits": np.where(z, z, np.nan)
+    }  # fmt: skip
+    server = start({"part": (part,)}, sizes=(2,))  # beside each request a row of zeros
+    zeros = frame.pack(1, 0, (2,), bytes(8))
+    with Client(server.address) as client:
+        assert list(client.infer("part", RAW).logits) == [1, 1]
+        assert refusal(client, "part", zeros).code == "INTERNAL"
+    assert rejects(server, "number") == 1
+
+
 @pytest.mark.parametrize(
     "outputs",
     [
