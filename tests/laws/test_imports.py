@@ -66,6 +66,8 @@ def test_the_binaries_of_device_and_server_load_no_training():
         "launch.serve", "sc_jax.deploy.server.edge", "sc_jax.deploy.server.models"
     )
     assert "jax" in served and not served & heavy
+    # It reads its environment when it is loaded, and launch.serve sets that first.
+    assert "grpc" in served and "grpc" not in loaded_by("launch.serve")
 
 
 def test_exits_load_no_framework():
