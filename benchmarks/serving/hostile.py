@@ -56,7 +56,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "of all that is sent")
 _OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 
 OPEN = ("half-open", "slow")
-MANY = {"half-open": 10, "slow": 10, "framing": 8}  # connections
+MANY = {"half-open": 10, "slow": 10, "framing": 64}  # connections
 OPEN_WARM_UP = 40_000  # until as many threads as ever have been in such a call
 WIDER = {"metadata": 8}  # windows: gRPC delays its answers to those who break its rules
 IMAGES = 40
