@@ -145,10 +145,10 @@ def _warm(recipe: Recipe, variables: Variables, start: Variables | None) -> Vari
     """`variables` with what a public checkpoint or another run has of them."""
     # With a teacher its weights come from there, trained on the data by now.
     if recipe.pretrained and recipe.teacher is None:
-        public = pretrained.load(
-            recipe.backbone, recipe.net, variables, recipe.pretrained
-        )
-        variables = public
+        variables = pretrained.load(
+            recipe.backbone, recipe.net, variables, recipe.pretrained,
+            trained=bool(recipe.phases),
+        )  # fmt: skip
     if start is None:
         return variables
     fitting, others = alike(variables, start)

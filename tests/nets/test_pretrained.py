@@ -217,6 +217,8 @@ def test_of_other_classes_all_but_the_classifier_starts_from_it(monkeypatch, cap
         assert jax.tree.structure(tree) == jax.tree.structure(before)
     (line,) = caplog.messages
     assert line == "net.pth has 1000 classes, here 10: its classifier starts afresh"
+    with pytest.raises(UsageError, match="here 10, and nothing trains the classifier"):
+        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth", trained=False)
     arrays["features.0.0.weight"] = np.zeros((16, 3, 3, 3), np.float32)
     with pytest.raises(UsageError, match=r"features\.0\.0\.weight is \(3, 3, 3, 16\)"):
         pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")

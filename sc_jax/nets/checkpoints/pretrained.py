@@ -18,12 +18,15 @@ LOGGER = logging.getLogger("sc_jax")
 CLASSIFIER = "fc"  # the stage that is left fresh where the classes are others
 
 
-def load(name: str, net: Net, like: Variables, file: str | Path) -> Variables:
+def load(
+    name: str, net: Net, like: Variables, file: str | Path, *, trained: bool = True
+) -> Variables:
     """`like` with every stage's values from a public checkpoint of backbone `name`.
 
     net: classifier_net(name, ...); its normalisation must be the checkpoint's. Of other
     classes than the file's the classifier keeps its own values, which one line of the
-    log says. UsageError where another tensor is missing, left over or of another shape.
+    log says; trained: whether anything will train it. UsageError where nothing will,
+    and where another tensor is missing, left over or of another shape.
     """
     names = backbone(name).checkpoint
     if names is None:
@@ -61,6 +64,11 @@ def load(name: str, net: Net, like: Variables, file: str | Path) -> Variables:
     left = sorted(n for n in arrays if n not in taken and not n.endswith(COUNTERS))
     if left:
         raise UsageError(f"{file} has {left[0]} too: it is of another network")
+    if other and not trained:
+        raise UsageError(
+            f"{file} has {other}, and nothing trains the classifier: give "
+            "teacher_epochs, or a test set of the file's classes (indexed:N:PATH)"
+        )
     if other:
         LOGGER.info("%s has %s: its classifier starts afresh", file, other)
     return Variables(params, state)
