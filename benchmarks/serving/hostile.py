@@ -6,9 +6,10 @@ For each kind of benchmarks.serving.attacks, after a warm-up of all of them: res
 memory of the server, answers of --good clients that ask again --pause_ms after each
 answer, and their latency, against the same clients alone, in turns. Bad clients wait
 for answers, --window calls on each of --connections, which are ten at least where calls
-are left open and eight where HTTP/2 is broken. The bars: memory within 5 % of its value after the warm-up; every good
-answer right; 99 % of good requests answered where calls are left open, else all; p99 at
-most three times its own before, where calls are whole. Exit code 1 where one is missed.
+are left open and eight where HTTP/2 is broken. The bars: memory within 5 % of its value
+after the warm-up; every good answer right; 99 % of good requests answered where calls
+are left open, else all; p99 at most three times its own before, where calls are whole.
+Exit code 1 where one is missed.
 """
 
 from __future__ import annotations
