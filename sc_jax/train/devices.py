@@ -38,7 +38,8 @@ def start(multihost: bool, image_size: Any = None) -> None:
     if cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         # Not jax's 1 s: a start compiles many programs of less.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if multihost:
         # None lets jax ask the cluster that it runs in.
         number = os.environ.get("JAX_NUM_PROCESSES")

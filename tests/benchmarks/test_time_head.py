@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def program(image):
-    """A 4x4 patch stem: pixels to a latent of 8 x 8 x 8."""
+    """A 4x4 patch stem: pixels to a latent of 32 x 32 x 8."""
     weights = np.random.default_rng(0).normal(size=(4, 4, 3, 8)).astype(np.float32)
     conv = jax.lax.conv_general_dilated
     dimensions = ("NHWC", "HWIO", "NHWC")
@@ -33,7 +33,8 @@ def program(image):
     }
 
 
-EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
+# Of less than a microsecond LiteRT's profiler tells nothing.
+EXAMPLE = np.zeros((1, 128, 128, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def head():
 @pytest.fixture(scope="module")
 def tiny(head, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    known = {"dtype": "float32", "input": [32, 32, 3]}
-    codec = RawCodec((8, 8, 8))
+    known = {"dtype": "float32", "input": [128, 128, 3]}
+    codec = RawCodec((32, 32, 8))
     bundle.write(out, {"head": head}, codec, model="m", split=0, labels=(), facts=known)
     return out
 
@@ -71,7 +72,7 @@ def test_this_machine(here, head):
     assert 0 < times["min"] <= times["median"] <= times["p95"]
     assert (report["runs"], report["warm_up"], report["threads"]) == (4, 1, 1)
     assert found["model_bytes"] == len(head)
-    assert found["payload_bytes"] == 4 * 8 * 8 * 8
+    assert found["payload_bytes"] == 4 * 32 * 32 * 8
     assert found["macs"] == macs(program, EXAMPLE)
     assert report["machine"] and report["versions"]["ai-edge-litert"]
     assert report["peak_memory_bytes"] > found["memory_bytes"]["overall"] > 0
@@ -124,7 +125,7 @@ def test_a_log_and_a_bundle_that_do_not_fit(tiny):
 
 
 def test_a_whole_net_is_timed_and_sends_nothing(head, tmp_path):
-    known = {"dtype": "float32", "input": [32, 32, 3]}
+    known = {"dtype": "float32", "input": [128, 128, 3]}
     whole = {"model": "m", "split": 0, "labels": (), "facts": known}
     bundle.write(tmp_path / "whole", {"head": head}, None, **whole)
     subject = timed_head.load(str(tmp_path / "whole"), 1, "fashion_mnist_12k")
@@ -146,7 +147,7 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, says, tmp_path):
     codec = ImageCodec("PNG", None, (32, 32, 3))
     out = tmp_path / "picture"
     bundle.write(
-        out, {}, codec, model="m", split=0, labels=(), facts={"input": [32, 32, 3]}
+        out, {}, codec, model="m", split=0, labels=(), facts={"input": [128, 128, 3]}
     )
     done = time_head(*(each.format(tmp=tmp_path) for each in arguments))
     assert done.returncode == 2
