@@ -22,10 +22,9 @@ def bad_clients(paths: Sequence[str]) -> list[str]:
     columns += ["good requests", "answered right", "p50 ms", "p99 ms", "p99 ratio"]
     columns += ["what became of them", "load"]
     rows = [row for report in reports for row in report["rows"]]
-    fewest = min(row["requests"] for row in rows)
-    short = "" if fewest >= BAR else (
-        f" Fewer than {BAR:,} of some kinds: what the time allowed."
-    )  # fmt: skip
+    whole = {row["kind"] for row in rows if row["requests"] >= BAR}
+    fewer = dict.fromkeys(row["kind"] for row in rows if row["kind"] not in whole)
+    short = f" Fewer than {BAR:,}: {', '.join(fewer)}." if fewer else ""
     first = reports[0]
     warm = (f"{r['memory_after_warm_up_bytes'] / 2**20:.0f}" for r in reports)
     refused = "; ".join(_counts(report["rejects"]) for report in reports)
