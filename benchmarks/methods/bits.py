@@ -53,9 +53,6 @@ def measured(name: str, codec: Any, z: np.ndarray) -> dict[str, Any]:
         "channels_of_90": int(np.searchsorted(np.cumsum(ordered), 0.9) + 1),
         "silent_channels": int((each < LITTLE * each.mean()).sum()),
         "edge_to_middle": float(place[edge].mean() / place[~edge].mean()),
-        "spread_of_images": float(
-            np.std(bits.sum((1, 2, 3))) / bits.sum((1, 2, 3)).mean()
-        ),
         "by_channel": (np.sort(each)[::-1]).tolist(),
         "by_place": place.tolist(),
     }

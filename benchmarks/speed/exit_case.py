@@ -17,7 +17,7 @@ from sc_jax.exits.scores import Scoring
 from sc_jax.exits.solve.threshold_search import shares_to_thresholds
 from sc_jax.nets.backbones.registry import exit_net
 from sc_jax.nets.net import FINAL, Net
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import Variables, run, variable_shapes
 from sc_jax.traces.cost import macs
 
 CLASSES = 10
@@ -99,7 +99,7 @@ def random_variables(
 
     Compiling JAX's own random numbers for every shape takes longer than all executors.
     """
-    shapes = jax.eval_shape(lambda: init(net, jax.random.key(0), images))
+    shapes = variable_shapes(net, images)
 
     def normal(leaf) -> np.ndarray:
         values = rng.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5

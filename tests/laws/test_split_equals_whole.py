@@ -17,7 +17,7 @@ from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import BACKBONES, classifier_net
 from sc_jax.nets.layers.blocks import Classifier
 from sc_jax.nets.net import FINAL, INPUT, Exit, Net, Stage, cut_at, head, resolve, tail
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import Variables, run, variable_shapes
 
 CLASSES = 5
 # Cuts at which head and tail are compiled too, once each; the others by induction.
@@ -80,7 +80,7 @@ def filled(shapes: Variables) -> Variables:
 
 
 def prepared(net: Net) -> Variables:
-    return filled(jax.eval_shape(lambda: init(net, jax.random.key(0), images())))
+    return filled(variable_shapes(net, images()))
 
 
 @jax.jit(static_argnums=0)

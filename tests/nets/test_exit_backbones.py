@@ -18,7 +18,7 @@ from sc_jax.nets.backbones.wrn import WideBlock, wrn
 from sc_jax.nets.bottlenecks.pairs import PAIRS
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import FINAL, Exit, Net, inject, resolve
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 from sc_jax.traces.cost import macs, parameters
 
 # That take a bottleneck.
@@ -30,13 +30,9 @@ def image(side: int, channels: int = 3):
     return jax.ShapeDtypeStruct((1, side, side, channels), jnp.uint8)
 
 
-def abstract(net: Net, x):
-    return jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
-
-
 @lru_cache
 def shapes(net: Net, x) -> dict:
-    out = jax.eval_shape(lambda v, x: run(net, v, x)[0], abstract(net, x), x)
+    out = jax.eval_shape(lambda v, x: run(net, v, x)[0], variable_shapes(net, x), x)
     return {k: jax.tree.map(lambda a: a.shape[1:], v) for k, v in out.features.items()}
 
 
@@ -57,7 +53,7 @@ def shapes(net: Net, x) -> dict:
     ],
 )
 def test_published_parameters_for_ten_classes_at_32(name, count):
-    variables = abstract(classifier_net(name, 10), image(32))
+    variables = variable_shapes(classifier_net(name, 10), image(32))
     assert parameters(variables.params) == count
 
 
@@ -67,7 +63,7 @@ def test_published_parameters_for_ten_classes_at_32(name, count):
 def test_published_macs_at_32(name, millions):
     net, x = classifier_net(name, 10), image(32)
     answer = lambda v, x: run(net, v, x)[0].predictions[FINAL]  # noqa: E731
-    assert round(macs(answer, abstract(net, x), x) / 1e6, 1) == millions
+    assert round(macs(answer, variable_shapes(net, x), x) / 1e6, 1) == millions
 
 
 def test_sides_and_names():
@@ -111,7 +107,7 @@ def test_usual_exits_stand_and_train_at_an_odd_side(name):
     places = [resolve(plain, place) for place in backbone(name).exits]
     net = Net(plain.stages, tuple(Exit(p, PooledLinear(5)) for p in places))
     x = image(27, 1)
-    variables = abstract(net, x)
+    variables = variable_shapes(net, x)
 
     def loss(params, x, key):
         own = variables._replace(params=params)

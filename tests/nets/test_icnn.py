@@ -9,7 +9,7 @@ from drawn import drawn
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.icnn import SubbandStep, Wavelet, haar, icnn
 from sc_jax.nets.net import Net
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 
 SIDES = [(8, 8), (7, 8), (28, 5), (1, 1)]
 
@@ -75,7 +75,7 @@ def test_a_step_reads_the_next_sub_band_and_the_feature_only():
 def test_any_side_and_level_ends_in_one_feature(levels, side):
     net = Net(icnn(classes=5, levels=levels, width=8))
     x = jax.ShapeDtypeStruct((2, side, side + 3, 1), jnp.float32)
-    variables = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
+    variables = variable_shapes(net, x)
     found = jax.eval_shape(lambda v, x: run(net, v, x)[0].features, variables, x)
     steps = [found[f"step{k}"] for k in range(1, 2 + 3 * levels)]
     assert [len(step) for step in steps[:-1]] == list(range(3 * levels + 1, 1, -1))

@@ -19,7 +19,7 @@ from sc_jax.nets.backbones.multiview import (
 )
 from sc_jax.nets.backbones.registry import backbone, classifier_net
 from sc_jax.nets.net import Exit, Net, resolve
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import run, variable_shapes
 
 X = np.random.default_rng(0).normal(size=(3, 4, 6, 6, 2)).astype(np.float32)  # 4 views
 
@@ -127,7 +127,7 @@ def test_a_ddnn_has_three_tiers_with_an_exit_each():
         plain.stages, tuple(Exit(p, DevicesClassifier(5)) for p in (device, edge))
     )
     x = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.uint8)
-    variables = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
+    variables = variable_shapes(net, x)
     out = jax.eval_shape(lambda v, x: run(net, v, x)[0], variables, x)
     assert out.features[device].shape == (2, 4, 6, 6, 4)
     assert out.features["aggregate"].shape == (2, 6, 6, 16)

@@ -26,19 +26,14 @@ def image(side: int, channels: int = 3):
 
 
 @lru_cache
-def abstract(net: Net, x):
-    return jax.eval_shape(lambda x: init(net, jax.random.key(0), x), x)
-
-
-@lru_cache
 def shapes(net: Net, x) -> dict[str, tuple[int, ...]]:
-    out = jax.eval_shape(lambda v, x: run(net, v, x)[0], abstract(net, x), x)
+    out = jax.eval_shape(lambda v, x: run(net, v, x)[0], variable_shapes(net, x), x)
     return {name: value.shape[1:] for name, value in out.features.items()}
 
 
 def through(net: Net, x, start="input", stop=None) -> int:
     """MACs of the stages after start."""
-    variables = abstract(net, x)
+    variables = variable_shapes(net, x)
     if start != "input":
         features = jax.eval_shape(lambda v, x: run(net, v, x)[0], variables, x).features
         x = features[start]
@@ -59,7 +54,7 @@ def entropic() -> Net:
 
 
 def test_entropic_student_has_the_published_parameters():
-    params = abstract(entropic(), image(224)).params
+    params = variable_shapes(entropic(), image(224)).params
     assert parameters(params["encoder"]) == 138_672
     assert parameters(params["decoder"]) == 1_164_032
     prior = dict(params["split@encoder"])
@@ -188,7 +183,7 @@ def test_head_network_distillation_bottleneck():
     assert found["encoder"] == (29, 29, 12)
     assert found["decoder"] == (28, 28, 512)
     assert net.names[3] == "layer3.0"
-    params = abstract(net, image(224)).params
+    params = variable_shapes(net, image(224)).params
     assert parameters(params["encoder"]) == 12_736
     # Norms of 12, 512, 512, 512, each before a convolution: none behind the last.
     kernels = [(2, 2, width, 512) for width in (12, 512, 512, 512)]
@@ -237,13 +232,13 @@ def test_channel_reduction_bottleneck(channels):
     ],
 )
 def test_backbones_have_the_usual_parameters(name, classes, millions, digits):
-    params = abstract(classifier_net(name, classes), image(32)).params
+    params = variable_shapes(classifier_net(name, classes), image(32)).params
     assert round(parameters(params) / 1e6, digits) == millions
 
 
 def test_resnet50_parameters_to_the_last_one():
     """torchvision's 25,557,032; the dropped stem and layer1 hold 225,344."""
-    params = abstract(classifier_net("resnet50", 1000), image(32)).params
+    params = variable_shapes(classifier_net("resnet50", 1000), image(32)).params
     assert parameters(params) == 25_557_032
     gone = match(classifier_net("resnet50", 1000), backbone("resnet50").replaced)
     assert parameters({k: params[k] for k in gone if k != "normalise"}) == 225_344

@@ -16,7 +16,7 @@ import pytest
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import classifier_net
 from sc_jax.nets.checkpoints import pretrained, torch_file
-from sc_jax.nets.run import Variables, init, run
+from sc_jax.nets.run import run, variable_shapes
 from sc_jax.traces.cost import macs, parameters
 
 
@@ -190,8 +190,8 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     net = classifier_net(backbone, 1000)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
-    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
-    found = pretrained.load(backbone, net, Variables(*like), "net.pth")
+    like = variable_shapes(net, image)
+    found = pretrained.load(backbone, net, like, "net.pth")
     leaves = jax.tree.leaves(found)
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
     values = sorted(float(leaf.flat[0]) for leaf in leaves)
@@ -205,11 +205,11 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
 def test_of_other_classes_all_but_the_classifier_starts_from_it(monkeypatch, caplog):
     net = classifier_net("mobilenetv2", 10)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
-    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
+    like = variable_shapes(net, image)
     arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     with caplog.at_level("INFO"):
-        found = pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+        found = pretrained.load("mobilenetv2", net, like, "net.pth")
     for tree, before in zip(found, like):
         for part, own in tree.items():
             fresh = [not isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(own)]
@@ -218,10 +218,10 @@ def test_of_other_classes_all_but_the_classifier_starts_from_it(monkeypatch, cap
     (line,) = caplog.messages
     assert line == "net.pth has 1000 classes, here 10: its classifier starts afresh"
     with pytest.raises(UsageError, match="here 10, and nothing trains the classifier"):
-        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth", trained=False)
+        pretrained.load("mobilenetv2", net, like, "net.pth", trained=False)
     arrays["features.0.0.weight"] = np.zeros((16, 3, 3, 3), np.float32)
     with pytest.raises(UsageError, match=r"features\.0\.0\.weight is \(3, 3, 3, 16\)"):
-        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+        pretrained.load("mobilenetv2", net, like, "net.pth")
 
 
 def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
@@ -229,11 +229,11 @@ def test_a_checkpoint_of_another_net_is_one_line(monkeypatch):
     arrays = {k: np.zeros(s, np.float32) for k, s in layers("mobilenetv2").items()}
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     net, arrays["more"] = classifier_net("mobilenetv2", 1000), np.zeros(1, np.float32)
-    like = jax.eval_shape(lambda x: init(net, jax.random.key(0), x), image)
+    like = variable_shapes(net, image)
     with pytest.raises(UsageError, match="has more too"):
-        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+        pretrained.load("mobilenetv2", net, like, "net.pth")
     del arrays["features.0.0.weight"]
     with pytest.raises(UsageError, match="another network"):
-        pretrained.load("mobilenetv2", net, Variables(*like), "net.pth")
+        pretrained.load("mobilenetv2", net, like, "net.pth")
     with pytest.raises(UsageError, match="no public checkpoint"):
-        pretrained.load("cnn", classifier_net("cnn", 10), Variables(*like), "net.pth")
+        pretrained.load("cnn", classifier_net("cnn", 10), like, "net.pth")

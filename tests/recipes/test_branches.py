@@ -13,7 +13,7 @@ from sc_jax.nets.exit_classifiers.classifiers import MixedPool, PooledLinear
 from sc_jax.nets.exit_classifiers.gated import Identity
 from sc_jax.nets.graft import widened
 from sc_jax.nets.net import FINAL, Exit
-from sc_jax.nets.run import init, run
+from sc_jax.nets.run import init, run, variable_shapes
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.traces import record
@@ -61,7 +61,7 @@ def test_the_placed_branches_are_those_that_the_programme_keeps(tmp_path):
     """The first branch is always right and sure: no other is worth its head."""
     labels = np.arange(40) % 4
     sure = 20.0 * np.eye(4)[labels]
-    shapes = jax.eval_shape(lambda: init(BASE.net, jax.random.key(0), EXAMPLE))
+    shapes = variable_shapes(BASE.net, EXAMPLE)
     (whole,) = record.exit_costs(BASE.net, shapes, EXAMPLE)
     trace = Trace(
         answers=np.stack([sure, sure, sure]),
