@@ -194,11 +194,8 @@ def run(
         runs = built(source, workdir, sweep, teacher_dir)
         tests = _check(runs, init, report)
         rows, finished, diverged = [], [], {}
-
-        def conclude() -> None:
-            more = _facts(runs, finished, sweep, diverged) if sweep else {}
-            _conclude(rows, finished, workdir, tests, command, more)
-
+        said = sweep, workdir, tests, command
+        conclude = partial(_conclude, runs, rows, finished, diverged, *said)
         for point in runs:
             try:
                 with _named(point.name):
@@ -223,16 +220,19 @@ def run(
 
 
 def _conclude(
+    runs: Sequence[Point],
     rows: Sequence[Row],
     finished: Sequence[Point],
+    diverged: Mapping[str, str],
+    sweep: str,
     workdir: Path,
     tests: Mapping[Data, Dataset],
     command: str,
-    more: Mapping[str, Any],
 ) -> None:
     """The report of what is finished, where any of it has rows."""
     if rows and finished:
         first = finished[0]
+        more = _facts(runs, finished, sweep, diverged) if sweep else {}
         test = tests[_key(first)]
         rate_runs.conclude(rows, first.recipe, workdir, test, command, more)
 
