@@ -6,9 +6,9 @@
       --recipes=msdnet,imta,phuong
 
 Each recipe trains as launch.train would, with `--knobs` where it has them; recipes with
-the same teacher share it. Thresholds are solved on the validation split, the results
-are of the test split. Writes exit_methods.json after every run; the same command
-resumes, and finished runs are only read.
+the same teacher share it, or take the finished run of --teacher. Thresholds are solved
+on the validation split, the results are of the test split. Writes exit_methods.json
+after every run; the same command resumes, and finished runs are only read.
 """
 
 import json
@@ -34,6 +34,9 @@ RECIPES = flags.DEFINE_multi_string(
     "recipes", [], "names, or NAME:knob=value,... (default: all that have exits)"
 )
 KNOBS = flags.DEFINE_multi_string("knobs", [], "knob=value for every recipe")
+TEACHER = flags.DEFINE_string(
+    "teacher", None, "finished run that teaches all that have a teacher"
+)
 SEEDS = flags.DEFINE_list("seeds", ["0"], "one run of each recipe a seed")
 RESPLITS = flags.DEFINE_integer("resplits", 100, "of the risk control, 0 for none", 0)
 
@@ -80,7 +83,11 @@ def measured(text: str, seed: int, folder: Path) -> dict:
     recipe = asked_for.build()
     run = folder / re.sub("[:,/]", "_", text)
     exit_runs.check(recipe)
-    training.train(recipe, run, asked_for, teacher_dir=teacher_folder(folder, recipe))
+    if TEACHER.value and recipe.teacher is not None:
+        taught = {"reuse": Path(TEACHER.value)}
+    else:
+        taught = {"teacher_dir": teacher_folder(folder, recipe)}
+    training.train(recipe, run, asked_for, **taught)
     fitted, test = (
         exit_runs.recorded(recipe, run, run_folder.dataset_of(recipe, split))
         for split in exit_runs.SPLITS

@@ -178,6 +178,16 @@ def optimiser(base: Recipe):
     return base.phases[0].optimiser
 
 
+def spread(base: Recipe, exits: int) -> tuple[str, ...] | None:
+    """The places that `branch` takes: evenly `exits`; 0: None, the usual ones."""
+    return evenly(base, exits) if exits else None
+
+
+def said(exits: int) -> str:
+    """A setting's words for the knob `exits`, none for the usual places."""
+    return f", {exits} exits" if exits else ""
+
+
 def evenly(base: Recipe, count: int) -> tuple[str, ...]:
     """`count` stages at equal shares of the classifier's MACs (SPINN).
 

@@ -25,7 +25,7 @@ from sc_jax.nets.exit_classifiers.gated import Gated
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs, PoolSide
+from sc_jax.recipes.knobs import Epochs, Exits, PoolSide
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
@@ -40,12 +40,14 @@ def jei_dnn(
         float, Knob("of the whole cost, in nats of cross-entropy", at_least=0)
     ] = 0.5,
     side: PoolSide = 4,
+    exits: Exits = 0,
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
     """Two phases over frozen stages: exit classifiers alone, then gates too."""
     teacher = classifier(epochs=teacher_epochs, **shared)
-    net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)))
+    places = branches.spread(teacher, exits)
+    net = branches.branch(teacher, lambda k, i: Gated(MixedPool(k, side)), places)
     # Gates included: what deciding costs is part of the price.
     costs = branches.shares_of(net, teacher)
     only = {"trainable": branches.exit_parts(net, teacher)}
@@ -61,4 +63,9 @@ def jei_dnn(
     )
     recipe = branches.finish(teacher, "jei_dnn", "JEI-DNN", net, phases)
     policy = "threshold:score=confidence"
-    return replace(recipe, teacher=teacher, setting=f"price={price}", policy=policy)
+    return replace(
+        recipe,
+        teacher=teacher,
+        setting=f"price={price}" + branches.said(exits),
+        policy=policy,
+    )

@@ -45,4 +45,7 @@ TeacherShare = Annotated[float, Knob("of the loss to labels", at_least=0, at_mos
 
 ExitWidth = Annotated[int, Knob("channels of an exit classifier", at_least=1)]
 PoolSide = Annotated[int, Knob("side that an exit pools its feature to", at_least=1)]
+Exits = Annotated[
+    int, Knob("early exits, at equal shares of cost; 0: the usual places", at_least=0)
+]
 Place = Annotated[str, Knob("stage or group that the exit stands after")]

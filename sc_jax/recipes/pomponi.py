@@ -27,7 +27,7 @@ from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
 from sc_jax.recipes import branches, common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs, ExitWidth
+from sc_jax.recipes.knobs import Epochs, Exits, ExitWidth
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
@@ -38,6 +38,7 @@ def pomponi(
     *,
     epochs: Epochs = 8.0,
     width: ExitWidth = 16,
+    exits: Exits = 0,
     beta: Annotated[
         float, Knob("weight of the confidences against being right", at_least=0)
     ] = 1.0,
@@ -58,6 +59,7 @@ def pomponi(
         # One output more than classes: the confidence's logit.
         base,
         lambda k, i: LearnedConfidence(ConvClassifier(k + 1, (width,))),
+        branches.spread(base, exits),
     )
     # Halved each epoch: samples of the gates grow sharper as they learn.
     temperature = Halving(common.steps(base.data, 1))
@@ -74,6 +76,8 @@ def pomponi(
     return replace(
         branches.finish(base, "pomponi", "Confidence branches", net, (phase,)),
         teacher=base if frozen else None,
-        setting=f"{over}, beta={beta}" + ("" if frozen else ", joint"),
+        setting=f"{over}, beta={beta}"
+        + ("" if frozen else ", joint")
+        + branches.said(exits),
         policy="threshold:score=confidence",
     )

@@ -20,7 +20,7 @@ from sc_jax.nets.exit_classifiers.classifiers import MixedPool
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs, PoolSide
+from sc_jax.recipes.knobs import Epochs, Exits, PoolSide
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
@@ -31,6 +31,7 @@ def shallow_deep(
     *,
     epochs: Epochs = 8.0,
     side: PoolSide = 4,
+    exits: Exits = 0,
     rule: Annotated[
         Literal["threshold", "patience"], Knob("how an input leaves")
     ] = "threshold",
@@ -45,7 +46,8 @@ def shallow_deep(
 ) -> Recipe:
     """One phase: cross-entropies of all exits, weighted by depth."""
     base = classifier(epochs=teacher_epochs, **shared)
-    net = branches.branch(base, lambda k, i: MixedPool(k, side))
+    places = branches.spread(base, exits)
+    net = branches.branch(base, lambda k, i: MixedPool(k, side), places)
     weighted = branches.joint(net, branches.by_depth)
     # Fixed stages keep the whole network's accuracy as it was.
     trained = branches.exit_parts(net, base) if frozen else ("*",)
@@ -55,6 +57,6 @@ def shallow_deep(
         recipe,
         # A trained network to start from; else there is nothing to wait for.
         teacher=base if frozen else None,
-        setting=f"{rule}, frozen" if frozen else rule,
+        setting=rule + (", frozen" if frozen else "") + branches.said(exits),
         policy=f"patience:patience={patience}" if rule == "patience" else rule,
     )

@@ -24,7 +24,7 @@ from sc_jax.nets.exit_classifiers.gated import Ensembled, Identity
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs, PoolSide
+from sc_jax.recipes.knobs import Epochs, Exits, PoolSide
 from sc_jax.train.recipe import Recipe
 
 TINY = {"epochs": 0.01, "teacher_epochs": 0.01, "batch_size": 16}
@@ -34,6 +34,7 @@ def zero_time_waste(
     *,
     epochs: Epochs = 4.0,
     side: PoolSide = 4,
+    exits: Exits = 0,
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:
@@ -44,6 +45,7 @@ def zero_time_waste(
     net = branches.branch(
         teacher,
         lambda k, i: Ensembled(MixedPool(k, side, cascade=True)),
+        branches.spread(teacher, exits),
         # The network's own logits join the ensemble as they are.
         last=Ensembled(Identity()),
     )

@@ -57,6 +57,21 @@ def test_even_places_are_nearest_to_equal_shares_of_the_trunk():
         branches.evenly(BASE, 9)
 
 
+@pytest.mark.parametrize(
+    "name", ["shallow_deep", "zero_time_waste", "pomponi", "eenet", "jei_dnn"]
+)
+def test_a_number_of_exits_is_spread_over_the_cost(name):
+    def places(**knobs):
+        built = recipes.build(name, recipes.tiny(name) | knobs)
+        return tuple(e.after for e in built.net.exits)
+
+    # Zero Time Waste's last ensemble stands behind the network's end.
+    assert places(exits=2)[:2] == branches.evenly(BASE, 2)
+    assert len(places(exits=2)) == len(places()) - 1
+    with pytest.raises(UsageError, match="exits is 1 to"):
+        places(exits=99)
+
+
 def test_the_placed_branches_are_those_that_the_programme_keeps(tmp_path):
     """The first branch is always right and sure: no other is worth its head."""
     labels = np.arange(40) % 4
