@@ -4,9 +4,9 @@
 
 He et al. 2016 (https://arxiv.org/abs/1512.03385); LeCun et al. 1998 for `cnn`. Expected
 on the embedded set: above 88 % top-1 in about two minutes on two cores. With
-`pretrained=FILE`, torchvision's checkpoint of mobilenetv2 or a ResNet, training starts
-from it (of other classes from all but its classifier), and `epochs=0` leaves it as it
-is.
+`pretrained=FILE`, torchvision's checkpoint of mobilenetv2 or a ResNet, or one of an
+EfficientNet-Lite, training starts from it (of other classes from all but its
+classifier), and `epochs=0` leaves it as it is.
 """
 
 from typing import Annotated

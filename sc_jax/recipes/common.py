@@ -24,9 +24,6 @@ from sc_jax.nets.bottlenecks.pairs import INSERTED, PAIRS, REDUCTIONS
 from sc_jax.nets.net import Net, inject, insert, resolve
 from sc_jax.train.recipe import Phase, Recipe
 
-# Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 class Facts(NamedTuple):
     """What a recipe must know of a set before it can be built.
@@ -121,9 +118,9 @@ def whole(backbone_name: str, data: Data) -> Net:
 
 
 def published(backbone_name: str, data: Data) -> Net:
-    """`whole` with the normalisation that public checkpoints were trained with."""
-    classes = facts(data).classes
-    return classifier_net(backbone_name, classes, IMAGENET_MEAN, IMAGENET_STD)
+    """`whole` with the normalisation that its public checkpoint was trained with."""
+    mean, std = backbone(backbone_name).normalisation
+    return classifier_net(backbone_name, facts(data).classes, mean, std)
 
 
 def bottlenecked(teacher: Recipe, pair: str = "") -> Backbone:

@@ -17,6 +17,7 @@ SHALLOW = [
     "resnet18",
     "resnet50",
     "mobilenetv2",
+    "efficientnet_lite0",
     "alexnet",
     "nin",
     "vgg11",

@@ -31,6 +31,7 @@ CUTS = {
 DEEP = (
     *("resnet32", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"),
     *("vgg16", "wrn28_10", "skipnet", "msdnet", "ranet"),
+    *("efficientnet_lite1", "efficientnet_lite2"),
     *("msdnet_imagenet", "ranet_imagenet"),
 )
 OWN = """

@@ -20,6 +20,7 @@ BOTTLENECKS = {
     "resnet18": ("layer1", 64, (2, 2)),
     "resnet50": ("layer1", 256, (2, 2)),
     "mobilenetv2": ("layer2", 24, (2, 2)),
+    "efficientnet_lite0": ("layer2", 24, (2, 2)),
     "alexnet": ("conv2", 64, (2, 2)),
     "nin": ("block1", 96, (2, 1)),
     "vgg11": ("conv2", 128, (2, 2)),
@@ -78,6 +79,7 @@ def test_the_bottleneck_is_the_published_one(name):
         ("nin", ("cut", "deep_cuts", "exits")),
         ("cnn", ("cut", "deep_cuts")),
         ("mobilenetv2", ("cut", "deep_cuts")),
+        ("efficientnet_lite2", ("cut", "deep_cuts")),
     ],
 )
 def test_what_a_preset_states_also_follows_from_the_shapes(name, fields):

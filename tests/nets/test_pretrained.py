@@ -142,8 +142,16 @@ def test_a_view_past_its_storage_is_refused():
             torch_file._array(view, {"0": bytes(16)})
 
 
+# Blocks and channels of the seven groups, as the authors' code scales them.
+LITE = {
+    "efficientnet_lite0": ((1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320)),
+    "efficientnet_lite1": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320)),
+    "efficientnet_lite2": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)),
+}
+
+
 def layers(backbone: str) -> dict[str, tuple[int, ...]]:
-    """torchvision's names and shapes, written from the paper's tables."""
+    """The public file's names and shapes, written from the paper's tables."""
     made: dict[str, tuple[int, ...]] = {}
 
     def conv(name, norm, out, inside, kernel):
@@ -164,6 +172,19 @@ def layers(backbone: str) -> dict[str, tuple[int, ...]]:
                     conv(f"{down}.0", f"{down}.1", width, before, 1)
                 before = width
         return made | {"fc.weight": (1000, 512), "fc.bias": (1000,)}
+    if backbone in LITE:
+        conv("_conv_stem", "_bn0", 32, 3, 3)
+        before, i = 32, 0
+        for count, width, kernel in zip(*LITE[backbone], (3, 3, 5, 3, 5, 5, 3)):
+            for _ in range(count):
+                at, wide = f"_blocks.{i}", 6 * before if i else before
+                if i:
+                    conv(f"{at}._expand_conv", f"{at}._bn0", wide, before, 1)
+                conv(f"{at}._depthwise_conv", f"{at}._bn1", wide, 1, kernel)
+                conv(f"{at}._project_conv", f"{at}._bn2", width, wide, 1)
+                before, i = width, i + 1
+        conv("_conv_head", "_bn1", 1280, before, 1)
+        return made | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
     conv("features.0.0", "features.0.1", 32, 3, 3)
     channels = [16] + [24] * 2 + [32] * 3 + [64] * 4 + [96] * 3 + [160] * 3 + [320]
     before = 32
@@ -179,7 +200,19 @@ def layers(backbone: str) -> dict[str, tuple[int, ...]]:
     return made | {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
 
 
-@pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet18"])
+# Of a backbone the side of its images, its parameters, its millions of MACs. Published:
+# 3.5 M and 300 M (Sandler et al. 2018); 4.7, 5.4, 6.1 M, and 407, 631, 899 M where more
+# is counted than convolutions and the linear layer (Tan & Le's table of the Lite form).
+COSTS = {
+    "mobilenetv2": (224, 3_504_872, 301),
+    "resnet18": (224, 11_689_512, 1814),
+    "efficientnet_lite0": (224, 4_652_008, 385),
+    "efficientnet_lite1": (240, 5_416_680, 600),
+    "efficientnet_lite2": (260, 6_092_072, 860),
+}
+
+
+@pytest.mark.parametrize("backbone", COSTS)
 def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
     """Each tensor holds a number of its own; all come back, and none is left fresh."""
     shapes = layers(backbone)
@@ -188,18 +221,18 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
         for i, (name, shape) in enumerate(shapes.items())
     }
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
+    side, count, millions = COSTS[backbone]
     net = classifier_net(backbone, 1000)
-    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     like = variable_shapes(net, image)
     found = pretrained.load(backbone, net, like, "net.pth")
     leaves = jax.tree.leaves(found)
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
     values = sorted(float(leaf.flat[0]) for leaf in leaves)
     assert values == [i + 2 for i in range(len(shapes))]
-    if backbone == "mobilenetv2":
-        assert parameters(found.params) == 3_504_872  # Sandler et al. 2018: 3.5 M
-        whole = lambda v, x: run(net, v, x)[0].predictions["final"]  # noqa: E731
-        assert round(macs(whole, like, image) / 1e6) == 301  # and 300 M
+    assert parameters(found.params) == count
+    whole = lambda v, x: run(net, v, x)[0].predictions["final"]  # noqa: E731
+    assert round(macs(whole, like, image) / 1e6) == millions
 
 
 def test_of_other_classes_all_but_the_classifier_starts_from_it(monkeypatch, caplog):

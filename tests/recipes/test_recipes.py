@@ -19,7 +19,7 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate.rate import measure
 from sc_jax.losses.terms import Context
 from sc_jax.nets.net import FINAL, match
-from sc_jax.recipes import RECIPES, build, tiny
+from sc_jax.recipes import RECIPES, build, common, tiny
 from sc_jax.traces.record import record
 from sc_jax.train import loop
 from sc_jax.train.serialisation import agrees, describe, override
@@ -264,6 +264,27 @@ def test_logits_are_a_distortion_that_reads_no_labels():
     found = answers.loss(Context(outputs(ours), outputs(theirs), {}))
     p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (theirs, ours))
     np.testing.assert_allclose(found, (p * np.log(p / q)).sum(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "zero", "one"),
+    [
+        ("mobilenetv2", (123.675, 116.28, 103.53), (182.07, 173.4, 160.905)),
+        ("efficientnet_lite0", (127,) * 3, (255,) * 3),
+    ],
+)
+def test_a_public_checkpoint_brings_its_own_normalisation(backbone, zero, one):
+    """Pixels that become 0 and 1; without a checkpoint they are the data's."""
+    facts = common.Facts(10, 100, (0.25,) * 3, (0.5,) * 3, (32, 32, 3))
+    knobs = {"backbone": backbone, "epochs": 0}
+    with common.known(facts):
+        public = build("classifier", knobs | {"pretrained": "net.pth"}).net
+        own = build("classifier", knobs).net
+    for net, pixels in ((public, (zero, one)), (own, ((63.75,) * 3, (191.25,) * 3))):
+        x = np.float32(pixels).reshape(2, 1, 1, 3)
+        found = net.stages[0].module.apply({}, x, train=False)
+        expected = np.zeros_like(x) + np.float32([0, 1]).reshape(2, 1, 1, 1)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_saved_recipe_agrees_unless_something_that_it_tells_changed():

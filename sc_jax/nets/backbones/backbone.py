@@ -21,6 +21,8 @@ CheckpointNames = Callable[[str, dict], Iterator[tuple[str, str]]]
 SIDE = 32  # of the image on which shapes are derived: every cut is at 1/4 or before
 STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # of an encoder, by how far it reduces
 DEEP = (8, 16)  # how far the encoders reduce that have a cut of their own
+# Of ImageNet's training images in 0..1, red, green, blue: what torchvision subtracts.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Backbone:
     features_only: the stages end in features, so a last exit makes the logits.
     views: its first exits stand before the views of several devices are joined.
     checkpoint: where its public checkpoint keeps each layer.
+    normalisation: mean and deviation, of images in 0..1, that it was trained with.
     """
 
     build: Callable[..., tuple[Stage, ...]]
@@ -53,6 +56,10 @@ class Backbone:
     views: bool = False
     checkpoint: CheckpointNames | None = None
     deep_cuts: tuple[str, ...] | None = None
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    )
 
     def deep_cut(self, reduction: int) -> str:
         """The group at 1 / reduction of the image's side; "": none."""

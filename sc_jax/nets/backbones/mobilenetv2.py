@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from sc_jax.nets.backbones.backbone import Backbone
 from sc_jax.nets.checkpoints.layers import conv_norm
-from sc_jax.nets.layers.blocks import Classifier, Conv, Pooled, norm
+from sc_jax.nets.layers.blocks import Classifier, Conv, Padding, Pooled, norm
 from sc_jax.nets.net import Stage
 
 # Expansion, channels, blocks, stride of the first: the paper's table 2.
@@ -25,40 +25,51 @@ GROUPS = (
 
 
 class ConvNorm6(nn.Module):
-    """Convolution, batch norm, ReLU6: zeros of half a kernel on every side."""
+    """Convolution, batch norm, ReLU6.
+
+    padding: None puts zeros of half a kernel on every side, as PyTorch's networks do.
+    """
 
     features: int
     kernel: int = 3
     stride: int = 1
     groups: int = 1
+    padding: Padding | None = None
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x, *, train):
-        padding = self.kernel // 2
+        padding = self.kernel // 2 if self.padding is None else self.padding
         x = Conv(self.features, self.kernel, self.stride, padding, self.groups)(x)
         # ReLU6 bounds activations, which keeps int8 steps small.
-        return jnp.clip(norm(train)(x), 0.0, 6.0)
+        return jnp.clip(norm(train, epsilon=self.epsilon)(x), 0.0, 6.0)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `expansion` times the channels, depthwise 3x3, linear 1x1 to `features`.
+    """1x1 to `expansion` times the channels, depthwise, linear 1x1 to `features`.
 
-    Added to its input where the shapes agree; its output is linear (no ReLU).
+    Added to its input where the shapes agree; its output is linear (no ReLU). kernel
+    and padding are of the depthwise convolution, padding as in `ConvNorm6`.
     """
 
     features: int
     stride: int = 1
     expansion: int = 6
+    kernel: int = 3
+    padding: Padding | None = None
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x, *, train):
         wide = self.expansion * x.shape[-1]
+        own = {"padding": self.padding, "epsilon": self.epsilon}
         y = x
         if self.expansion > 1:
-            y = ConvNorm6(wide, 1)(y, train=train)
-        y = ConvNorm6(wide, 3, self.stride, groups=wide)(y, train=train)
+            y = ConvNorm6(wide, 1, epsilon=self.epsilon)(y, train=train)
+        y = ConvNorm6(wide, self.kernel, self.stride, wide, **own)(y, train=train)
         # Linear: a ReLU on few channels destroys information (the paper's section 3.2).
-        y = norm(train)(Conv(self.features, 1, padding=0)(y))
+        y = Conv(self.features, 1, padding=0)(y)
+        y = norm(train, epsilon=self.epsilon)(y)
         return x + y if x.shape == y.shape else y
 
 

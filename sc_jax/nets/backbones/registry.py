@@ -11,6 +11,7 @@ from sc_jax import plugins
 from sc_jax.nets.backbones import (
     alexnet,
     cnn,
+    efficientnet_lite,
     icnn,
     mobilenetv2,
     msdnet,
@@ -30,6 +31,7 @@ BACKBONES: dict[str, Backbone] = {
     **cnn.PRESETS,
     **resnet.PRESETS,
     **mobilenetv2.PRESETS,
+    **efficientnet_lite.PRESETS,
     **alexnet.PRESETS,
     **nin.PRESETS,
     **vgg.PRESETS,
