@@ -5,7 +5,7 @@ from sc_jax.nets.backbones.registry import BACKBONES
 # Files whose members the tests choose by name, by what they cost and cover.
 NAMED = (
     *("cnn", "resnet", "mobilenetv2", "alexnet", "nin", "vgg", "wrn", "icnn"),
-    *("multiview", "skipnet", "msdnet", "ranet"),
+    *("multiview", "skipnet", "msdnet", "ranet", "efficientnet_lite"),
 )
 
 

@@ -23,6 +23,7 @@ from sc_jax.deploy.export import convert, operations, segments
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.operations import OPERATIONS
 from sc_jax.errors import UsageError
+from sc_jax.nets.backbones.efficientnet_lite import efficientnet_lite
 from sc_jax.nets.backbones.registry import exit_net
 from sc_jax.nets.layers.pooling import max_pool, mean_pool
 from sc_jax.nets.net import INPUT, Net, Stage, cut_at, head, tail
@@ -59,6 +60,20 @@ def test_a_backbone_exports_whole_with_its_exits(nets, images, name, side, colou
     assert made.signature.outputs == net.exit_names
     assert made.parity.symbols == len(x) * 10 * len(net.exit_names)
     assert made.parity.different == 0
+
+
+@pytest.mark.parametrize("side", [14, 15])
+def test_blocks_padded_as_tensorflow_pads_export(side):
+    """EfficientNet-Lite's: a stem and 5x5 blocks of stride 2 and 1, sides even, odd."""
+    stages = efficientnet_lite(classes=2)
+    own = {stage.name: stage for stage in stages}
+    net = Net(tuple(own[name] for name in ("stem", "layer3.0", "layer3.1")))
+    x = np.random.default_rng(0).normal(size=(4, side, side, 3)).astype(np.float32)
+    variables = init(net, jax.random.key(0), x[:1])
+    made = segments.segment(net, variables, x, stop="layer3.1")
+    assert made.parity.different == 0 and made.parity.symbols == 4 * 4 * 4 * 40
+    # TensorFlow's padding is the operation's own: nothing is padded before it.
+    assert "PAD" not in convert.operations(made.model)
 
 
 def test_any_stretch_between_two_stages_is_a_segment(nets, images):

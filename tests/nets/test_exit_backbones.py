@@ -22,7 +22,10 @@ from sc_jax.nets.run import run, variable_shapes
 from sc_jax.traces.cost import macs, parameters
 
 # That take a bottleneck.
-SPLIT = ("alexnet", "nin", "vgg11", "wrn16_2", *(n for n in NEW if backbone(n).cut))
+SPLIT = (
+    *("alexnet", "nin", "vgg11", "wrn16_2", "efficientnet_lite0"),
+    *(n for n in NEW if backbone(n).cut),
+)
 NAMES = (*dict.fromkeys((*SPLIT, "icnn", "ddnn", "skipnet", *NEW)),)
 
 
