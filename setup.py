@@ -8,7 +8,8 @@ import sys
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-NAMES = ["sc_rans_version", "sc_rans_prepare", "sc_rans_encode", "sc_rans_decode"]
+RANS = ("version", "prepare", "encode", "decode")
+NAMES = [f"sc_rans_{name}" for name in RANS] + ["sc_context_rows", "sc_context_decode"]
 
 
 class PlainLibrary(build_ext):

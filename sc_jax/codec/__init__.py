@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sc_jax.codec.codecs import Codec as Codec
     from sc_jax.codec.codecs import FactorizedCodec as FactorizedCodec
     from sc_jax.codec.codecs import ImageCodec as ImageCodec
+    from sc_jax.codec.codecs import InContextCodec as InContextCodec
     from sc_jax.codec.codecs import RawCodec as RawCodec
     from sc_jax.codec.codecs import VariableRateCodec as VariableRateCodec
     from sc_jax.codec.codecs import from_arrays as from_arrays
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = facade(
             "Codec",
             "FactorizedCodec",
             "ImageCodec",
+            "InContextCodec",
             "RawCodec",
             "VariableRateCodec",
             "from_arrays",

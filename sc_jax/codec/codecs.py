@@ -13,6 +13,7 @@ from sc_jax.codec.affine import AffineCodec
 from sc_jax.codec.codec import Codec, text_of
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.image import ImageCodec
+from sc_jax.codec.in_context import InContextCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.top_k import TopKCodec
@@ -26,6 +27,7 @@ __all__ = [
     "CorruptStream",
     "FactorizedCodec",
     "ImageCodec",
+    "InContextCodec",
     "RawCodec",
     "TopKCodec",
     "VariableRateCodec",
@@ -40,6 +42,7 @@ KINDS: dict[str, type[Codec]] = {
     "factorized": FactorizedCodec,
     "top_k": TopKCodec,
     "variable_rate": VariableRateCodec,
+    "in_context": InContextCodec,
 }
 
 

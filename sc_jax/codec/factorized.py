@@ -65,10 +65,25 @@ class FactorizedCodec:
     def decode(self, data: bytes) -> np.ndarray:
         flat = rans.decode(data, math.prod(self.shape), self.tables)
         by_channel = flat.reshape(self.medians.size, -1).T
+        return self.values(by_channel.reshape(self.shape))
+
+    @property
+    def coded(self) -> tuple[Tables, ...]:
+        """The tables of each level of the rate: one."""
+        return (self.tables,)
+
+    def integers(self, outputs: Outputs, level: int) -> np.ndarray:
+        """int32 symbols of a head's outputs, of one example or a batch."""
+        del level
+        return outputs["symbols"]
+
+    def values(self, symbols: np.ndarray, level: int = 0) -> np.ndarray:
+        """The latent that int32[..., C] symbols stand for."""
+        del level
         # C order: a compiled tail takes the array as it is.
-        values = by_channel.astype(np.float32, order="C")
+        values = symbols.astype(np.float32, order="C")
         values += self.medians
-        return values.reshape(self.shape)
+        return values
 
     def outputs(self, z, xp):
         # No clip: a head's latents never come near int32's edge, and each operation

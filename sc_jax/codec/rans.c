@@ -44,7 +44,17 @@ typedef struct {
     const uint8_t *p, *end; /* whole 32-bit words */
 } decoder;
 
-SC_EXPORT int32_t sc_rans_version(void) { return 1; }
+/* Rows chosen by the symbols before: section 5 of docs/bitstream.md. Its sums fit
+ * int32, edges rise and every row lies in the tables: the caller has checked it. */
+typedef struct {
+    const int16_t *weights; /* [5 channels][channels] */
+    const int32_t *edges;   /* [channels][classes - 1] */
+    int32_t height, width, channels, classes;
+} sc_context;
+
+#define REACH 127 /* a symbol counts in a sum as one of -127 .. 127 */
+
+SC_EXPORT int32_t sc_rans_version(void) { return 2; }
 
 /* Checks the tables and fills their index. 0 or SC_TABLES. */
 SC_EXPORT int32_t sc_rans_prepare(const sc_tables *t) {
@@ -193,14 +203,21 @@ static inline int pop_row(decoder *state, const sc_tables *t, size_t r, int32_t 
     return 0;
 }
 
+/* The state at the start of a stream of `size` bytes. 0 or SC_CORRUPT. */
+static int open_stream(decoder *d, const uint8_t *data, size_t size) {
+    size_t head = size <= 8 ? size : 5 + (size - 5) % 4;
+    *d = (decoder){0, data + head, data + size};
+    for (size_t k = 0; k < head; k++) d->x |= (uint64_t)data[k] << (8 * k);
+    if (d->x >> 63 || (size > 8 && d->x < LOWER)) return SC_CORRUPT;
+    if (head > (size > 8 ? 5u : 0u) && data[head - 1] == 0) return SC_CORRUPT;
+    return 0;
+}
+
 /* Reads exactly `count` symbols from exactly `size` bytes. 0 or SC_. */
 SC_EXPORT int32_t sc_rans_decode(const sc_tables *t, const uint8_t *data, size_t size,
                                  const uint16_t *rows, size_t count, int32_t *out) {
-    size_t head = size <= 8 ? size : 5 + (size - 5) % 4;
-    decoder d = {0, data + head, data + size};
-    for (size_t k = 0; k < head; k++) d.x |= (uint64_t)data[k] << (8 * k);
-    if (d.x >> 63 || (size > 8 && d.x < LOWER)) return SC_CORRUPT;
-    if (head > (size > 8 ? 5u : 0u) && data[head - 1] == 0) return SC_CORRUPT;
+    decoder d;
+    if (open_stream(&d, data, size)) return SC_CORRUPT;
     if (rows) {
         for (size_t i = 0; i < count; i++) {
             if (rows[i] >= t->rows) return SC_ROW;
@@ -212,5 +229,75 @@ SC_EXPORT int32_t sc_rans_decode(const sc_tables *t, const uint8_t *data, size_t
         for (size_t r = 0; r < (size_t)t->rows; r++)
             if (pop_row(&d, t, r, out + r * run, run)) return SC_CORRUPT;
     }
+    return d.x == 0 && d.p == d.end ? 0 : SC_CORRUPT;
+}
+
+/* sums[channels] += weights[channels] * symbol. */
+static inline void weigh(int32_t *sums, const int16_t *weights, int32_t symbol,
+                         int32_t channels) {
+    if (symbol > REACH) symbol = REACH;
+    if (symbol < -REACH) symbol = -REACH;
+    if (symbol == 0) return; /* most symbols of a low rate */
+    for (int32_t c = 0; c < channels; c++) sums[c] += weights[c] * symbol;
+}
+
+/* What the places above and to the left add to every channel's sum at (y, x). */
+static void weigh_places(int32_t *sums, const sc_context *t, const int32_t *symbols,
+                         int32_t y, int32_t x) {
+    static const int32_t up[4] = {0, 1, 1, 1}, left[4] = {1, 0, 1, -1};
+    const size_t channels = (size_t)t->channels;
+    for (size_t c = 0; c < channels; c++) sums[c] = 0;
+    for (int n = 0; n < 4; n++) {
+        int32_t row = y - up[n], column = x - left[n];
+        if (row < 0 || column < 0 || column >= t->width) continue;
+        const int32_t *there =
+            symbols + ((size_t)row * (size_t)t->width + (size_t)column) * channels;
+        const int16_t *weights = t->weights + (size_t)n * channels * channels;
+        for (size_t j = 0; j < channels; j++)
+            weigh(sums, weights + j * channels, there[j], t->channels);
+    }
+}
+
+static inline uint16_t row_in_context(const sc_context *t, int32_t c, int32_t sum) {
+    const int32_t *edges = t->edges + (size_t)c * (size_t)(t->classes - 1);
+    int32_t k = 0;
+    while (k < t->classes - 1 && sum >= edges[k]) k++;
+    return (uint16_t)(c * t->classes + k);
+}
+
+/* The row of each of height x width x channels symbols; sums: room for channels. */
+SC_EXPORT void sc_context_rows(const sc_context *t, const int32_t *symbols,
+                               int32_t *sums, uint16_t *rows) {
+    const size_t channels = (size_t)t->channels;
+    const int16_t *here = t->weights + 4 * channels * channels;
+    size_t i = 0;
+    for (int32_t y = 0; y < t->height; y++)
+        for (int32_t x = 0; x < t->width; x++) {
+            weigh_places(sums, t, symbols, y, x);
+            for (size_t c = 0; c < channels; c++, i++) {
+                rows[i] = row_in_context(t, (int32_t)c, sums[c]);
+                weigh(sums, here + c * channels, symbols[i], t->channels);
+            }
+        }
+}
+
+/* As sc_rans_decode, each symbol's row chosen by those decoded before it. */
+SC_EXPORT int32_t sc_context_decode(const sc_tables *tables, const sc_context *t,
+                                    const uint8_t *data, size_t size, int32_t *sums,
+                                    int32_t *out) {
+    const size_t channels = (size_t)t->channels;
+    const int16_t *here = t->weights + 4 * channels * channels;
+    decoder d;
+    size_t i = 0;
+    if (open_stream(&d, data, size)) return SC_CORRUPT;
+    for (int32_t y = 0; y < t->height; y++)
+        for (int32_t x = 0; x < t->width; x++) {
+            weigh_places(sums, t, out, y, x);
+            for (size_t c = 0; c < channels; c++, i++) {
+                size_t row = row_in_context(t, (int32_t)c, sums[c]);
+                if (pop_row(&d, tables, row, out + i, 1)) return SC_CORRUPT;
+                weigh(sums, here + c * channels, out[i], t->channels);
+            }
+        }
     return d.x == 0 && d.p == d.end ? 0 : SC_CORRUPT;
 }

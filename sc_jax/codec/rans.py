@@ -17,9 +17,16 @@ from sc_jax.codec import reference
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tables import TOTAL, Tables
 
-__all__ = ["CorruptStream", "backend", "decode", "encode"]
+__all__ = [
+    "CorruptStream",
+    "backend",
+    "context_rows",
+    "decode",
+    "decode_in_context",
+    "encode",
+]
 
-VERSION = 1  # of the C interface, not of the stream
+VERSION = 2  # of the C interface, not of the stream
 # Of the search index: 64 counts each, so that few slots are left to look at.
 BUCKETS = 1024
 CORRUPT = -1
@@ -33,6 +40,17 @@ class _CTables(ctypes.Structure):
         ("index", ctypes.c_void_p),
         ("rows", ctypes.c_int32),
         ("stride", ctypes.c_int32),
+    )
+
+
+class _CContext(ctypes.Structure):
+    _fields_ = (
+        ("weights", ctypes.c_void_p),
+        ("edges", ctypes.c_void_p),
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("classes", ctypes.c_int32),
     )
 
 
@@ -57,6 +75,11 @@ def _kernel() -> ctypes.CDLL | None:
         library.sc_rans_decode.argtypes = [
             *(pointer, ctypes.c_char_p, size),
             *(pointer, size, pointer),
+        ]
+        library.sc_context_rows.argtypes = [pointer] * 4
+        library.sc_context_rows.restype = None
+        library.sc_context_decode.argtypes = [
+            *(pointer, pointer, ctypes.c_char_p, size, pointer, pointer)
         ]
         return library
     return None
@@ -163,3 +186,54 @@ def decode(
     if code:
         raise RuntimeError(f"the coder failed with code {code}")
     return np.ndarray(count, np.int32, out)
+
+
+def _c_context(weights: np.ndarray, edges: np.ndarray, grid: tuple[int, int]):
+    return _CContext(
+        *(_address(weights), _address(edges), *grid, weights.shape[1]),
+        edges.shape[1] + 1,
+    )
+
+
+def context_rows(
+    symbols: np.ndarray, weights: np.ndarray, edges: np.ndarray
+) -> np.ndarray:
+    """uint16[H W C]: the row of each of int32[H, W, C] symbols, chosen by those before.
+
+    weights int16[5 C, C], edges int32[C, K - 1]: of a `context.Context`, which has
+    checked them.
+    """
+    kernel = _kernel() if backend() == "c" else None
+    if kernel is None:
+        return reference.context_rows(symbols, weights, edges)
+    symbols = np.ascontiguousarray(symbols, np.int32)
+    rows = np.empty(symbols.size, np.uint16)
+    sums = np.empty(symbols.shape[-1], np.int32)
+    context = _c_context(weights, edges, symbols.shape[:2])
+    arrays = (_address(a) for a in (symbols, sums, rows))
+    kernel.sc_context_rows(ctypes.byref(context), *arrays)
+    return rows
+
+
+def decode_in_context(
+    data: bytes,
+    grid: tuple[int, int],
+    tables: Tables,
+    weights: np.ndarray,
+    edges: np.ndarray,
+) -> np.ndarray:
+    """int32[H, W, C] of a stream under `context_rows`; grid: (H, W). CorruptStream."""
+    data = bytes(memoryview(data))
+    kernel = _kernel() if backend() == "c" else None
+    if kernel is None:
+        return reference.decode_in_context(data, grid, tables, weights, edges)
+    out = np.empty((*grid, weights.shape[1]), np.int32)
+    sums = np.empty(weights.shape[1], np.int32)
+    code = kernel.sc_context_decode(
+        _prepared(kernel, tables),
+        ctypes.byref(_c_context(weights, edges, grid)),
+        *(data, len(data), _address(sums), _address(out)),
+    )
+    if code:
+        raise CorruptStream(f"corrupt stream of {len(data)} bytes")
+    return out

@@ -4,6 +4,7 @@ About sixty times slower than the compiled kernel. docs/bitstream.md specifies i
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from sc_jax.codec.tables import Tables, row_of
 LOWER = 1 << 31
 NIBBLE = 1 << 12  # frequency of one of 16 equal fields
 INT32 = np.iinfo(np.int32)
+REACH = 127  # a symbol counts in a context's sum as one of -127 .. 127
+# (rows up, columns left): left, up, up-left, up-right; then come the channels before.
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 class CorruptStream(ValueError):
@@ -75,10 +79,15 @@ def decode(
     data: bytes, count: int, tables: Tables, rows: np.ndarray | None
 ) -> np.ndarray:
     """int32[count] symbols of a stream; see `rans.decode`."""
+    known = row_of(tables, count, rows).tolist()
+    return np.array(_popped(data, tables, known, []), np.int32)
+
+
+def _popped(data: bytes, tables: Tables, rows: Iterable[int], out: list[int]):
+    """`out`, to which one symbol a row is added; `rows` may be made as it grows."""
     x, words = _open(data)
     words.reverse()
     lists = tables.cache.setdefault("lists", {})
-    out = []
 
     def pop(start: int, freq: int) -> None:
         nonlocal x
@@ -103,7 +112,7 @@ def decode(
             raise CorruptStream("corrupt stream: escape out of range")
         return value
 
-    for r in row_of(tables, count, rows).tolist():
+    for r in rows:
         if r not in lists:
             length, offset = int(tables.length[r]), int(tables.offset[r])
             lists[r] = tables.cdf[r, : length + 1].tolist(), length - 1, offset
@@ -115,4 +124,56 @@ def decode(
     # The encoder starts at state 0, so a whole stream ends there.
     if x or words:
         raise CorruptStream("corrupt stream: bytes left after the last symbol")
-    return np.array(out, np.int32)
+    return out
+
+
+def context_rows(
+    symbols: np.ndarray, weights: np.ndarray, edges: np.ndarray
+) -> np.ndarray:
+    """uint16[H W C] of int32[H, W, C] symbols; see `rans.context_rows`."""
+    height, width, channels = symbols.shape
+    # In float64, whose products are quick and exact: every sum lies within int32.
+    near = np.clip(symbols, -REACH, REACH).astype(np.float64)
+    parts = weights.reshape(5, channels, channels).astype(np.float64)
+    framed = np.pad(near, ((1, 0), (1, 1), (0, 0)))
+    sums = near @ parts[4]
+    for (up, left), part in zip(NEIGHBOURS, parts):
+        row, column = 1 - up, 1 - left
+        sums += framed[row : row + height, column : column + width] @ part
+    classes = (sums[..., None] >= edges).sum(-1)
+    rows = np.arange(channels) * (edges.shape[1] + 1) + classes
+    return rows.reshape(-1).astype(np.uint16)
+
+
+def decode_in_context(
+    data: bytes,
+    grid: tuple[int, int],
+    tables: Tables,
+    weights: np.ndarray,
+    edges: np.ndarray,
+) -> np.ndarray:
+    """int32[H, W, C]; see `rans.decode_in_context`."""
+    out: list[int] = []
+    rows = _chosen(out, grid, weights.astype(np.int64), edges)
+    return np.array(_popped(data, tables, rows, out), np.int32).reshape(
+        *grid, weights.shape[1]
+    )
+
+
+def _chosen(
+    out: list[int], grid: tuple[int, int], weights: np.ndarray, edges: np.ndarray
+) -> Iterator[int]:
+    """The row of each symbol, by those that stand in `out` when it is asked for."""
+    (height, width), channels = grid, weights.shape[1]
+    known = np.zeros((height + 1, width + 2, channels), np.int64)
+    parts = weights.reshape(5, channels, channels)
+    for y in range(height):
+        for x in range(width):
+            sums = np.zeros(channels, np.int64)
+            for (up, left), part in zip(NEIGHBOURS, parts):
+                sums += known[y + 1 - up, x + 1 - left] @ part
+            for c in range(channels):
+                row = int(np.searchsorted(edges[c], sums[c], "right"))
+                yield c * (edges.shape[1] + 1) + row
+                known[y + 1, x + 1, c] = near = max(-REACH, min(REACH, out[-1]))
+                sums += near * parts[4, c]

@@ -116,8 +116,21 @@ class VariableRateCodec:
         count = math.prod(self.shape)
         flat = rans.decode(data[1:], count, self.tables[level])
         symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
+        return self.values(np.moveaxis(symbols, 0, -1), level)
+
+    @property
+    def coded(self) -> tuple[Tables, ...]:
+        """The tables of each level of the rate."""
+        return self.tables
+
+    def integers(self, outputs: Outputs, level: int) -> np.ndarray:
+        """int32 symbols of a head's outputs at a level, of one example or a batch."""
+        return self._symbols(outputs["latent"], level)
+
+    def values(self, symbols: np.ndarray, level: int) -> np.ndarray:
+        """The latent that int32[..., C] symbols stand for at a level."""
         # C order: a compiled tail takes the array as it is.
-        values = np.moveaxis(symbols, 0, -1).astype(np.float32, order="C")
+        values = symbols.astype(np.float32, order="C")
         _, width, centre = self.bins[level]
         return (values + centre) * width
 
@@ -144,9 +157,7 @@ class VariableRateCodec:
     def refit(self, outputs: Iterable[Outputs]) -> VariableRateCodec:
         # All levels in one pass: the outputs of a whole data set come only once.
         batches = (
-            np.concatenate(
-                [self._symbols(each["latent"], n) for n in range(self.levels)], -1
-            )
+            np.concatenate([self.integers(each, n) for n in range(self.levels)], -1)
             for each in outputs
         )
         fitted = refit.refit(_joined(self.tables), batches)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from sc_jax.codec.codecs import KINDS, Codec, from_arrays
+from sc_jax.compressors import contexts
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, INPUT, Net, SplitPoint, head
 from sc_jax.nets.run import Variables, init, run, variable_shapes
@@ -56,14 +57,18 @@ def at_level(net: Net, level: int) -> Net:
     return replace(net, splits=tuple(splits))
 
 
-def check(net: Net, example: Any) -> None:
+def check(net: Net, example: Any, context: int = 0) -> None:
     """UsageError, one line, unless every compressor of `net` can end a run.
 
     Each is tried alone, untrained, on an example of its latent's shape: settled, made a
     codec that is saved and read again, and a latent coded and decoded.
+    context: of the recipe; above 0 every codec must have symbols for it.
     """
     for split, latent in _latents(net, variable_shapes(net, example), example):
-        _check_one(split.compressor, tuple(latent.shape[1:]), latent.dtype.name)
+        shape = tuple(latent.shape[1:])
+        codec = _checked(split.compressor, shape, latent.dtype.name)
+        if context:
+            contexts.check({split.name: codec}, context)
 
 
 def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:
@@ -89,8 +94,8 @@ def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:
     return [(split, found[split.name]) for split in net.splits]
 
 
-def _check_one(compressor: Any, shape: tuple[int, ...], dtype: str) -> None:
-    """`check` of one compressor for one example's latent."""
+def _checked(compressor: Any, shape: tuple[int, ...], dtype: str) -> Codec:
+    """A codec of one compressor for one example's latent, tried as `check` says."""
     name = type(compressor).__name__
     for method in ("settle", "codec"):
         if not callable(getattr(compressor, method, None)):
@@ -121,3 +126,4 @@ def _check_one(compressor: Any, shape: tuple[int, ...], dtype: str) -> None:
             f"compressor {name} makes {z_hat.shape} of a latent {z.shape} with bits "
             f"{bits.shape}, not {z.shape} with {z.shape[:1]}"
         )
+    return codec

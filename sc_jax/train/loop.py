@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from sc_jax.codec.in_context import MOST_FITTED
+from sc_jax.compressors import contexts
 from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import Damaged, UsageError
@@ -205,11 +210,27 @@ def _finish(shared: Run, step: int, variables: Variables, example, optimiser=Non
 
 
 def _save_tables(checkpoints: Checkpoints, step, recipe, variables, example) -> None:
-    codecs = codecs_of(recipe.net, variables, example)
+    codecs: dict[str, Any] = codecs_of(recipe.net, variables, example)
+    if recipe.context and codecs:
+        LOGGER.info("fitting contexts of %d tables a channel", recipe.context)
+        images = partial(_calibration, recipe)
+        own = devices.local(variables)
+        codecs = contexts.fitted(recipe.net, own, codecs, images, recipe.context)
     # All computed them, one writes: the folder is shared.
     if jax.process_index() == 0:
         tables = {name: codec.to_arrays() for name, codec in codecs.items()}
         checkpoints.save_tables(step, tables)
+
+
+def _calibration(recipe: Recipe) -> Iterator[np.ndarray]:
+    """Batches of training images, evenly spaced since folders come sorted by class."""
+    dataset = pipeline.opened(recipe.data, "train")
+    count = min(len(dataset), MOST_FITTED)
+    rows = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
+    size = min(count, recipe.data.batch_size)
+    for images, _, real in pipeline.evaluation_batches(dataset.take(rows), size):
+        # All of one size, so that one program serves: the last images come twice.
+        yield images if real == size else np.resize(images[:real], images.shape)
 
 
 def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:

@@ -58,7 +58,8 @@ class Recipe:
     `title` and `setting` ("beta=0.32") name it in reports; `backbone` is the family
     member its net was made from, `pretrained` a public checkpoint that its stages start
     from. Without phases the net is as it starts. `policy` is how the method leaves at
-    exits, as text of exits.solve.policy_spec ("threshold:score=entropy").
+    exits, as text of exits.solve.policy_spec ("threshold:score=entropy"). `context`
+    above 0 codes the trained net's symbols in fewer bytes (codec.in_context).
     """
 
     name: str
@@ -74,6 +75,9 @@ class Recipe:
     seed: Annotated[int, Knob(at_least=0)] = 0
     policy: str = ""
     task: Task = classification
+    context: Annotated[
+        int, Knob("tables a channel, by symbols sent before; 0: one", at_most=64)
+    ] = 0
 
     @property
     def steps(self) -> int:

@@ -65,7 +65,7 @@ def _check_shapes(recipe: Recipe, shape, dtype, target_shape, target_dtype) -> N
         ) from None
     if recipe.net.splits:
         # Codecs are NumPy, beyond eval_shape: these are really made.
-        splits.check(recipe.net, example)
+        splits.check(recipe.net, example, recipe.context)
 
 
 _kept_check = lru_cache(maxsize=32)(_check_shapes)  # errors are never kept

@@ -1,0 +1,55 @@
+"""Contexts for what a trained net's splits send, fitted to examples.
+
+After training: no array of the net changes, and what is decoded neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from sc_jax.codec.codecs import Codec
+from sc_jax.codec.in_context import INNER, InContextCodec
+from sc_jax.errors import UsageError
+from sc_jax.nets.net import Net, head
+from sc_jax.nets.run import Variables, run
+
+Batches = Callable[[], Iterator[np.ndarray]]
+
+
+def check(codecs: Mapping[str, Codec], classes: int) -> None:
+    """UsageError where one sends no symbols that a context could code."""
+    for split, codec in codecs.items():
+        if codec.kind not in INNER:
+            raise UsageError(
+                f"context={classes} codes the symbols of {' or '.join(INNER)} codecs, "
+                f"and {split} sends {codec.kind}: leave it at 0"
+            )
+
+
+def fitted(
+    net: Net,
+    variables: Variables,
+    codecs: Mapping[str, Any],
+    inputs: Batches,
+    classes: int,
+) -> dict[str, InContextCodec]:
+    """`codecs` with contexts of `classes` tables a channel; inputs() are batches."""
+    check(codecs, classes)
+    found = {}
+    for split in net.splits:
+        codec = codecs[split.name]
+        sent = jax.jit(partial(_outputs, head(net, split.after), split.after, codec))
+        batches = (sent(variables, images) for images in inputs())
+        numbers = ({k: np.asarray(v) for k, v in b.items()} for b in batches)
+        found[split.name] = InContextCodec.fit(codec, numbers, classes)
+    return found
+
+
+def _outputs(device: Net, after: str, codec: Codec, variables: Variables, images):
+    latent = run(device, variables, images)[0].features[after]
+    return codec.outputs(latent, jax.numpy)
