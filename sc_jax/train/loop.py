@@ -159,7 +159,7 @@ def _warm(recipe: Recipe, variables: Variables, start: Variables | None) -> Vari
     fitting, others = alike(variables, start)
     if not fitting:
         raise UsageError("the run to start from has no part of this net (--init)")
-    left = f"; fresh: {', '.join(others)}" if others else ""
+    left = f"; as without it: {', '.join(others)}" if others else ""
     LOGGER.info("%d parts start from the other run%s", len(fitting), left)
     return graft(variables, start, fitting)
 
