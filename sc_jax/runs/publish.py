@@ -52,7 +52,7 @@ def publish(
     parts = _trained(teacher, workdir, variables)
     exact = {split.name for split in recipe.net.splits}
     own = Teacher(title, url, zoo.sha256(str(teacher.pretrained)))
-    record = _record(workdir, recipe, parts, own)
+    record = _record(workdir, parts, own)
     small = zoo.rounded(variables, parts, exact)
     tables = {split: codec.to_arrays() for split, codec in codecs.items()}
     examples = run_folder.dataset_of(recipe, "test", test)
@@ -136,9 +136,7 @@ def _trained(teacher: Recipe, workdir: Path, variables: Variables) -> list[str]:
     return [part for part in variables.params if not same(part)]
 
 
-def _record(
-    workdir: Path, recipe: Recipe, parts: list[str], teacher: Teacher
-) -> Record:
+def _record(workdir: Path, parts: list[str], teacher: Teacher) -> Record:
     """Without what is measured of the file, which is not there yet."""
     source = run_folder.read_json(workdir / run_folder.FILE)["source"]
     knobs = {k: v for k, v in source["knobs"].items() if k not in FILES}
@@ -152,11 +150,22 @@ def _record(
         parts=parts,
         teacher=teacher,
         data=dataclasses.replace(facts, name=bare(facts.name)),
-        phases={phase.name: phase.steps for phase in recipe.phases},
+        phases=trained_steps(workdir),
         images_seen=seen(workdir),
         measured=[],
         probe={},
     )
+
+
+def trained_steps(workdir: str | Path) -> dict[str, int]:
+    """Steps by phase of a run and of those that it began with."""
+    if zoo.is_named(workdir):
+        return dict(zoo.read(workdir).record.phases)
+    saved = run_folder.read_json(Path(workdir) / run_folder.FILE)
+    steps = trained_steps(saved["init"]["folder"]) if saved["init"] else {}
+    for phase in saved["recipe"]["phases"]:
+        steps[phase["name"]] = steps.get(phase["name"], 0) + phase["steps"]
+    return steps
 
 
 def seen(workdir: str | Path) -> int:

@@ -46,9 +46,9 @@ class Record:
     """All that a student is beside its arrays, as JSON holds it.
 
     knobs: of the recipe, without files. parts: those that were trained. data: facts of
-    the training images. phases: steps by name; images_seen: in them and in the runs
-    that it began with. measured: rows, the teacher's first. probe: what a few images of
-    the tested set took, by their places in it.
+    the training images. phases, images_seen: steps by name, and the images in them, of
+    the run and of those that it began with. measured: rows, the teacher's first.
+    probe: what a few images of the tested set took, by their places in it.
     """
 
     recipe: str

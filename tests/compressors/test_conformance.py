@@ -23,7 +23,8 @@ from fitted import (
 
 from sc_jax.codec import codecs
 from sc_jax.codec.codecs import CorruptStream
-from sc_jax.compressors import COMPRESSORS, Compressor
+from sc_jax.codec.in_context import INNER
+from sc_jax.compressors import COMPRESSORS, Compressor, contexts
 from sc_jax.compressors.affine import Affine
 from sc_jax.compressors.splits import at_level, check, codecs_of
 from sc_jax.errors import UsageError
@@ -110,8 +111,11 @@ class Classifier(nn.Module):
         return nn.Dense(3)(x.mean((1, 2)))
 
 
-@pytest.mark.parametrize("name", COMPRESSORS)
-def test_a_head_exports_and_a_tail_serves_its_frames(name):
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [*((name, 0) for name in COMPRESSORS), *((name, 3) for name in INNER)],
+)
+def test_a_head_exports_and_a_tail_serves_its_frames(name, context):
     """A device's bytes, from LiteRT's outputs, answered as JAX alone would."""
     pytest.importorskip("litert_converter", reason="the extra export is not installed")
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
@@ -127,7 +131,10 @@ def test_a_head_exports_and_a_tail_serves_its_frames(name):
     variables = init(net, jax.random.key(0), x)
     split = net.splits[0].name
     variables.params[split] = settled(row.samples[0], variables.params[split])
-    codec: Any = codecs_of(net, variables, x[:1])[split]
+    own: Any = codecs_of(net, variables, x[:1])
+    if context:
+        own = contexts.fitted(net, variables, own, lambda: iter([x]), context)
+    codec = own[split]
     if not codec.exports:
         outputs = codec.outputs(x, np)
     else:
@@ -174,6 +181,20 @@ def test_what_cannot_end_a_run_is_one_line_before_it(module, says):
     with pytest.raises(UsageError, match=says) as caught:
         check(net, pixels((16, 12, 3))[:1])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_context_is_refused_before_training_where_no_symbols_are_sent(name):
+    row = COMPRESSORS[name]
+    cut = INPUT if row.dtype == "uint8" else "encoder"
+    stages = (Stage("encoder", Encoder()),)
+    net, x = Net(stages, splits=(SplitPoint(cut, row.samples[0]),)), pixels((16, 12, 3))
+    codec = codecs_of(net, init(net, jax.random.key(0), x), x[:1])[f"split@{cut}"]
+    if codec.kind in INNER:
+        check(net, x[:1], context=8)
+    else:
+        with pytest.raises(UsageError, match=f"sends {codec.kind}: leave it at 0"):
+            check(net, x[:1], context=8)
 
 
 def test_no_one_asks_which_codec_or_compressor_it_has():

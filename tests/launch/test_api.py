@@ -107,6 +107,22 @@ def test_every_facade_gives_all_that_it_names():
         sc_jax.nets.nothing  # noqa: B018
 
 
+def test_a_finished_run_sends_fewer_bytes_in_context(folder, images):
+    """Its tables alone are made again: what is decoded, and so every answer, stays."""
+    plain, none = sc_jax.load(folder), {"stage1_epochs": 0, "stage2_epochs": 0}
+    shared = {"init": folder, "teacher": folder / "teacher", "baselines": False, **none}
+    made = sc_jax.train(
+        "entropic_student", "runs/context", overrides=["context=4"], **shared
+    )
+    found, before = made(images), plain(images)
+    np.testing.assert_array_equal(found["logits"], before["logits"])
+    assert found["payload_bytes"].sum() < 0.9 * before["payload_bytes"].sum()
+    decoded = made.decode(made.encode(images[0]))["logits"]
+    theirs = plain.decode(plain.encode(images[0]))["logits"]
+    np.testing.assert_array_equal(decoded, theirs)
+    assert made.report[-1]["quality"] == plain.report[-1]["quality"]
+
+
 def test_a_run_answers_arrays_and_its_bytes_decode_to_the_same(folder, images):
     model = sc_jax.load(folder)
     outputs = model(images)
