@@ -44,7 +44,7 @@ typedef struct {
     const uint8_t *p, *end; /* whole 32-bit words */
 } decoder;
 
-/* Rows chosen by the symbols before: section 5 of docs/bitstream.md. Its sums fit
+/* Rows chosen by the symbols before: section 6 of docs/bitstream.md. Its sums fit
  * int32, edges rise and every row lies in the tables: the caller has checked it. */
 typedef struct {
     const int16_t *weights; /* [5 channels][channels] */

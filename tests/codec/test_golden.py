@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sc_jax.codec import codecs, rans
+from sc_jax.codec.context import Context
 from sc_jax.codec.tables import Tables
 from sc_jax.codec.variable_rate import VariableRateCodec, bins_of
 from sc_jax.deploy.wire import frame
@@ -71,4 +72,10 @@ def test_the_example_of_the_page():
     levels = VariableRateCodec((6, 1), (tables, tables), np.zeros(1), bins, level=1)
     level = levels.encode(z / 2)
     assert np.array_equal(levels.decode(level), z / 2)
-    assert streams == [payload, affine, top_k, level, frame.pack(4, 2, (6, 1), payload)]
+    chosen = np.array([[0, 16384, 49152, 65280, 65536], [0, 4096, 16384, 61440, 65536]])
+    both = Tables(chosen.astype(np.uint32), *np.array([[4, 4], [-1, -1]], np.int32))
+    weights = np.array([[5], [0], [0], [0], [0]], np.int16)
+    row = np.array([[1], [1], [0], [-1]], np.int32)
+    context = Context(weights, np.array([[1]], np.int32), both).encode(row)
+    framed = frame.pack(4, 2, (6, 1), payload)
+    assert streams == [payload, affine, top_k, level, context, framed]
