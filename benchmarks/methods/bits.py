@@ -7,35 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from sc_jax.codec.tables import Tables
+from sc_jax.codec import rans, tables
+from sc_jax.codec.context import as_grid
 
 LITTLE = 0.01  # of the bits an even share would be: a channel that says nothing
 
 
-def costs(symbols: np.ndarray, tables: Tables) -> np.ndarray:
-    """Bits f64[..., C] of symbols int32[..., C], a row of the tables a channel."""
-    bits = np.empty(symbols.shape)
-    for row in range(tables.rows):
-        first, p, escape = tables.pmf(row)
-        at = symbols[..., row].astype(np.int64) - first
-        inside = (at >= 0) & (at < len(p))
-        # An escape's value follows in digits of four bits, and their number in one.
-        raw = np.where(at < 0, -2 * at - 1, 2 * (at - len(p)))
-        digits = np.ceil(np.log2(np.maximum(raw, 0) + 1) / 4)
-        far = -np.log2(escape) + 4 * (1 + digits)
-        known = p if len(p) else np.ones(1)
-        near = -np.log2(known[np.clip(at, 0, len(known) - 1)])
-        bits[..., row] = np.where(inside, near, far)
-    return bits
+def costs(codec: Any, symbols: np.ndarray) -> np.ndarray:
+    """Bits f64[..., C] that the codec takes for an example's symbols int32[..., C]."""
+    contexts = getattr(codec, "contexts", None)
+    flat = symbols.reshape(-1)
+    if contexts:
+        context = contexts[codec.level]
+        grid = symbols.reshape(as_grid(symbols.shape))
+        rows = rans.context_rows(grid, context.weights, context.edges)
+        return tables.costs(context.tables, flat, rows).reshape(symbols.shape)
+    level = codec.coded[getattr(codec, "level", 0)]
+    rows = np.resize(np.arange(level.rows, dtype=np.uint16), flat.size)
+    return tables.costs(level, flat, rows).reshape(symbols.shape)
 
 
 def measured(name: str, codec: Any, z: np.ndarray) -> dict[str, Any]:
     """A row of the table, and what the picture draws."""
-    tables = codec.tables
-    if not isinstance(tables, Tables):
-        tables = tables[codec.level]
     symbols = np.stack([codec.symbols(one) for one in z])
-    bits, usual = costs(symbols, tables), np.rint(np.median(symbols, (0, 1, 2)))
+    bits = np.stack([costs(codec, each) for each in symbols])
+    usual = np.rint(np.median(symbols, (0, 1, 2)))
     real = np.mean([len(codec.encode(one)) for one in z])
     each = bits.sum((1, 2)).mean(0)  # by channel
     ordered = np.sort(each)[::-1] / each.sum()

@@ -37,21 +37,23 @@ OUT = flags.DEFINE_string("out", None, "path of the JSON report; a .png stands b
 BATCH = 20
 
 
-def latents(folder: Path, count: int):
-    """(recipe, codec, z f32[N, H, W, C]) of a run's first test examples."""
+def latents(folder: Path, count: int, split: str = "test"):
+    """(recipe, codec, z f32[N, H, W, C]) of a run's examples, evenly spaced."""
     recipe = run_folder.recipe_of(folder)
     if len(recipe.net.splits) != 1:
         raise cli.UsageError(f"{folder} has no one split")
     variables, codecs = run_folder.restore(recipe, folder)
-    (split,) = recipe.net.splits
-    device, test = head(recipe.net, split.after), run_folder.dataset_of(recipe, "test")
-    some = test.take(np.arange(min(count, len(test))))
-    read = jax.jit(lambda v, x: run(device, v, x)[0].features[split.after])
+    (cut,) = recipe.net.splits
+    device, every = head(recipe.net, cut.after), run_folder.dataset_of(recipe, split)
+    # Folders come sorted by class.
+    rows = np.linspace(0, len(every) - 1, min(count, len(every))).astype(int)
+    some = every.take(rows)
+    read = jax.jit(lambda v, x: run(device, v, x)[0].features[cut.after])
     found = [
         np.asarray(read(variables, images))[:number]
         for images, _, number in pipeline.evaluation_batches(some, BATCH)
     ]
-    return recipe, codecs[split.name], np.concatenate(found)
+    return recipe, codecs[cut.name], np.concatenate(found)
 
 
 def main(_):

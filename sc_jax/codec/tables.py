@@ -205,16 +205,24 @@ def row_of(tables: Tables, count: int, rows: np.ndarray | None) -> np.ndarray:
 
 def bits(tables: Tables, symbols: np.ndarray, rows: np.ndarray | None = None) -> float:
     """Ideal code length in bits of int32[N] symbols, escape digits included."""
+    return float(costs(tables, symbols, rows).sum())
+
+
+def costs(
+    tables: Tables, symbols: np.ndarray, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """float64[N]: `bits` of each symbol."""
     r = row_of(tables, symbols.size, rows)
     slot = symbols.astype(np.int64) - tables.offset[r]
     escape = tables.length[r].astype(np.int64) - 1
     out = (slot < 0) | (slot >= escape)
     # Beyond the row: the escape slot, then the value in digits.
     slot = np.where(out, escape, slot)
-    count = tables.cdf[r, slot + 1] - tables.cdf[r, slot]
+    found = 16 - np.log2(tables.cdf[r, slot + 1] - tables.cdf[r, slot])
     over = symbols[out].astype(np.int64) - tables.offset[r][out]
     # Zigzag: odd numbers below the row, even ones above.
     raw = np.where(over < 0, -2 * over - 1, 2 * (over - escape[out]))
     digits = sum((raw >> (4 * k)) > 0 for k in range(9))
     # Each escape: 4 bits for the number of digits, 4 a digit.
-    return float((16 - np.log2(count)).sum() + np.sum(4 * (1 + digits)))
+    found[out] += 4 * (1 + digits)
+    return found

@@ -6,6 +6,7 @@ import pytest
 from benchmarks.methods import bits
 from sc_jax.codec import tables
 from sc_jax.codec.factorized import FactorizedCodec
+from sc_jax.codec.in_context import InContextCodec
 
 SHAPE = (12, 10, 3)
 WIDTHS = (0.3, 1.5, 6.0)
@@ -19,12 +20,16 @@ def codec():
     return FactorizedCodec(SHAPE, made, np.zeros(3, np.float32))
 
 
+@pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("far", [0, 40])
-def test_costs_add_up_to_the_stream(codec, far):
+def test_costs_add_up_to_the_stream(codec, far, context):
     rng = np.random.default_rng(0)
     z = rng.laplace(0, WIDTHS, SHAPE).astype(np.float32)
     z[: far // 10, 0] = far  # beyond every row: escapes
-    each = bits.costs(codec.symbols(z), codec.tables)
+    if context:
+        known = rng.laplace(0, WIDTHS, (30, *SHAPE)).astype(np.float32)
+        codec = InContextCodec.fit(codec, [codec.outputs(known, np)], 3)
+    each = bits.costs(codec, codec.symbols(z))
     assert each.shape == SHAPE and each.min() > 0
     assert each.sum() / 8 == pytest.approx(len(codec.encode(z)), rel=0.003, abs=6)
 
