@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.methods.where_bits_go import latents
+from benchmarks.methods.latents import latents
 from benchmarks.origin import origin
 from launch import cli
 from sc_jax.codec.codecs import at_level, levels_of
