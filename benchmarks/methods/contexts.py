@@ -28,6 +28,7 @@ from launch import cli
 from sc_jax.codec.codecs import at_level, levels_of
 from sc_jax.codec.in_context import INNER, InContextCodec
 from sc_jax.evaluate.reports.report import machine
+from sc_jax.runs import publish, run_folder
 from sc_jax.train import devices
 
 RUN = flags.DEFINE_string("run", None, "folder of a finished launch.train run")
@@ -135,6 +136,8 @@ def main(_):
         "recipe": recipe.title,
         "setting": recipe.setting,
         "latent": codec.shape,
+        "data": publish.bare(run_folder.dataset_of(recipe, "test").name),
+        "examples": len(z),
         "rows": rows,
     }
     Path(OUT.value).write_text(json.dumps(document, indent=1) + "\n")

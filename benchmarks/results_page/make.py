@@ -16,6 +16,7 @@ from absl import flags
 
 from benchmarks.results_page import (
     baselines,
+    contexts,
     deploy,
     early_exits,
     hostile,
@@ -47,6 +48,7 @@ EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
 PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 224")
 BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
+CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -83,6 +85,8 @@ def measured(out: Path) -> list[str]:
         lines += photographs.against_files([*map(Path, PHOTOGRAPHS.value)], out)
     if BITS.value:
         lines += photographs.bits(Path(BITS.value), out)
+    for path in CONTEXTS.value:
+        lines += contexts.contexts(Path(path))
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:
