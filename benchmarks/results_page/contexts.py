@@ -1,4 +1,4 @@
-"""The section of benchmarks.methods.contexts: what a context over sent symbols saves."""
+"""The sections of benchmarks.methods.contexts: what coding in context saves."""
 
 from __future__ import annotations
 
