@@ -31,6 +31,12 @@ def check(codecs: Mapping[str, Codec], classes: int) -> None:
             )
 
 
+def classes_of(arrays: Mapping[str, np.ndarray]) -> int:
+    """Tables a channel of a saved codec's context; 0: it has none."""
+    edges = arrays.get("context0.edges")
+    return 0 if edges is None else edges.shape[1] + 1
+
+
 def fitted(
     net: Net,
     variables: Variables,

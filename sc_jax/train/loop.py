@@ -136,12 +136,16 @@ def _finished(
 ) -> Variables:
     """The variables of a run that ended, on this process's first device."""
     try:
-        whole = checkpoints.tables(saved) is not None
+        tables = checkpoints.tables(saved)
+        whole = tables is not None and all(
+            contexts.classes_of(each) == recipe.context for each in tables.values()
+        )
     except Damaged as error:
         LOGGER.warning("%s: they are made again from the weights", error)
         whole = False
     # The first process says, for they are made together.
-    if not devices.gathered(whole)[0]:  # damaged, or killed before they were made
+    # Damaged, of another context, or killed before they were made.
+    if not devices.gathered(whole)[0]:
         _save_tables(checkpoints, saved, recipe, variables, example)
     return devices.local(variables)
 

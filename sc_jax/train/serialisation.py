@@ -120,7 +120,14 @@ def difference(saved: Any, node: Any, path: str = "") -> str | None:
 
 
 def continues(saved: Any, recipe: Recipe) -> bool:
-    """Whether `recipe` is the saved one with a longer last phase, and no more."""
+    """Whether `recipe` is the saved one with a longer last phase, or another context.
+
+    A context codes what is trained: for another one the tables are made again.
+    """
+    coded = saved.get("context", 0) if isinstance(saved, dict) else 0
+    recipe = replace(recipe, context=coded)
+    if agrees(saved, recipe):
+        return True
     try:
         steps = saved["phases"][-1]["steps"]
         last = recipe.phases[-1]
