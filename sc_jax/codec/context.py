@@ -78,7 +78,9 @@ class Context:
         return all(np.array_equal(mine[k], theirs[k]) for k in mine)
 
     def encode(self, symbols: np.ndarray) -> bytes:
-        """The stream of int32[..., C]."""
+        """The stream of int32[..., C]; ValueError for other symbols."""
+        if symbols.dtype != np.int32 or symbols.shape[-1:] != (self.channels,):
+            raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
         symbols = np.ascontiguousarray(symbols.reshape(as_grid(symbols.shape)))
         rows = rans.context_rows(symbols, self.weights, self.edges)
         return rans.encode(symbols.reshape(-1), self.tables, rows)

@@ -93,11 +93,15 @@ class FactorizedCodec:
 
     def pack(self, symbols: np.ndarray) -> bytes:
         """The stream of int32[..., C]: what a head that rounds by itself hands over."""
+        # Channel by channel, so that a symbol's place says its row.
+        flat = np.moveaxis(self.sent(symbols), -1, 0).reshape(-1)
+        return rans.encode(np.ascontiguousarray(flat), self.tables)
+
+    def sent(self, symbols: np.ndarray) -> np.ndarray:
+        """The symbols of one example's outputs; ValueError for another shape."""
         if symbols.shape != self.shape or symbols.dtype != np.int32:
             raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
-        # Channel by channel, so that a symbol's place says its row.
-        flat = np.moveaxis(symbols, -1, 0).reshape(-1)
-        return rans.encode(np.ascontiguousarray(flat), self.tables)
+        return symbols
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         own, exact = self.symbols(z), z - self.medians

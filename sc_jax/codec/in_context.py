@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -40,6 +41,9 @@ class InContextCodec:
     contexts: tuple[Context, ...]
 
     def __post_init__(self):
+        sides = self.shape
+        if not sides or min(sides) < 1 or math.prod(sides) > np.iinfo(np.int32).max:
+            raise ValueError(f"a latent of shape {sides} has no context")
         if len(self.contexts) != len(self.inner.coded):
             raise ValueError(
                 f"{len(self.contexts)} contexts for {len(self.inner.coded)} levels"
@@ -125,7 +129,7 @@ class InContextCodec:
     @property
     def pack(self) -> Callable[..., bytes]:
         def pack(**outputs: np.ndarray) -> bytes:
-            return self._stream(self.inner.integers(outputs, self.level))
+            return self._stream(self.inner.sent(**outputs))
 
         return pack
 
@@ -148,6 +152,8 @@ class InContextCodec:
         if (kind := text_of(inside["kind"])) not in INNER:
             raise ValueError(f"no context codes a {kind!r}; known: {', '.join(INNER)}")
         inner = INNER[kind].from_arrays(inside)
+        if codec.shape_of(arrays) != inner.shape:
+            raise ValueError(f"shape {codec.shape_of(arrays)} around {inner.shape}")
         parts = (_below(f"context{n}.", arrays) for n in range(len(inner.coded)))
         return cls(inner, tuple(Context.from_arrays(each) for each in parts))
 

@@ -201,8 +201,10 @@ def context_rows(
     """uint16[H W C]: the row of each of int32[H, W, C] symbols, chosen by those before.
 
     weights int16[5 C, C], edges int32[C, K - 1]: of a `context.Context`, which has
-    checked them.
+    checked them. ValueError for symbols of another rank or other channels.
     """
+    if symbols.ndim != 3 or symbols.shape[2] != weights.shape[1]:
+        raise ValueError(f"symbols {symbols.shape}, not [H, W, {weights.shape[1]}]")
     kernel = _kernel() if backend() == "c" else None
     if kernel is None:
         return reference.context_rows(symbols, weights, edges)

@@ -141,6 +141,10 @@ class VariableRateCodec:
     def pack(self, latent: np.ndarray) -> bytes:
         return self.encode(latent)
 
+    def sent(self, latent: np.ndarray) -> np.ndarray:
+        """The symbols of one example's outputs; ValueError for another shape."""
+        return self.symbols(latent)
+
     def difference(self, z: np.ndarray, outputs: Outputs):
         """Of the symbols of every level, [L, ..., C]."""
         pairs = [

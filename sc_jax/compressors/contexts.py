@@ -14,11 +14,12 @@ import numpy as np
 
 from sc_jax.codec.codecs import Codec
 from sc_jax.codec.in_context import INNER, InContextCodec
+from sc_jax.codec.tables import TOTAL
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import Net, head
 from sc_jax.nets.run import Variables, run
 
-Batches = Callable[[], Iterator[np.ndarray]]
+Batches = Callable[[], Iterator[tuple[np.ndarray, int]]]
 
 
 def check(codecs: Mapping[str, Codec], classes: int) -> None:
@@ -29,6 +30,13 @@ def check(codecs: Mapping[str, Codec], classes: int) -> None:
                 f"context={classes} codes the symbols of {' or '.join(INNER)} codecs, "
                 f"and {split} sends {codec.kind}: leave it at 0"
             )
+        if (channels := codec.shape[-1]) * classes > TOTAL:
+            raise UsageError(
+                f"context={classes} of {channels} channels is more than {TOTAL} "
+                f"tables: at most context={TOTAL // channels}"
+            )
+    if not codecs:
+        raise UsageError(f"context={classes}, but nothing is sent: leave it at 0")
 
 
 def classes_of(arrays: Mapping[str, np.ndarray]) -> int:
@@ -44,15 +52,20 @@ def fitted(
     inputs: Batches,
     classes: int,
 ) -> dict[str, InContextCodec]:
-    """`codecs` with contexts of `classes` tables a channel; inputs() are batches."""
+    """`codecs` with contexts of `classes` tables a channel.
+
+    inputs(): batches of one size, and how many rows of each are examples.
+    """
     check(codecs, classes)
     found = {}
     for split in net.splits:
         codec = codecs[split.name]
         sent = jax.jit(partial(_outputs, head(net, split.after), split.after, codec))
-        batches = (sent(variables, images) for images in inputs())
-        numbers = ({k: np.asarray(v) for k, v in b.items()} for b in batches)
-        found[split.name] = InContextCodec.fit(codec, numbers, classes)
+        batches = (
+            {name: np.asarray(v)[:count] for name, v in sent(variables, batch).items()}
+            for batch, count in inputs()
+        )
+        found[split.name] = InContextCodec.fit(codec, batches, classes)
     return found
 
 

@@ -64,11 +64,12 @@ def check(net: Net, example: Any, context: int = 0) -> None:
     codec that is saved and read again, and a latent coded and decoded.
     context: of the recipe; above 0 every codec must have symbols for it.
     """
+    found = {}
     for split, latent in _latents(net, variable_shapes(net, example), example):
         shape = tuple(latent.shape[1:])
-        codec = _checked(split.compressor, shape, latent.dtype.name)
-        if context:
-            contexts.check({split.name: codec}, context)
+        found[split.name] = _checked(split.compressor, shape, latent.dtype.name)
+    if context:
+        contexts.check(found, context)
 
 
 def _latents(net: Net, variables: Variables, example: Any) -> list[tuple]:

@@ -226,15 +226,14 @@ def _save_tables(checkpoints: Checkpoints, step, recipe, variables, example) -> 
         checkpoints.save_tables(step, tables)
 
 
-def _calibration(recipe: Recipe) -> Iterator[np.ndarray]:
+def _calibration(recipe: Recipe) -> Iterator[tuple[np.ndarray, int]]:
     """Batches of training images, evenly spaced since folders come sorted by class."""
     dataset = pipeline.opened(recipe.data, "train")
     count = min(len(dataset), MOST_FITTED)
     rows = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
     size = min(count, recipe.data.batch_size)
     for images, _, real in pipeline.evaluation_batches(dataset.take(rows), size):
-        # All of one size, so that one program serves: the last images come twice.
-        yield images if real == size else np.resize(images[:real], images.shape)
+        yield images, real
 
 
 def _phase(shared: Run, index, begun, step, current, cold) -> TrainState:

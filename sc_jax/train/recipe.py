@@ -76,7 +76,7 @@ class Recipe:
     policy: str = ""
     task: Task = classification
     context: Annotated[
-        int, Knob("tables a channel, by symbols sent before; 0: one", at_most=64)
+        int, Knob("tables a channel, by symbols sent before", at_least=0, at_most=64)
     ] = 0
 
     @property

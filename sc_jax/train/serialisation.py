@@ -124,10 +124,11 @@ def continues(saved: Any, recipe: Recipe) -> bool:
 
     A context codes what is trained: for another one the tables are made again.
     """
-    coded = saved.get("context", 0) if isinstance(saved, dict) else 0
-    recipe = replace(recipe, context=coded)
-    if agrees(saved, recipe):
-        return True
+    # Not 0: who leaves the setting out would lose what it has saved.
+    if recipe.context and isinstance(saved, dict):
+        recipe = replace(recipe, context=saved.get("context", 0))
+        if agrees(saved, recipe):
+            return True
     try:
         steps = saved["phases"][-1]["steps"]
         last = recipe.phases[-1]

@@ -63,7 +63,7 @@ def _check_shapes(recipe: Recipe, shape, dtype, target_shape, target_dtype) -> N
         raise UsageError(
             f"{recipe.backbone} takes images of one size only: window is 0"
         ) from None
-    if recipe.net.splits:
+    if recipe.net.splits or recipe.context:
         # Codecs are NumPy, beyond eval_shape: these are really made.
         splits.check(recipe.net, example, recipe.context)
 

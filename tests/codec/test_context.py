@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sc_jax.codec import context_fit, rans, reference
+from sc_jax.codec import codecs, context_fit, rans, reference
 from sc_jax.codec.context import Context, as_grid
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.in_context import InContextCodec
@@ -205,8 +205,6 @@ def latents(count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", INNER)
 def test_what_is_decoded_is_what_the_codec_itself_decodes(kind):
-    from sc_jax.codec import codecs
-
     inner, z = INNER[kind], latents(3, 1)
     known = latents(120, 0)
     batches = [inner.outputs(known[:60], np), inner.outputs(known[60:], np)]
@@ -231,6 +229,33 @@ def test_what_is_decoded_is_what_the_codec_itself_decodes(kind):
             again.decode(bad)
     with pytest.raises(ValueError, match="there are none"):
         InContextCodec.fit(inner, iter(()), 4)
+
+
+@pytest.mark.parametrize("kind", INNER)
+def test_what_is_of_no_latent_is_refused_before_the_coder(kind):
+    """As of a head of another bundle: the coder sizes its room by the context."""
+    inner, z = INNER[kind], latents(60, 0)
+    made = InContextCodec.fit(inner, [inner.outputs(z, np)], 2)
+    (name,), wide = inner.outputs(z, np), np.zeros((60, 60, 1), np.int32)
+    good = inner.outputs(z, np)[name][0]
+    for bad in (wide, good[..., :2], good[:4], good.astype(np.float64), good[0]):
+        with pytest.raises(ValueError):
+            made.pack(**{name: bad})
+    with pytest.raises(ValueError):
+        made.contexts[0].encode(wide)
+    with pytest.raises(ValueError):
+        rans.context_rows(wide, made.contexts[0].weights, made.contexts[0].edges)
+    if good.dtype.kind == "f":
+        with pytest.raises(ValueError, match="not finite"):
+            made.pack(**{name: np.where(np.arange(3) == 1, np.nan, good)})
+    arrays = made.to_arrays()
+    for shape in ([9, 9, 3], [5, 7]):
+        with pytest.raises(ValueError):
+            InContextCodec.from_arrays(arrays | {"shape": np.array(shape, np.int32)})
+    for sides in ([-1, 7, 3], [65536, 65536, 3], [0, 7, 3]):
+        other = np.array(sides, np.int32)
+        with pytest.raises(ValueError):
+            InContextCodec.from_arrays(arrays | {"shape": other, "inner.shape": other})
 
 
 def test_axes_before_the_last_two_are_rows():

@@ -133,7 +133,7 @@ def test_a_head_exports_and_a_tail_serves_its_frames(name, context):
     variables.params[split] = settled(row.samples[0], variables.params[split])
     own: Any = codecs_of(net, variables, x[:1])
     if context:
-        own = contexts.fitted(net, variables, own, lambda: iter([x]), context)
+        own = contexts.fitted(net, variables, own, lambda: iter([(x, len(x))]), context)
     codec = own[split]
     if not codec.exports:
         outputs = codec.outputs(x, np)
@@ -188,10 +188,14 @@ def test_a_context_is_refused_before_training_where_no_symbols_are_sent(name):
     row = COMPRESSORS[name]
     cut = INPUT if row.dtype == "uint8" else "encoder"
     stages = (Stage("encoder", Encoder()),)
+    with pytest.raises(UsageError, match="nothing is sent"):
+        check(Net(stages), pixels((16, 12, 3))[:1], context=8)
     net, x = Net(stages, splits=(SplitPoint(cut, row.samples[0]),)), pixels((16, 12, 3))
     codec = codecs_of(net, init(net, jax.random.key(0), x), x[:1])[f"split@{cut}"]
     if codec.kind in INNER:
         check(net, x[:1], context=8)
+        with pytest.raises(UsageError, match="at most context=16384"):
+            check(net, x[:1], context=20000)
     else:
         with pytest.raises(UsageError, match=f"sends {codec.kind}: leave it at 0"):
             check(net, x[:1], context=8)

@@ -121,6 +121,21 @@ def test_a_finished_run_sends_fewer_bytes_in_context(folder, images):
     theirs = plain.decode(plain.encode(images[0]))["logits"]
     np.testing.assert_array_equal(decoded, theirs)
     assert made.report[-1]["quality"] == plain.report[-1]["quality"]
+    with pytest.raises(UsageError, match=r"another recipe \(context is 4"):
+        sc_jax.train("entropic_student", "runs/context", beta=0.00015)
+    with pytest.raises(UsageError, match="0 to 64, not -1"):
+        sc_jax.train("entropic_student", "runs/none", overrides=["context=-1"])
+    # Damaged or deleted tables are made again as they were, contexts too.
+    (tables,) = Path("runs/context/checkpoints").rglob("tables.npz")
+    whole = np.load(tables)
+    arrays = {name: whole[name] for name in whole.files}
+    tables.unlink()
+    same = {"overrides": ["context=4"], "beta": 0.00015, "report": False}
+    sc_jax.train("entropic_student", "runs/context", **same)
+    again = np.load(tables)
+    assert sorted(again.files) == sorted(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
 
 
 def test_a_run_answers_arrays_and_its_bytes_decode_to_the_same(folder, images):

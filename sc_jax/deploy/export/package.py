@@ -137,8 +137,10 @@ def _converted(
     images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
     segments = chain(recipe.net, variables, codec, images, **options)
     run_all = runner(segments)
-    # What a head gives is not quite what the prior expects.
-    refitted = codec.refit(_outputs(run_all, seen)) if codec and trained else codec
+    # What a head gives is not quite what the prior expects. Mixed: folders come sorted
+    # by class, and a codec may read only some.
+    mixed = seen.take(np.random.default_rng(1).permutation(len(seen)))
+    refitted = codec.refit(_outputs(run_all, mixed)) if codec and trained else codec
     return Exported(recipe, variables, codec, refitted, run_all), segments
 
 
