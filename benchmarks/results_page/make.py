@@ -20,6 +20,7 @@ from benchmarks.results_page import (
     deploy,
     early_exits,
     hostile,
+    labelled,
     page,
     photographs,
     speed,
@@ -47,6 +48,7 @@ EXITS = flags.DEFINE_list("exits", [], "JSONs of methods.early_exits")
 EXECUTORS = flags.DEFINE_list("executors", [], "JSONs of speed.exit_speed")
 PICTURES = flags.DEFINE_boolean("pictures", False, "draw again from the page's tables")
 PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 224")
+LABELLED = flags.DEFINE_list("labelled", [], "the teacher's folder, then its students'")
 BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
@@ -83,6 +85,9 @@ def measured(out: Path) -> list[str]:
         lines += hostile.lost_server(LOST.value)
     if PHOTOGRAPHS.value:
         lines += photographs.against_files([*map(Path, PHOTOGRAPHS.value)], out)
+    if LABELLED.value:
+        taught, *students = map(Path, LABELLED.value)
+        lines += labelled.methods(students, taught, out)
     if BITS.value:
         lines += photographs.bits(Path(BITS.value), out)
     for path in CONTEXTS.value:

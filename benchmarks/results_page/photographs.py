@@ -66,7 +66,7 @@ def against_files(folders: Sequence[Path], out: Path) -> list[str]:
         *report.table(files).splitlines(),
         "```",
     ]
-    command = "\n    ".join(map(_command, folders))
+    command = "\n    ".join(map(command_of, folders))
     return page.section(TITLE, f"{page.where(facts)}.", command, body)
 
 
@@ -103,12 +103,13 @@ def bits(file: Path, out: Path) -> list[str]:
     )
 
 
-def _command(folder: Path) -> str:
+def command_of(folder: Path) -> str:
     """What trained a run, by its recipe.json: a report names what measured it last."""
     saved = json.loads((folder / "recipe.json").read_text())
     source, init = saved["source"], saved["init"]
     knobs = ",".join(f"{name}={value}" for name, value in source["knobs"].items())
     text = f"python -m launch.train --recipe={source['recipe']}:{knobs}"
+    text += "".join(f" --set={override}" for override in source["overrides"])
     text += f" --workdir={folder.name}" + (f" --init={init}" if init else "")
     return page.anonymous(text)
 
