@@ -16,8 +16,8 @@ the bottleneck alone (Furutanpey et al. 2024, https://arxiv.org/abs/2302.10681),
 of `window` pixels, beta from 0 up: no rate silences what has not learnt. `logits`
 weighs the divergence from the teacher's answers beside the hints. `rates`: of one
 network, beta in their middle. pair=projection keeps the teacher's stages to `after` on
-the device (as BottleNet++, Shao & Zhang 2020, https://arxiv.org/abs/1910.14315). Within
-a point of its teacher at a third of WebP's bytes; --set=context=8 takes fewer of them.
+the device (as BottleNet++, Shao & Zhang 2020, https://arxiv.org/abs/1910.14315).
+Expected: within a point of its teacher at a third of WebP's bytes; fewer by context=8.
 """
 
 from dataclasses import replace
