@@ -109,7 +109,7 @@ def command_of(folder: Path) -> str:
     source, init = saved["source"], saved["init"]
     knobs = ",".join(f"{name}={value}" for name, value in source["knobs"].items())
     text = f"python -m launch.train --recipe={source['recipe']}:{knobs}"
-    text += "".join(f" --set={override}" for override in source["overrides"])
+    text += "".join(f" --set={override}" for override in source.get("overrides", ()))
     text += f" --workdir={folder.name}" + (f" --init={init}" if init else "")
     return page.anonymous(text)
 
