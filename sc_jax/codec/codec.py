@@ -100,6 +100,15 @@ def checked(z: np.ndarray, shape: tuple[int, ...], *, finite: bool) -> np.ndarra
     return z
 
 
+def level_of(data: bytes, levels: int) -> tuple[int, bytes]:
+    """(the level that a message begins with, what follows it); CorruptStream."""
+    if not len(data):
+        raise CorruptStream("corrupt stream: no byte of a level")
+    if (level := data[0]) >= levels:
+        raise CorruptStream(f"corrupt stream: level {level} of {levels}")
+    return level, data[1:]
+
+
 def expect(data: bytes, size: int) -> None:
     if len(data) != size:
         raise CorruptStream(f"corrupt stream: {len(data)} bytes, not {size}")

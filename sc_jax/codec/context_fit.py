@@ -6,7 +6,7 @@ import numpy as np
 
 from sc_jax.codec import refit
 from sc_jax.codec.context import PARTS, Context, as_grid
-from sc_jax.codec.reference import NEIGHBOURS, REACH
+from sc_jax.codec.reference import REACH, neighbours
 from sc_jax.codec.tables import Tables, from_pmf
 
 RIDGE = 1e-3  # of the mean square: channels that are always 0 get weights of 0
@@ -46,13 +46,8 @@ def fit(symbols: np.ndarray, tables: Tables, classes: int) -> Context:
 
 def _features(near: np.ndarray) -> np.ndarray:
     """[N, H, W, C] -> [N H W, 5 C]: each neighbour's channels, then the place's."""
-    _, height, width, channels = near.shape
-    framed = np.pad(near, ((0, 0), (1, 0), (1, 1), (0, 0)))
-    parts = [
-        framed[:, 1 - up : 1 - up + height, 1 - left : 1 - left + width]
-        for up, left in NEIGHBOURS
-    ]
-    return np.concatenate([*parts, near], -1).reshape(-1, PARTS * channels)
+    parts = [*neighbours(near), near]
+    return np.concatenate(parts, -1).reshape(-1, PARTS * near.shape[-1])
 
 
 def _coefficients(near: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from sc_jax.codec import codec, context_fit
 from sc_jax.codec.codec import Outputs, text_of
 from sc_jax.codec.context import Context
 from sc_jax.codec.factorized import FactorizedCodec
-from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.variable_rate import VariableRateCodec
 
 Inner = FactorizedCodec | VariableRateCodec
@@ -70,7 +69,7 @@ class InContextCodec:
         count = 0
         for batch in outputs:
             for level, kept in enumerate(found):
-                # int16 is a quarter of a gigabyte less; a context clips them anyhow.
+                # Half the memory: what lies beyond int16 is an escape either way.
                 wide = inner.integers(batch, level)
                 kept.append(np.clip(wide, -(2**15), 2**15 - 1).astype(np.int16))
             count += len(found[0][-1])
@@ -113,14 +112,9 @@ class InContextCodec:
         return lead + self.contexts[self.level].encode(symbols)
 
     def decode(self, data: bytes) -> np.ndarray:
-        level = 0
-        if self.levels > 1:
-            if not len(data):
-                raise CorruptStream("corrupt stream: no byte of a level")
-            if (level := data[0]) >= self.levels:
-                raise CorruptStream(f"corrupt stream: level {level} of {self.levels}")
-            data = data[1:]
-        symbols = self.contexts[level].decode(data, self.shape)
+        several = self.levels > 1
+        level, stream = codec.level_of(data, self.levels) if several else (0, data)
+        symbols = self.contexts[level].decode(stream, self.shape)
         return self.inner.values(symbols, level)
 
     def outputs(self, z, xp):

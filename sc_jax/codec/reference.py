@@ -127,19 +127,28 @@ def _popped(data: bytes, tables: Tables, rows: Iterable[int], out: list[int]):
     return out
 
 
+def neighbours(symbols: np.ndarray) -> list[np.ndarray]:
+    """[..., H, W, C] of each of NEIGHBOURS, 0 beyond the border."""
+    height, width, _ = symbols.shape[-3:]
+    whole = [(0, 0)] * (symbols.ndim - 3)
+    framed = np.pad(symbols, [*whole, (1, 0), (1, 1), (0, 0)])
+    return [
+        framed[..., 1 - up : 1 - up + height, 1 - left : 1 - left + width, :]
+        for up, left in NEIGHBOURS
+    ]
+
+
 def context_rows(
     symbols: np.ndarray, weights: np.ndarray, edges: np.ndarray
 ) -> np.ndarray:
     """uint16[H W C] of int32[H, W, C] symbols; see `rans.context_rows`."""
-    height, width, channels = symbols.shape
+    channels = symbols.shape[-1]
     # In float64, whose products are quick and exact: every sum lies within int32.
     near = np.clip(symbols, -REACH, REACH).astype(np.float64)
     parts = weights.reshape(5, channels, channels).astype(np.float64)
-    framed = np.pad(near, ((1, 0), (1, 1), (0, 0)))
     sums = near @ parts[4]
-    for (up, left), part in zip(NEIGHBOURS, parts):
-        row, column = 1 - up, 1 - left
-        sums += framed[row : row + height, column : column + width] @ part
+    for there, part in zip(neighbours(near), parts):
+        sums += there @ part
     classes = (sums[..., None] >= edges).sum(-1)
     rows = np.arange(channels) * (edges.shape[1] + 1) + classes
     return rows.reshape(-1).astype(np.uint16)

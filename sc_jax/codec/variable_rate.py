@@ -11,7 +11,6 @@ import numpy as np
 
 from sc_jax.codec import codec, rans, refit
 from sc_jax.codec.codec import INT32_EDGE, Outputs
-from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tables import Tables
 
 MOST_LEVELS = 256  # the level of a message is one byte
@@ -109,12 +108,8 @@ class VariableRateCodec:
         return bytes([self.level]) + stream
 
     def decode(self, data: bytes) -> np.ndarray:
-        if not len(data):
-            raise CorruptStream("corrupt stream: no byte of a level")
-        if (level := data[0]) >= self.levels:
-            raise CorruptStream(f"corrupt stream: level {level} of {self.levels}")
-        count = math.prod(self.shape)
-        flat = rans.decode(data[1:], count, self.tables[level])
+        level, stream = codec.level_of(data, self.levels)
+        flat = rans.decode(stream, math.prod(self.shape), self.tables[level])
         symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
         return self.values(np.moveaxis(symbols, 0, -1), level)
 
