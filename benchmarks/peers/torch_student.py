@@ -183,12 +183,13 @@ def augmented(images: np.ndarray, kind: str, rng: np.random.Generator) -> np.nda
     return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]]
 
 
-def batches(case: dict, settings: dict):
-    """Endless (x, labels): the run's own permutation of every epoch."""
-    size, rng = settings["batch_size"], np.random.default_rng(settings["seed"])
+def batches(case: dict, settings: dict, first: int = 0):
+    """Endless (x, labels) from epoch `first`: the run's permutation of every epoch."""
+    size, seed = settings["batch_size"], settings["seed"]
+    rng = np.random.default_rng([seed, first, 1] if first else seed)
     images, labels = case["images"], torch.from_numpy(case["labels"].astype(np.int64))
-    for epoch in itertools.count():
-        order = np.random.default_rng([settings["seed"], epoch])
+    for epoch in itertools.count(first):
+        order = np.random.default_rng([seed, epoch])
         order = order.permutation(len(images))
         for start in range(0, len(images) - size + 1, size):
             rows = order[start : start + size]

@@ -148,6 +148,11 @@ LITE = {
     "efficientnet_lite1": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320)),
     "efficientnet_lite2": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)),
 }
+# Widths, blocks a group, side of the first kernel, classes.
+RESNETS = {
+    "resnet18": ((64, 128, 256, 512), 2, 7, 1000),
+    "resnet20": ((16, 32, 64), 3, 3, 10),
+}
 
 
 def layers(backbone: str) -> dict[str, tuple[int, ...]]:
@@ -159,11 +164,12 @@ def layers(backbone: str) -> dict[str, tuple[int, ...]]:
         for leaf in ("weight", "bias", "running_mean", "running_var"):
             made[f"{norm}.{leaf}"] = (out,)
 
-    if backbone == "resnet18":
-        conv("conv1", "bn1", 64, 3, 7)
-        before = 64
-        for g, width in enumerate((64, 128, 256, 512), start=1):
-            for i in range(2):
+    if backbone in RESNETS:
+        widths, blocks, kernel, classes = RESNETS[backbone]
+        before = widths[0]
+        conv("conv1", "bn1", before, 3, kernel)
+        for g, width in enumerate(widths, start=1):
+            for i in range(blocks):
                 at = f"layer{g}.{i}"
                 conv(f"{at}.conv1", f"{at}.bn1", width, before, 3)
                 conv(f"{at}.conv2", f"{at}.bn2", width, width, 3)
@@ -171,7 +177,7 @@ def layers(backbone: str) -> dict[str, tuple[int, ...]]:
                     down = f"{at}.downsample"
                     conv(f"{down}.0", f"{down}.1", width, before, 1)
                 before = width
-        return made | {"fc.weight": (1000, 512), "fc.bias": (1000,)}
+        return made | {"fc.weight": (classes, before), "fc.bias": (classes,)}
     if backbone in LITE:
         conv("_conv_stem", "_bn0", 32, 3, 3)
         before, i = 32, 0
@@ -202,10 +208,12 @@ def layers(backbone: str) -> dict[str, tuple[int, ...]]:
 
 # Of a backbone the side of its images, its parameters, its millions of MACs. Published:
 # 3.5 M and 300 M (Sandler et al. 2018); 4.7, 5.4, 6.1 M, and 407, 631, 899 M where more
-# is counted than convolutions and the linear layer (Tan & Le's table of the Lite form).
+# is counted than convolutions and the linear layer (Tan & Le's table of the Lite form);
+# 0.27 M and 40.81 M (the log beside the public CIFAR-10 checkpoint).
 COSTS = {
     "mobilenetv2": (224, 3_504_872, 301),
     "resnet18": (224, 11_689_512, 1814),
+    "resnet20": (32, 272_474, 41),
     "efficientnet_lite0": (224, 4_652_008, 385),
     "efficientnet_lite1": (240, 5_416_680, 600),
     "efficientnet_lite2": (260, 6_092_072, 860),
@@ -222,7 +230,9 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(backbone, monkeypatch):
     }
     monkeypatch.setattr(torch_file, "read", lambda file: arrays)
     side, count, millions = COSTS[backbone]
-    net = classifier_net(backbone, 1000)
+    net = classifier_net(
+        backbone, RESNETS[backbone][-1] if backbone in RESNETS else 1000
+    )
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     like = variable_shapes(net, image)
     found = pretrained.load(backbone, net, like, "net.pth")

@@ -26,6 +26,8 @@ IMAGENET = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+# Of CIFAR-10's training images: what public checkpoints of the CIFAR form subtract.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class ImageNetStem(nn.Module):
@@ -104,7 +106,8 @@ def checkpoint(stage: str, params: dict) -> Iterator[tuple[str, str]]:
     if stage == "fc":
         yield "Dense_0", "fc"
     elif stage == "stem":
-        yield from conv_norm("ConvNorm_0", "conv1", "bn1")
+        # The CIFAR form's stem is the layer itself.
+        yield from conv_norm("" if "Conv_0" in params else "ConvNorm_0", "conv1", "bn1")
     else:
         # A bottleneck block starts 1x1 and has three convolutions, a basic one two.
         count = 3 if params["ConvNorm_0"]["Conv_0"]["kernel"].shape[0] == 1 else 2
@@ -121,7 +124,16 @@ def _cifar(depth: int) -> Backbone:
     build = partial(resnet, depth=depth)
     exits = "layer1", "layer2"
     # No group is at an eighth: three groups halve a side twice.
-    return Backbone(build, "layer2", ("layer3",), exits, deep_cuts=("", ""))
+    return Backbone(
+        build,
+        "layer2",
+        ("layer3",),
+        exits,
+        # https://github.com/chenyaofo/pytorch-cifar-models has torchvision's names.
+        checkpoint=checkpoint,
+        deep_cuts=("", ""),
+        normalisation=(CIFAR_MEAN, CIFAR_STD),
+    )
 
 
 def _imagenet(depth: int) -> Backbone:
