@@ -22,6 +22,7 @@ from benchmarks.results_page import (
     hostile,
     labelled,
     page,
+    peer,
     photographs,
     speed,
     trade,
@@ -51,6 +52,7 @@ PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 2
 LABELLED = flags.DEFINE_list("labelled", [], "the teacher's folder, then its students'")
 BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
+PEER = flags.DEFINE_list("peer", [], "JSON of methods.peer_student, of peer_teacher")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -92,6 +94,8 @@ def measured(out: Path) -> list[str]:
         lines += photographs.bits(Path(BITS.value), out)
     for path in CONTEXTS.value:
         lines += contexts.contexts(Path(path))
+    if PEER.value:
+        lines += peer.student(*map(Path, PEER.value))
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results_page import page, trade, training
+from benchmarks.results_page import page, peer, trade, training
 from sc_jax.evaluate.reports import report
 
 
@@ -98,3 +98,34 @@ def test_a_table_is_read_back():
     text = "\n".join(["words", "", *lines, "", "| other | table |"])
     assert page.table(text) == [{"a b": "x", "c": "1"}, {"a b": "", "c": "2"}]
     assert page.table("words") == []
+
+
+def test_a_peer_stands_beside_ours_with_its_bd_rate(tmp_path):
+    ours = {"by": "sc_jax", "setting": "beta=0.1", "top1": 0.9, "bytes": 80.0}
+    theirs = {**ours, "by": "sc2bench, published", "bytes": 1160.0}
+    for row in (ours, theirs):
+        row |= {"bytes_p95": 90.0, "estimated_bits": 636.0, "examples": 10000}
+    theirs["images_per_s"] = {"stage1": {"wall": 10.0, "cpu": 231.4}}
+    rate = {"against": theirs["by"], "percent": -41.26, "overlap": 0.5, "reason": None}
+    report = {
+        **{"date": "2026-01-01", "machine": {"cpu": "x"}, "command": "python -m y"},
+        **{"rows": [theirs, ours], "steps": {"published": [1400, 700]}},
+        "peer": {"published": {"teacher_top1": 0.911, "versions": {"torch": "2"}}},
+        "bd_rates": [rate, rate | {"percent": None, "reason": "no overlap"}],
+    }
+    (tmp_path / "peer.json").write_text(json.dumps(report))
+    taught = {
+        "recipe": "classifier:backbone=resnet20,data=z",
+        "settings": {"epochs": 30, "learning_rate": 0.3, "threads": 2, "seed": 0},
+        **{"images": 1350000, "seconds": 4140.0},
+    }
+    (tmp_path / "taught.json").write_text(json.dumps(taught))
+    text = "\n".join(peer.student(tmp_path / "peer.json", tmp_path / "taught.json"))
+    assert "The teacher has 91.10 %. It is a resnet20 of" in text
+    assert "1,350,000 images seen in 1.15 h on 2 threads" in text
+    assert "published: 1,400 and 700, as ours; images a CPU second: stage1 231" in text
+    first, second = page.table(text)
+    assert (first["by"], first["bytes mean"]) == ("sc2bench, published", "1,160.0")
+    assert (second["top-1 %"], second["est. bits / 8"]) == ("90.00", "79.5")
+    assert "published: -41.3 %, over 50% of our qualities" in text
+    assert "published: no overlap" in text
