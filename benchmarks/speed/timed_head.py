@@ -124,7 +124,9 @@ def result(subject: Subject, *, skip: int, profile_runs: int, energy_s: float) -
     profile, joules = None, None
     if profile_runs:
         each = [
-            op_profile.profile(model, threads=subject.threads, runs=profile_runs)
+            op_profile.time_operations(
+                model, threads=subject.threads, runs=profile_runs
+            )
             for model in subject.models
         ]
         if all(found for found, _ in each):

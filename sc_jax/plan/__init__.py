@@ -8,7 +8,11 @@ from sc_jax.plan.channel import ChannelTable, place
 from sc_jax.plan.energy import Meter, device_j, find_meter, measure_j
 from sc_jax.plan.link import LINKS, Link, latency_s, send_s
 from sc_jax.plan.op_cost import OperationCost, operation_costs
-from sc_jax.plan.op_profile import OperationTime, profile
+from sc_jax.plan.op_profile import OperationTime, time_operations
+from sc_jax.plan.partition.edgent import edgent
+from sc_jax.plan.partition.jeong import jeong
+from sc_jax.plan.partition.li import li
+from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.placement import (
     Candidates,
     dynamic_programme,
@@ -18,10 +22,19 @@ from sc_jax.plan.placement import (
     explicit,
     shares,
 )
+from sc_jax.plan.plan import Bounds, Plan
+from sc_jax.plan.profile import Batch, Cut, ExitCost, Machine, Profile
 from sc_jax.plan.transferred_bytes import device_bytes
 
-# What chooses where to compute, by name: exits of a network, or a device's depth.
-PLANNERS = {
+# Planners of a split, (profile, link, bounds, knobs) -> Plan: those of --planner.
+PARTITION = {
+    "edgent": edgent,
+    "jeong": jeong,
+    "li": li,
+    "neurosurgeon": neurosurgeon,
+}
+# What chooses where to compute, by name: a split, exits of a network, a device's depth.
+PLANNERS = PARTITION | {
     "channel": place,
     "dynamic_programme": dynamic_programme,
     "equal_macs": equal_macs,
@@ -32,13 +45,21 @@ PLANNERS = {
 
 __all__ = [
     "LINKS",
+    "PARTITION",
     "PLANNERS",
+    "Batch",
+    "Bounds",
     "Candidates",
     "ChannelTable",
+    "Cut",
+    "ExitCost",
     "Link",
+    "Machine",
     "Meter",
     "OperationCost",
     "OperationTime",
+    "Plan",
+    "Profile",
     "answer_s",
     "break_even_bytes",
     "device_bytes",
@@ -53,7 +74,7 @@ __all__ = [
     "measure_j",
     "operation_costs",
     "place",
-    "profile",
     "send_s",
     "shares",
+    "time_operations",
 ]

@@ -61,7 +61,7 @@ class Tensor(c.Structure):
     _fields_ = (("element", c.c_int32), ("layout", Layout))
 
 
-def profile(
+def time_operations(
     model: bytes, *, threads: int, runs: int, timeout_s: float = 300
 ) -> tuple[tuple[OperationTime, ...] | None, str]:
     """(operations in their order, "") or (None, why not), of one .tflite file.

@@ -85,9 +85,11 @@ def test_what_sending_takes_is_modelled_over_each_link_and_said_to_be(tmp_path):
     report.write(ROWS, tmp_path, title="T", facts={})
     page = (tmp_path / "report.md").read_text("utf-8")
     part = page.split("## Latency of sending, modelled (test)")[1].split("\n## ")[0]
-    assert "| method | setting | LoRaWAN | 3G | LTE | Wi-Fi |" in part
+    assert "| method | setting | LoRaWAN | NB-IoT | 3G | LTE | Wi-Fi | 5G |" in part
     # 212 framed bytes at 37.5 kbit/s and 5.85 Mbit/s: 45.2 and 0.3 ms on the air.
-    assert "| Student | beta=0.1 | 1,045.2 | 101.5 | 50.3 | 5.1 |" in part
+    assert (
+        "| Student | beta=0.1 | 1,045.2 | 1,627.4 | 101.5 | 50.3 | 5.1 | 20.1 |" in part
+    )
     assert part.count("| Student |") == 1 and "teacher" not in part
     report.write(ROWS[:2], tmp_path / "local", title="T", facts={})
     assert "modelled" not in (tmp_path / "local" / "report.md").read_text("utf-8")

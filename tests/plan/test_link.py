@@ -7,7 +7,19 @@ import pytest
 from sc_jax.errors import UsageError
 from sc_jax.plan import PLANNERS
 from sc_jax.plan.break_even import answer_s, break_even_bytes
-from sc_jax.plan.link import ASSUMED_RTT, LINKS, Link, latency_s, send_s
+from sc_jax.plan.link import (
+    ASSUMED_RTT,
+    LINKS,
+    Link,
+    Trace,
+    at,
+    latency_s,
+    parse,
+    read_trace,
+    receive_power_w,
+    send_s,
+    transmit_power_w,
+)
 
 
 def test_latency_by_hand():
@@ -45,6 +57,9 @@ def test_presets_go_from_slow_to_fast():
         {"rtt_s": -0.1},
         {"loss": 1.0},
         {"loss": -0.1},
+        {"down_bits_per_s": 0.0},
+        {"idle_w": -1.0},
+        {"base_w": float("inf")},
     ],
 )
 def test_impossible_links_are_refused(wrong):
@@ -82,3 +97,81 @@ def test_every_planner_is_listed_with_a_line():
     assert {"channel", "dynamic_programme", "shares"} <= set(PLANNERS)
     for planner in PLANNERS.values():
         assert len((planner.__doc__ or "").splitlines()[0]) > 20
+
+
+def test_a_reply_comes_at_the_rate_down_or_as_up():
+    link = Link(1e6, rtt_s=0.02, loss=0.5)
+    assert latency_s(link, 0, 1250) == pytest.approx(0.04)
+    down = dataclasses.replace(link, down_bits_per_s=1e7)
+    assert latency_s(down, 0, 1250) == pytest.approx(0.022)
+
+
+def test_the_radio_draws_what_is_stated_or_by_its_rate():
+    link = Link(2e6, 0.0, up_j_per_bit=4e-7, down_j_per_bit=1e-7, base_w=1.0)
+    assert transmit_power_w(link) == pytest.approx(1.8)
+    assert receive_power_w(link) == pytest.approx(1.2)
+    assert transmit_power_w(dataclasses.replace(link, transmit_w=3.0)) == 3.0
+    assert transmit_power_w(LINKS["LTE"]) is receive_power_w(LINKS["LTE"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("lte", "LTE"), ("wifi", "Wi-Fi"), ("WI-FI", "Wi-Fi"), ("nbiot", "NB-IoT")],
+)
+def test_names_of_links_match_whatever_their_case_and_hyphens(text, name):
+    assert parse(text) is not None and parse(text) == LINKS[name]
+
+
+def test_a_link_is_read_from_its_figures():
+    assert parse("up=2e6,rtt=0.03") == Link(2e6, 0.03)
+    assert parse("up=2e6,rtt=0,down=3e6,loss=0.1,idle_w=0.2") == Link(
+        2e6, 0.0, 0.1, idle_w=0.2, down_bits_per_s=3e6
+    )
+    own = parse("lte:rtt=0.01,transmit_w=1.2")
+    want = dataclasses.replace(LINKS["LTE"], rtt_s=0.01, transmit_w=1.2)
+    assert dataclasses.replace(own, note=want.note) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ltee", "unknown link 'ltee'.*LTE"),
+        ("up=2e6", "needs rtt="),
+        ("up=-1,rtt=0", "up is a number, above 0"),
+        ("lte:uq=3", "unknown knob of link lte 'uq'"),
+        ("lte:loss=1", "below 1"),
+    ],
+)
+def test_what_is_no_link_is_one_line(text, said):
+    with pytest.raises(UsageError, match=said):
+        parse(text)
+
+
+def test_a_trace_of_rates_is_read_and_holds_each_until_the_next(tmp_path):
+    trace = Trace((0.0, 1.0, 5.0), (1e6, 2e6, 3e6))
+    (tmp_path / "t.json").write_text(
+        '{"times_s": [0, 1, 5], "up_bits_per_s": [1e6, 2e6, 3e6]}'
+    )
+    (tmp_path / "t.csv").write_text("times_s,up_bits_per_s\n0,1e6\n1,2e6\n5,3e6\n")
+    assert read_trace(tmp_path / "t.json") == trace == read_trace(tmp_path / "t.csv")
+    link = LINKS["LTE"]
+    rates = [at(trace, link, t).up_bits_per_s for t in (0, 0.99, 1, 4.9, 5, 100)]
+    assert rates == [1e6, 1e6, 2e6, 2e6, 3e6, 3e6]
+    assert at(trace, link, 0).rtt_s == link.rtt_s
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("times_s,rate\n0,1\n", "unknown column"),
+        ("times_s,up_bits_per_s\n0,1\n0,2\n", "rise from 0"),
+        ("times_s,up_bits_per_s\n0,nan\n", "finite and above 0"),
+        ("times_s,up_bits_per_s\n0\n", "has not the 2 columns"),
+        ("times_s,up_bits_per_s\n0,x\n", "no whole trace of a link"),
+        ("", "no whole trace of a link"),
+    ],
+)
+def test_a_damaged_trace_is_one_line(text, said, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_trace(tmp_path / "t.csv")

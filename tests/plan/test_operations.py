@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sc_jax.deploy.export import convert, segments
-from sc_jax.plan import OperationTime, op_profile, operation_costs, profile
+from sc_jax.plan import OperationTime, op_profile, operation_costs, time_operations
 from sc_jax.traces.cost import macs
 
 pytest.importorskip("ai_edge_litert", reason="the extra export is not installed")
@@ -36,7 +36,7 @@ def head():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_litert_times_every_operation(head, threads):
-    rows, why = profile(head, threads=threads, runs=20)
+    rows, why = time_operations(head, threads=threads, runs=20)
     assert rows is not None, why
     names = " ".join(row.node for row in rows)
     assert names.count("Convolution") + names.count("GEMM") >= 2 and "Divide" in names
@@ -47,12 +47,12 @@ def test_litert_times_every_operation(head, threads):
 def test_what_is_too_short_for_the_profiler_is_said(head, monkeypatch):
     shortest = OperationTime("CAST", "", ms=0.0, share=0.0, calls=1.0)
     monkeypatch.setattr(op_profile, "operation_times", lambda *_: (shortest,))
-    rows, why = profile(head, threads=1, runs=1)
+    rows, why = time_operations(head, threads=1, runs=1)
     assert rows is None and "less than the profiler's microsecond" in why
 
 
 def test_a_profile_that_fails_says_why():
-    rows, why = profile(b"no model", threads=1, runs=1)
+    rows, why = time_operations(b"no model", threads=1, runs=1)
     assert rows is None and "LiteRT's profiler gave nothing" in why
 
 

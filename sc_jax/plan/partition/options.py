@@ -1,0 +1,315 @@
+"""Every single split of a network with its price, and the best one within bounds.
+
+What planners that enumerate share. Arrays are f64[C], one entry a candidate; NaN is
+what the profile or the link does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sc_jax.errors import UsageError
+from sc_jax.plan.link import (
+    Link,
+    receive_power_w,
+    receive_s,
+    send_s,
+    transmit_power_w,
+)
+from sc_jax.plan.plan import BOUNDED, DEVICE, EDGE, Bounds, Plan, private_depth
+from sc_jax.plan.profile import INPUT, Cut, ExitCost, Profile
+
+LOCAL = -1  # the cut of a candidate that sends nothing
+POWER = (
+    "energy needs compute_w (and idle_w, to send) of the profile and transmit_w and "
+    "idle_w of the link"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """C candidates: cut is an index into the profile's cuts or LOCAL.
+
+    depth, end: stages on the device, and stages that run at all; exit: of each, the
+    index of its exit or -1. threshold: NaN where none decides.
+    """
+
+    profile: Profile
+    cut: np.ndarray
+    depth: np.ndarray
+    end: np.ndarray
+    exit: np.ndarray
+    threshold: np.ndarray
+    latency_s: np.ndarray
+    energy_j: np.ndarray
+    sent_bytes: np.ndarray
+    quality: np.ndarray
+    memory_bytes: np.ndarray
+
+
+def joined(parts: Sequence[Options]) -> Options:
+    """All candidates of several of one profile, in their order."""
+    names = [n for n in Options.__dataclass_fields__ if n != "profile"]
+    arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
+    return Options(parts[0].profile, **arrays)
+
+
+def unknown_as_nan(values: Sequence[float | None]) -> np.ndarray:
+    """f64[...], NaN for None."""
+    return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def cumulative(values: Sequence[float | None], count: int) -> np.ndarray:
+    """f64[count + 1], of the first 0, 1, ... stages; NaN from the first None on."""
+    if not values:
+        return np.concatenate([[0.0], np.full(count, np.nan)])
+    return np.concatenate([[0.0], np.cumsum(unknown_as_nan(values))])
+
+
+def depth_of(profile: Profile, cut: Cut) -> int:
+    """How many stages stand before the cut."""
+    return 0 if cut.after == INPUT else profile.stages.index(cut.after) + 1
+
+
+def candidates(profile: Profile, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cut i[C], depth i[C]) that can run with `end` stages: local first, then cuts."""
+    device = cumulative(profile.device_s, len(profile.stages))
+    depths = [depth_of(profile, cut) for cut in profile.cuts]
+    found = [(LOCAL, end)] if not np.isnan(device[end]) else []
+    if profile.edge_s:
+        found += [
+            (i, depth)
+            for i, depth in enumerate(depths)
+            if depth < end and not np.isnan(device[depth])
+        ]
+    cut, depth = np.array(found, int).reshape(-1, 2).T
+    return cut, depth
+
+
+def splits(
+    profile: Profile, link: Link, *, load: float = 1.0, ending: ExitCost | None = None
+) -> Options:
+    """Every way to run the network, or up to one exit, with at most one cut.
+
+    load: factor on the edge's seconds.
+    """
+    if not 1 <= load < np.inf:
+        raise UsageError(f"load is 1 (an idle server) or more, not {load}")
+    stages = len(profile.stages)
+    end = stages if ending is None else profile.stages.index(ending.after) + 1
+    cut, depth = candidates(profile, end)
+    device = cumulative(profile.device_s, stages)[depth]
+    edge = cumulative(profile.edge_s, stages)
+    sends = cut != LOCAL
+    edge_s = np.where(sends, edge[end] - edge[depth], 0.0)
+    if ending is not None:
+        device = device + np.where(sends, 0.0, ending.device_s)
+        edge_s = edge_s + np.where(sends, ending.edge_s, 0.0)
+    quality = profile.quality if ending is None else ending.quality
+    return priced(
+        profile, link, cut, depth,
+        device_s=device, edge_s=load * edge_s, share=sends.astype(np.float64),
+        answers=unknown_as_nan([quality])[0], end=end,
+        exit=-1 if ending is None else profile.exits.index(ending),
+        whole=ending is None,
+    )  # fmt: skip
+
+
+def priced(
+    profile: Profile,
+    link: Link,
+    cut: np.ndarray,
+    depth: np.ndarray,
+    *,
+    device_s: np.ndarray,
+    edge_s: np.ndarray,
+    share: np.ndarray,
+    answers: np.ndarray | float,
+    end: int,
+    exit: int = -1,
+    threshold: float = np.nan,
+    whole: bool = True,
+) -> Options:
+    """Candidates with their figures, means over inputs of which `share` are sent.
+
+    device_s, edge_s: stages and exits, without the codec. answers: the quality were
+    nothing lost in the cut; what its own quality lacks of the network's is taken off
+    the share that is sent. whole: whether every input runs to the network's end.
+    """
+    rows = [profile.cuts[i] if i != LOCAL else None for i in cut]
+    sent = np.array([c.sent_bytes if c else 0.0 for c in rows])
+    coder = np.array([c.encode_s if c else 0.0 for c in rows])
+    decode = np.array([c.decode_s if c else 0.0 for c in rows])
+    air = np.array([send_s(link, each) for each in sent])
+    reply = receive_s(link, profile.reply_bytes)
+    busy, waited = device_s + share * coder, edge_s + share * (decode + link.rtt_s)
+    memory = cumulative(profile.memory_bytes, len(profile.stages))[depth]
+    rest = np.ones(len(rows))
+    return Options(
+        profile, cut, depth, (rest * end).astype(int), (rest * exit).astype(int),
+        rest * threshold,
+        latency_s=busy + waited + share * (air + reply),
+        energy_j=energy_j(profile, link, busy, share * air, share * reply, waited),
+        sent_bytes=share * sent,
+        quality=_quality(profile, rows, share, rest * answers, whole),
+        memory_bytes=memory if profile.memory_bytes else rest * np.nan,
+    )  # fmt: skip
+
+
+def energy_j(profile, link, busy_s, sent_s, received_s, waited_s) -> np.ndarray:
+    """Joules of the device: it computes, sends, receives and waits; NaN: not known.
+
+    While the radio is on and while it waits, the device draws its own idle_w too.
+    """
+    powers = [profile.compute_w, profile.idle_w, transmit_power_w(link), link.idle_w]
+    compute_w, rest_w, send_w, wait_w = unknown_as_nan(powers)
+    receive_w = unknown_as_nan([receive_power_w(link)])[0]
+    parts = (
+        (busy_s, compute_w),
+        (sent_s, send_w + rest_w),
+        (received_s, receive_w + rest_w),
+        (waited_s, wait_w + rest_w),
+    )
+    # A power that is not needed may be unknown: 0 s of NaN W are 0 J.
+    joules = [np.where(np.equal(s, 0), 0.0, np.multiply(s, w)) for s, w in parts]
+    return sum(joules[1:], joules[0])
+
+
+def _quality(
+    profile: Profile,
+    rows: Sequence[Cut | None],
+    share: np.ndarray,
+    answers: np.ndarray,
+    whole: bool,
+) -> np.ndarray:
+    own = unknown_as_nan([cut.quality if cut else None for cut in rows])
+    if whole:
+        return np.where(share > 0, own, answers)
+    known = np.nan if profile.quality is None else profile.quality
+    lost = np.where(share > 0, share * (known - own), 0.0)
+    return answers - lost
+
+
+def slacks(options: Options, bounds: Bounds) -> dict[str, np.ndarray]:
+    """f[C], what each candidate leaves of each bound, below 0 what it misses it by.
+
+    -inf: the figure is not known.
+    """
+    found = {}
+    for name, figure in BOUNDED.items():
+        if (bound := getattr(bounds, name)) is None:
+            continue
+        values = getattr(options, figure)
+        slack = values - bound if name == "quality" else bound - values
+        found[name] = np.where(np.isnan(slack), -np.inf, slack)
+    if needed := private_depth(options.profile, bounds):
+        found["private"] = (options.depth - needed).astype(np.float64)
+    return found
+
+
+def choose(
+    planner: str,
+    options: Options,
+    bounds: Bounds,
+    objective: str,
+    keys: Sequence[np.ndarray],
+) -> Plan:
+    """The first candidate by the keys, in their order, smaller first, in the bounds.
+
+    Ties go to the earlier candidate. UsageError where none fits: the bound that binds,
+    and by how much the nearest candidate misses it.
+    """
+    name = options.profile.network
+    if not len(options.cut):
+        raise UsageError(
+            f"{planner}: {name} has no cut to send at, and the device cannot run all "
+            "of its stages"
+        )
+    if np.isnan(keys).any():
+        raise UsageError(
+            f"{planner}: {objective} is not known of every candidate of {name}: "
+            + (POWER if "energy" in objective else "the profile does not say it")
+        )
+    left = slacks(options, bounds)
+    fits = np.all([slack >= 0 for slack in left.values()], axis=0)
+    fits = np.broadcast_to(fits, options.cut.shape)
+    if not fits.any():
+        raise UsageError(_infeasible(planner, options, bounds, left))
+    order = np.lexsort([*reversed(list(keys))])
+    inside = order[fits[order]]
+    best = inside[0]
+    refused = order[: list(order).index(best)]
+    hard = [n for n, slack in left.items() if (slack[refused] < 0).any()]
+    relative = {n: _relative(n, float(left[n][best]), options, bounds) for n in hard}
+    tightest = min(relative, key=relative.__getitem__, default=None)
+    next_best = None
+    if len(inside) > 1:
+        next_best = _plan(planner, options, int(inside[1]), objective)
+    return replace(
+        _plan(planner, options, int(best), objective),
+        binding=tightest,
+        slack=float(left[tightest][best]) if tightest else None,
+        runner_up=next_best,
+    )
+
+
+def _relative(name: str, slack: float, options: Options, bounds: Bounds) -> float:
+    """Slack as a share of its bound."""
+    if name == "private":
+        return slack / private_depth(options.profile, bounds)
+    bound = abs(getattr(bounds, name))
+    return slack / bound if bound else float(np.sign(slack)) * np.inf if slack else 0.0
+
+
+def _infeasible(planner, options, bounds: Bounds, left: dict[str, np.ndarray]) -> str:
+    share = {
+        n: np.array([_relative(n, s, options, bounds) for s in slack])
+        for n, slack in left.items()
+    }
+    worst = np.min(list(share.values()), axis=0)
+    near = int(worst.argmax())
+    name = min(share, key=lambda n: share[n][near])
+    plan = _plan(planner, options, near, "")
+    start = f"{planner}: no plan of {plan.network} "
+    if name == "private":
+        return (
+            f"{start}keeps {bounds.private[-1]} on the device: the nearest, "
+            f"{plan.name}, sends {-left[name][near]:.0f} stages too early"
+        )
+    figure, bound = BOUNDED[name], getattr(bounds, name)
+    sign = ">=" if name == "quality" else "<="
+    value = getattr(plan, figure)
+    if value is None:
+        why = POWER if figure == "energy_j" else f"the profile does not say {figure}"
+        return f"{start}is known to keep {figure} {sign} {bound:g}: {why}"
+    return (
+        f"{start}keeps {figure} {sign} {bound:g}: the nearest, {plan.name}, takes "
+        f"{value:.6g} and misses it by {-left[name][near]:.6g}"
+    )
+
+
+def _plan(planner: str, options: Options, i: int, objective: str) -> Plan:
+    profile, end, depth = options.profile, int(options.end[i]), int(options.depth[i])
+
+    def known(values: np.ndarray) -> float | None:
+        return None if np.isnan(values[i]) else float(values[i])
+
+    sends = options.cut[i] != LOCAL
+    return Plan(
+        planner,
+        profile.network,
+        objective,
+        profile.stages[:end],
+        (DEVICE,) * min(depth, end) + (EDGE,) * max(0, end - depth),
+        (profile.cuts[options.cut[i]],) if sends else (),
+        profile.exits[options.exit[i]].after if options.exit[i] >= 0 else None,
+        known(options.threshold),
+        float(options.latency_s[i]),
+        known(options.energy_j),
+        float(options.sent_bytes[i]),
+        known(options.quality),
+        known(options.memory_bytes),
+    )

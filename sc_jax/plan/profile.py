@@ -1,0 +1,304 @@
+"""What a network's stages cost on a device and on a server, and what its cuts send.
+
+A planner reads nothing else but the link. One file a machine: the device's has its
+seconds, the cuts, exits and qualities, the server's its seconds by batch; `combined`
+joins the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sc_jax.errors import UsageError, unknown
+from sc_jax.plan import records
+from sc_jax.plan.records import column, number
+
+FORMAT = 1
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Sending after one stage by one codec; after="input" is edge computing.
+
+    sent_bytes: framed, of one input, above 0. encode_s runs on the device, decode_s on
+    the edge. quality: of the network that is cut here, in the profile's unit; None: not
+    known.
+    """
+
+    after: str
+    codec: str
+    sent_bytes: float
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        number(f"sent_bytes of {self.name}", self.sent_bytes, above=0)
+        number(f"encode_s of {self.name}", self.encode_s)
+        number(f"decode_s of {self.name}", self.decode_s)
+        if self.quality is not None:
+            number(f"quality of {self.name}", self.quality, negative=True)
+
+    @property
+    def name(self) -> str:
+        """The stage and the codec, as "conv2/latent"."""
+        return f"{self.after}/{self.codec}"
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """An exit classifier: what it adds on each side; quality: of its answers."""
+
+    after: str
+    device_s: float = 0.0
+    edge_s: float = 0.0
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        number(f"device_s of the exit after {self.after}", self.device_s)
+        number(f"edge_s of the exit after {self.after}", self.edge_s)
+        if self.quality is not None:
+            name = f"quality of the exit after {self.after}"
+            number(name, self.quality, negative=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """seconds: f[S], of the whole batch of `size` inputs, at every stage."""
+
+    size: int
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where seconds were taken. runs: timings behind each figure."""
+
+    description: str
+    threads: int = 1
+    runs: int = 1
+    memory_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "runs"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise UsageError(f"{name} of a machine is 1 or more, not {value!r}")
+        if self.memory_bytes is not None:
+            number("memory_bytes of a machine", self.memory_bytes)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A network of S named stages on one machine, or on a device and an edge server.
+
+    device_s, edge_s: f[S], seconds of one input at batch 1; () where that side is not
+    in the file; None in device_s: the device cannot run the stage, so that it computes
+    nothing alone. edge_batch_s: the server's seconds at larger batches. macs,
+    parameters, output_bytes (as the next stage reads it), memory_bytes (what a stage
+    needs to be held on the device): f[S] or () where not known. quality: of the whole
+    network, more is better, in one unit with cuts' and exits'. reply_bytes: of an
+    answer. compute_w, idle_w: the device's watts while it computes and while it waits,
+    stated, never measured here. measured, modelled: names in NUMBERS.
+    """
+
+    network: str
+    stages: tuple[str, ...]
+    device_s: tuple[float | None, ...] = ()
+    edge_s: tuple[float, ...] = ()
+    edge_batch_s: tuple[Batch, ...] = ()
+    macs: tuple[float, ...] = ()
+    parameters: tuple[float, ...] = ()
+    output_bytes: tuple[float, ...] = ()
+    memory_bytes: tuple[float, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    exits: tuple[ExitCost, ...] = ()
+    quality: float | None = None
+    reply_bytes: float = 0.0
+    compute_w: float | None = None
+    idle_w: float | None = None
+    device: Machine | None = None
+    edge: Machine | None = None
+    measured: tuple[str, ...] = ()
+    modelled: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.stages)
+        texts = all(isinstance(s, str) and s for s in self.stages)
+        if not count or not texts or len({*self.stages, INPUT}) <= count:
+            raise UsageError(
+                "stages are names, each once and none 'input': "
+                f"{', '.join(map(str, self.stages)) or 'none'}"
+            )
+        if not self.device_s and not self.edge_s:
+            raise UsageError("a profile has device_s or edge_s, this one has neither")
+        for name in COLUMNS:
+            if values := getattr(self, name):
+                known = column(name, values, count, holes=name == "device_s")
+                object.__setattr__(self, name, known)
+        number("reply_bytes", self.reply_bytes)
+        for name in ("compute_w", "idle_w"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name))
+        if self.quality is not None:
+            number("quality", self.quality, negative=True)
+        _check_batches(self)
+        _check_places(self)
+        _check_sources(self)
+
+    @property
+    def local(self) -> bool:
+        """Whether the device can compute the whole network, which sends nothing."""
+        return bool(self.device_s) and None not in self.device_s
+
+
+COLUMNS = (
+    "device_s", "edge_s", "macs", "parameters", "output_bytes", "memory_bytes",
+)  # fmt: skip
+# What a profile says of as measured or modelled: fields of it and of its cuts.
+NUMBERS = (
+    *COLUMNS, "edge_batch_s", "sent_bytes", "encode_s", "decode_s", "exits", "quality",
+    "reply_bytes",
+)  # fmt: skip
+
+
+def _check_batches(profile: Profile) -> None:
+    for batch in profile.edge_batch_s:
+        if type(batch.size) is not int or batch.size < 1:
+            raise UsageError(f"size of a batch is 1 or more, not {batch.size!r}")
+        column(f"seconds of batch {batch.size}", batch.seconds, len(profile.stages))
+    sizes = [batch.size for batch in profile.edge_batch_s]
+    if sizes != sorted(set(sizes)):
+        raise UsageError(f"sizes of edge_batch_s rise, not {sizes}")
+
+
+def _check_places(profile: Profile) -> None:
+    places = (INPUT, *profile.stages[:-1])
+    for cut in profile.cuts:
+        if cut.after == profile.stages[-1]:
+            raise UsageError(
+                f"a cut after the last stage, {cut.after}, leaves nothing to the edge: "
+                "local computing is there without one"
+            )
+        if cut.after not in places:
+            raise unknown("stage of a cut", cut.after, places)
+    for ending in profile.exits:
+        if ending.after not in profile.stages[:-1]:
+            raise unknown("stage of an exit", ending.after, profile.stages[:-1])
+    _once("cut", [cut.name for cut in profile.cuts])
+    _once("exit", [ending.after for ending in profile.exits])
+
+
+def _check_sources(profile: Profile) -> None:
+    for name in (*profile.measured, *profile.modelled):
+        if name not in NUMBERS:
+            raise unknown("number that is measured or modelled", name, NUMBERS)
+    _once("measured or modelled number", [*profile.measured, *profile.modelled])
+
+
+def _once(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"each {what} stands once, {name} stands twice")
+
+
+def combined(device: Profile, server: Profile) -> Profile:
+    """The device's file with the server's seconds; UsageError for another network.
+
+    Of cuts and exits that both have, decode_s and edge_s are the server's.
+    """
+    if not device.device_s:
+        raise UsageError(f"the device's profile of {device.network} has no device_s")
+    if not server.edge_s:
+        raise UsageError(f"the server's profile of {server.network} has no edge_s")
+    _same(device, server)
+    decode = {cut.name: cut.decode_s for cut in server.cuts}
+    endings = {ending.after: ending.edge_s for ending in server.exits}
+    theirs = {"edge_s", "edge_batch_s"} | ({"decode_s"} if decode else set())
+    sources = {
+        kind: tuple(
+            name
+            for side, name in (
+                *((device, n) for n in getattr(device, kind) if n not in theirs),
+                *((server, n) for n in getattr(server, kind) if n in theirs),
+            )
+        )
+        for kind in ("measured", "modelled")
+    }
+    return replace(
+        device,
+        edge_s=server.edge_s,
+        edge_batch_s=server.edge_batch_s,
+        edge=server.edge,
+        cuts=tuple(
+            replace(cut, decode_s=decode.get(cut.name, cut.decode_s))
+            for cut in device.cuts
+        ),
+        exits=tuple(
+            replace(e, edge_s=endings.get(e.after, e.edge_s)) for e in device.exits
+        ),
+        **sources,
+    )
+
+
+def _same(device: Profile, server: Profile) -> None:
+    """UsageError for the first stage in which the two differ: name, macs, weights."""
+    for i, (ours, theirs) in enumerate(zip(device.stages, server.stages)):
+        if ours != theirs:
+            raise UsageError(
+                f"two networks: stage {i + 1} of the device's is {ours}, "
+                f"of the server's {theirs}"
+            )
+        for name in ("macs", "parameters", "output_bytes"):
+            mine, other = getattr(device, name), getattr(server, name)
+            if mine and other and mine[i] != other[i]:
+                raise UsageError(
+                    f"two networks: {name} of stage {ours} are {mine[i]:g} in the "
+                    f"device's profile and {other[i]:g} in the server's"
+                )
+    if len(device.stages) != len(server.stages):
+        short, long = sorted((device, server), key=lambda side: len(side.stages))
+        raise UsageError(
+            f"two networks: stage {long.stages[len(short.stages)]} is in one profile "
+            "only"
+        )
+
+
+def at_batch(profile: Profile, size: int) -> Profile:
+    """The profile of an edge that serves batches: an input waits for all of its own.
+
+    The least measured batch that holds `size` inputs counts; 1 is the profile itself.
+    """
+    if size == 1:
+        return profile
+    for batch in profile.edge_batch_s:
+        if batch.size >= size:
+            return replace(profile, edge_s=batch.seconds)
+    known = [1, *(batch.size for batch in profile.edge_batch_s)]
+    raise UsageError(f"batch {size} was not timed: the edge's profile has {known}")
+
+
+def write(path: str | Path, profile: Profile) -> None:
+    """One JSON file, indented to be read and edited."""
+    records.write(path, "profile", FORMAT, profile)
+
+
+def read(path: str | Path) -> Profile:
+    """The file of `write`; one line for what is unknown, missing or no number."""
+    return records.read(path, "profile", FORMAT, _profile)
+
+
+def _profile(content: dict) -> Profile:
+    def part(kind: type, what: str):
+        return lambda value: records.record(kind, value, what, {})
+
+    parts = {
+        "edge_batch_s": part(Batch, "a batch"),
+        "cuts": part(Cut, "a cut"),
+        "exits": part(ExitCost, "an exit"),
+        "device": part(Machine, "a machine"),
+        "edge": part(Machine, "a machine"),
+    }
+    return records.record(Profile, content, "a profile", parts)
