@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from benchmarks.speed import benchmark_model, timed_head
+from benchmarks.speed import timed_head
 from benchmarks.speed.head_report import Head, Report
 from sc_jax.errors import UsageError
+from sc_jax.plan import benchmark_model
 
 ABSENT = "not in the output of benchmark_model"
 

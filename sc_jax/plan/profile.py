@@ -280,6 +280,33 @@ def at_batch(profile: Profile, size: int) -> Profile:
     raise UsageError(f"batch {size} was not timed: the edge's profile has {known}")
 
 
+def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> Profile:
+    """Its seconds scaled so that the stages up to `cut` take `head_s` together.
+
+    As of another number format, or of another device (`all_of_it`: the stages behind
+    the cut too). What was measured stage by stage is modelled from then on.
+    """
+    if cut not in profile.stages:
+        raise unknown("stage that a head ends with", cut, profile.stages)
+    number("head_s", head_s, above=0)
+    ends = profile.stages.index(cut) + 1
+    head = profile.device_s[:ends]
+    known = [s for s in head if s is not None]
+    if len(known) < ends or not sum(known):
+        raise UsageError(f"not all stages up to {cut} have seconds to be scaled")
+    factor = head_s / sum(known)
+    seconds = tuple(
+        s if s is None or (i >= ends and not all_of_it) else factor * s
+        for i, s in enumerate(profile.device_s)
+    )
+    return replace(
+        profile,
+        device_s=seconds,
+        measured=tuple(n for n in profile.measured if n != "device_s"),
+        modelled=(*(n for n in profile.modelled if n != "device_s"), "device_s"),
+    )
+
+
 def write(path: str | Path, profile: Profile) -> None:
     """One JSON file, indented to be read and edited."""
     records.write(path, "profile", FORMAT, profile)

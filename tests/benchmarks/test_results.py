@@ -108,8 +108,11 @@ def test_a_peer_stands_beside_ours_with_its_bd_rate(tmp_path):
     theirs["images_per_s"] = {"stage1": {"wall": 10.0, "cpu": 231.4}}
     rate = {"against": theirs["by"], "percent": -41.26, "overlap": 0.5, "reason": None}
     report = {
-        **{"date": "2026-01-01", "machine": {"cpu": "x"}, "command": "python -m y"},
-        **{"rows": [theirs, ours], "steps": {"published": [1400, 700]}},
+        "date": "2026-01-01",
+        "machine": {"cpu": "x"},
+        "command": "python -m y",
+        "rows": [theirs, ours],
+        "steps": {"published": [1400, 700]},
         "peer": {"published": {"teacher_top1": 0.911, "versions": {"torch": "2"}}},
         "bd_rates": [rate, rate | {"percent": None, "reason": "no overlap"}],
     }
@@ -117,7 +120,8 @@ def test_a_peer_stands_beside_ours_with_its_bd_rate(tmp_path):
     taught = {
         "recipe": "classifier:backbone=resnet20,data=z",
         "settings": {"epochs": 30, "learning_rate": 0.3, "threads": 2, "seed": 0},
-        **{"images": 1350000, "seconds": 4140.0},
+        "images": 1350000,
+        "seconds": 4140.0,
     }
     (tmp_path / "taught.json").write_text(json.dumps(taught))
     text = "\n".join(peer.student(tmp_path / "peer.json", tmp_path / "taught.json"))

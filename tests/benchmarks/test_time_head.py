@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from logs import COMPILED, LOGCAT, NEW, OLD
+from benchmark_logs import COMPILED, LOGCAT, NEW, OLD
 
 from benchmarks.speed import logged_head, timed_head
 from sc_jax.codec.codecs import ImageCodec, RawCodec

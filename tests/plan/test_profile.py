@@ -166,3 +166,18 @@ def test_a_plan_comes_back_from_its_file_with_its_runner_up(tmp_path):
 def test_bounds_are_numbers():
     with pytest.raises(UsageError, match="deadline_s is a finite number, 0 or more"):
         Bounds(deadline_s=float("nan"))
+
+
+def test_a_heads_own_seconds_scale_its_stages_or_all():
+    whole = Profile(
+        "net", ("a", "b", "c"), device_s=(1.0, 3.0, 2.0), measured=("device_s",)
+    )
+    head = profile.with_head_s(whole, "b", 2.0, all_of_it=False)
+    assert head.device_s == (0.5, 1.5, 2.0)
+    assert (head.measured, head.modelled) == ((), ("device_s",))
+    assert profile.with_head_s(whole, "b", 2.0, all_of_it=True).device_s[2] == 1.0
+    with pytest.raises(UsageError, match="d'.*a, b, c"):
+        profile.with_head_s(whole, "d", 2.0, all_of_it=True)
+    holes = Profile("net", ("a", "b", "c"), device_s=(1.0, None, 2.0))
+    with pytest.raises(UsageError, match="up to b have seconds"):
+        profile.with_head_s(holes, "b", 2.0, all_of_it=True)

@@ -1,10 +1,10 @@
 """Logs of benchmark_model: every number against the line that holds it."""
 
 import pytest
-from logs import COMPILED, FAILED, LOGCAT, NEW, OLD
+from benchmark_logs import COMPILED, FAILED, LOGCAT, NEW, OLD
 
-from benchmarks.speed.benchmark_model import read
 from sc_jax.errors import UsageError
+from sc_jax.plan.benchmark_model import read
 from sc_jax.plan.op_profile import operation_times
 
 

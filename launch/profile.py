@@ -1,0 +1,58 @@
+"""Measures what launch.plan reads: every stage's seconds, bytes and answers of a run.
+
+  python -m launch.profile --workdir=runs/first --out=phone.json
+  python -m launch.profile --workdir=runs/first --side=server --out=server.json
+  python -m launch.profile --workdir=runs/first/teacher --out=phone_teacher.json
+
+--side=device: each stage through LiteRT here, and of each cut the real bytes, the
+coder's seconds and the answers to --examples test images: of a split run its own codec,
+of any other net image files at the input and plain values after each stage.
+--side=server: the stages jitted, at batch 1 and --batches. The two may be of two
+machines. --bundle takes the head's seconds from an exported bundle (int8, say), with
+--benchmark_model those of a phone, which LiteRT's tool printed for that bundle's head
+(docs/on_device.md). Watts are never measured here: state them.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+from sc_jax.plan import profile
+from sc_jax.spec import numbers
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
+OUT = flags.DEFINE_string("out", None, "JSON file; must not exist")
+SIDE = flags.DEFINE_enum("side", "device", ["device", "server"], "whose seconds")
+EXAMPLES = flags.DEFINE_integer("examples", 500, "test images of a cut", 1)
+THREADS = flags.DEFINE_integer("threads", 1, "of the device's segments", 1)
+RUNS = flags.DEFINE_integer("runs", 30, "timings behind each median", 1)
+BATCHES = flags.DEFINE_list("batches", ["8", "64"], "of the server, beside 1")
+BUNDLE = flags.DEFINE_string("bundle", None, "of the run: its head's seconds count")
+LOG = flags.DEFINE_string("benchmark_model", None, "its output for --bundle's head")
+COMPUTE = flags.DEFINE_float("compute_w", None, "watts of the device at work", 0)
+IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 0)
+
+
+def main(_):
+    if WORKDIR.value is None or OUT.value is None:
+        raise cli.UsageError("give --workdir, a finished run, and --out, a file")
+    if Path(OUT.value).exists():
+        raise cli.UsageError(f"{OUT.value} exists; give another --out or remove it")
+    cli.writable(OUT.value)
+    log = LOG.value and cli.read(LOG.value).decode(errors="replace")
+    options = dict(
+        examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
+        batches=tuple(map(int, numbers(BATCHES.value, "--batches"))),
+        installed=BUNDLE.value, log=log, log_file=LOG.value,
+        compute_w=COMPUTE.value, idle_w=IDLE.value,
+    )  # fmt: skip
+    from sc_jax.deploy.export import profiles  # after --help, which is quick so
+
+    found = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
+    profile.write(OUT.value, found)
+    print("\n".join(profiles.lines(found)))
+
+
+if __name__ == "__main__":
+    cli.start(main)

@@ -1,0 +1,306 @@
+"""A finished run's `Profile`: seconds, bytes and qualities that a planner reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sc_jax.codec import codecs
+from sc_jax.compressors import Affine, Compressor, Image, Raw
+from sc_jax.compressors.splits import codecs_of, levels_of
+from sc_jax.data.dataset import Dataset
+from sc_jax.deploy import bundle
+from sc_jax.deploy.device.runtime import Runner, in_turn
+from sc_jax.deploy.export import stage_seconds
+from sc_jax.errors import UsageError
+from sc_jax.evaluate import rate
+from sc_jax.evaluate.reports import report
+from sc_jax.nets.net import INPUT, Net, cut_at
+from sc_jax.nets.run import Variables
+from sc_jax.plan import benchmark_model
+from sc_jax.plan.profile import Batch, Cut, ExitCost, Machine, Profile, with_head_s
+from sc_jax.runs import exit_runs, loading, run_folder
+from sc_jax.runs.loading import LoadedRun
+from sc_jax.traces import cost
+from sc_jax.train.log import LOGGER
+
+# What is sent without a codec of the run's own: files at the input, values elsewhere.
+FILES = tuple(Image(kind, q) for kind in ("JPEG", "WEBP") for q in (10, 30, 50, 75, 90))
+PLAIN = {"float32": Raw(), "8 bit": Affine(8)}
+FEW = 8  # images that segments are compared on and coders timed with
+
+
+def measured(
+    workdir: Path,
+    side: str,
+    *,
+    examples: int = 500,
+    threads: int = 1,
+    runs: int = 30,
+    batches: tuple[int, ...] = (8, 64),
+    installed: str | None = None,
+    log: str | None = None,
+    log_file: str | None = None,
+    compute_w: float | None = None,
+    idle_w: float | None = None,
+) -> Profile:
+    """A side, "device" or "server", of the finished run under `workdir`.
+
+    installed: its bundle; log: what benchmark_model printed for that bundle's head.
+    compute_w, idle_w: the device's watts, stated.
+    """
+    if log and not installed:
+        raise UsageError("--benchmark_model timed a head: give its --bundle")
+    if side == "server" and (installed or compute_w is not None or idle_w is not None):
+        raise UsageError("a bundle and watts are of the device: --side=device")
+    loaded = loading.load(workdir)
+    if side == "server":
+        return server(loaded, batches=batches, runs=runs)
+    found = device(loaded, examples=examples, threads=threads, runs=runs)
+    if log:
+        found = of_log(found, Path(installed or ""), log, log_file or "the log")
+    elif installed:
+        found = of_bundle(found, Path(installed), threads, runs)
+    return replace(found, compute_w=compute_w, idle_w=idle_w)
+
+
+def device(
+    loaded: LoadedRun, *, examples: int = 500, threads: int = 1, runs: int = 30
+) -> Profile:
+    """The device's side, of this machine: stages through LiteRT, cuts, qualities.
+
+    examples: of the test split, evenly, whose real bytes and answers each cut gives: at
+    the input FILES, after a stage PLAIN, at the run's own split its codec, at each
+    level. A stage that LiteRT cannot run has no seconds, and the log says why. What
+    exits add is modelled: their MACs at the stages' seconds a MAC.
+    """
+    net, variables, test = loaded.recipe.net, loaded.variables, _test(loaded, examples)
+    given = stage_seconds.features(net, variables, _images(test))
+    calls, refused = stage_seconds.on_device(net, variables, given, threads)
+    for name, reason in refused.items():
+        LOGGER.warning("%s has no seconds: %s", name or "the whole net", reason)
+    taken = stage_seconds.seconds(calls, runs)
+    whole = taken.pop("", None)
+    if whole is not None and len(taken) == len(net.names):
+        share = sum(taken.values()) / whole
+        LOGGER.info("the stages' seconds sum to %.2f of the whole segment's", share)
+    local = _measured(loaded, replace(net, splits=()), {}, test, "local computing")
+    known = _network(loaded, given)
+    pace = sum(taken.values()) / max(sum(known.macs), 1)
+    return replace(
+        known,
+        device_s=tuple(taken.get(name) for name in net.names),
+        cuts=tuple(_cuts(loaded, test, given, runs)),
+        exits=tuple(_exits(loaded, test, pace)),
+        quality=local.figure,
+        device=_machine(threads, runs),
+        measured=("device_s", "sent_bytes", "encode_s", "decode_s", "quality"),
+        modelled=("memory_bytes", *(("exits",) if net.exit_names[:-1] else ())),
+    )
+
+
+def server(
+    loaded: LoadedRun, *, batches: tuple[int, ...] = (8, 64), runs: int = 30
+) -> Profile:
+    """The server's side, of this machine: stages jitted, at batch 1 and at others."""
+    net, variables = loaded.recipe.net, loaded.variables
+    given = stage_seconds.features(net, variables, _images(_test(loaded, FEW)))
+    taken = {}
+    for size in sorted({1, *batches}):
+        LOGGER.info("the server's stages, batch %d", size)
+        calls = stage_seconds.on_server(net, variables, given, size)
+        found = stage_seconds.seconds(calls, runs)
+        taken[size] = tuple(found[name] for name in net.names)
+    return replace(
+        _network(loaded, given, edge_s=taken.pop(1)),
+        edge_batch_s=tuple(Batch(size, each) for size, each in taken.items()),
+        edge=_machine(1, runs),
+        measured=("edge_s", "edge_batch_s"),
+    )
+
+
+def of_bundle(found: Profile, path: Path, threads: int, runs: int) -> Profile:
+    """The device's side with the head's seconds as the bundle's segments take here.
+
+    found: of the run that the bundle was exported from; UsageError for another cut.
+    """
+    installed = _installed(found, path)
+    runners = [Runner(model, threads) for model in installed.segments.values()]
+    shape = installed.manifest["facts"]["input"]
+    image = np.zeros((1, *shape), np.uint8)
+    call = {"head": partial(in_turn, runners, image)}
+    head_s = stage_seconds.seconds(call, runs)["head"]
+    cut, dtype = (installed.manifest["facts"][name] for name in ("cut", "dtype"))
+    LOGGER.info("the bundle's %s head takes %.3g ms", dtype, 1e3 * head_s)
+    return with_head_s(found, cut, head_s, all_of_it=False)
+
+
+def of_log(found: Profile, path: Path, text: str, file: str) -> Profile:
+    """With all seconds scaled to those that benchmark_model printed of the head.
+
+    path: the bundle that ran there, of one segment; text: the tool's whole output.
+    """
+    installed, read = _installed(found, path), benchmark_model.read(text, file)
+    if len(installed.segments) > 1:
+        raise UsageError(f"{path} has a segment an exit: benchmark_model times one")
+    ms = read.head_ms["median"] or read.head_ms["mean"]
+    assert ms is not None, "a log without a timing was refused"
+    cut = installed.manifest["facts"]["cut"]
+    scaled = with_head_s(found, cut, ms / 1e3, all_of_it=True)
+    named = read.device or "a device that its log does not name"
+    known = Machine(named, read.threads or 1, read.runs or 1)
+    return replace(scaled, device=known)
+
+
+def _installed(found: Profile, path: Path) -> bundle.Bundle:
+    installed = bundle.read(path)
+    cut = installed.manifest["facts"]["cut"]
+    if cut not in found.stages:
+        raise UsageError(f"{path} is cut after {cut}, which {found.network} has not")
+    return installed
+
+
+def lines(found: Profile) -> list[str]:
+    """The profile as two tables: stages, then cuts."""
+    sides = {"device": found.device_s, "server": found.edge_s}
+    timed = {name: values for name, values in sides.items() if values}
+    cells = [["stage", "MACs", "parameters", "bytes out", *(f"{n} ms" for n in timed)]]
+    for i, name in enumerate(found.stages):
+        counts = found.macs[i], found.parameters[i], found.output_bytes[i]
+        each = (values[i] for values in timed.values())
+        ms = ("none" if s is None else f"{1e3 * s:.3f}" for s in each)
+        cells.append([name, *(f"{n:,.0f}" for n in counts), *ms])
+    tables = [report.aligned(cells)]
+    if found.cuts:
+        cells = [["cut", "bytes", "encode ms", "decode ms", "quality"]]
+        for cut in found.cuts:
+            ms = (f"{1e3 * s:.3f}" for s in (cut.encode_s, cut.decode_s))
+            cells.append(
+                [cut.name, f"{cut.sent_bytes:,.1f}", *ms, f"{cut.quality:.4f}"]
+            )
+        tables += ["", report.aligned(cells)]
+    return tables
+
+
+def _test(loaded: LoadedRun, examples: int) -> Dataset:
+    test = run_folder.dataset_of(loaded.recipe, "test")
+    # Evenly: folders come sorted by class.
+    rows = np.linspace(0, len(test) - 1, min(examples, len(test)))
+    return test.take(rows.astype(int))
+
+
+def _images(test: Dataset) -> np.ndarray:
+    return np.stack([test.image(i) for i in range(min(FEW, len(test)))])
+
+
+def _machine(threads: int, runs: int) -> Machine:
+    found = report.machine()
+    text = ", ".join(f"{k} {found[k]}" for k in ("cpu", "instructions") if k in found)
+    return Machine(text, threads, runs)
+
+
+def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profile:
+    """What both sides' files say of the net; seconds: the side's, or none yet."""
+    net, variables = stage_seconds.bare(loaded.recipe.net), loaded.variables
+    sizes = [
+        sum(leaf[:1].nbytes for leaf in jax.tree.leaves(given[name]))
+        for name in (INPUT, *net.names)
+    ]
+    weights = [
+        cost.parameters(variables.params[stage.owner or stage.name])
+        for stage in net.stages
+    ]
+    names = loaded.recipe.name, loaded.recipe.setting, loaded.recipe.backbone
+    # Neither side is complete without its own, which come last.
+    seconds = seconds or {"device_s": (None,) * len(net.names)}
+    return Profile(
+        network=", ".join(filter(None, names)),
+        stages=net.names,
+        macs=tuple(
+            cost.macs(
+                partial(stage_seconds.output, net, start, stop),
+                variables,
+                jax.tree.map(lambda x: x[:1], given[start]),
+            )
+            for start, stop in stage_seconds.steps(net)
+        ),
+        parameters=tuple(weights),
+        output_bytes=tuple(sizes[1:]),
+        # float32 weights, and the two features that stand in memory together.
+        memory_bytes=tuple(
+            4 * weight + before + after
+            for weight, before, after in zip(weights, sizes, sizes[1:])
+        ),
+        modelled=("memory_bytes",),
+        **seconds,
+    )
+
+
+def _measured(
+    loaded: LoadedRun, net: Net, tables: dict[str, Any], test: Dataset, title: str
+) -> rate.Measured:
+    empty = {split.name: {} for split in net.splits}
+    # A compressor without parameters has an entry all the same.
+    variables = Variables(*({**empty, **part} for part in loaded.variables))
+    return rate.measure(
+        net, variables, tables, test, task=loaded.recipe.task, title=title
+    )
+
+
+def _cuts(
+    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
+) -> Iterator[Cut]:
+    """Each with its real bytes and answers; a feature of several arrays has none."""
+    net = loaded.recipe.net
+    for split in net.splits:
+        own = loaded.codecs[split.name]
+        for level in range(levels_of(net)):
+            codec = codecs.at_level(own, level) if levels_of(net) > 1 else own
+            name = f"level={level}" if levels_of(net) > 1 else codec.kind
+            yield _cut(loaded, net, split.after, name, codec, test, given, runs)
+    if net.splits:
+        return
+    plain = replace(net, splits=())
+    for after in (INPUT, *net.names[:-1]):
+        if not isinstance(given[after], np.ndarray):
+            LOGGER.info("%s gives several arrays: no cut is tried there", after)
+            continue
+        for name, compressor in _compressors(after, test):
+            cut = cut_at(plain, after, compressor)
+            known = Variables(*({**p, f"split@{after}": {}} for p in loaded.variables))
+            codec = codecs_of(cut, known, test.example())[f"split@{after}"]
+            yield _cut(loaded, cut, after, name, codec, test, given, runs)
+
+
+def _compressors(after: str, test: Dataset) -> Iterator[tuple[str, Compressor]]:
+    if after != INPUT:
+        yield from PLAIN.items()
+    elif test.example().dtype == np.uint8 and test.shape[2:] in ((1,), (3,)):
+        for each in FILES:
+            yield f"{each.format} q={each.quality}", each
+
+
+def _cut(loaded, net, after, name, codec, test, given, runs) -> Cut:
+    tables = {net.splits[0].name: codec}
+    found = _measured(loaded, net, tables, test, f"{after}, {name}")
+    encode_s, decode_s = stage_seconds.coder_seconds(codec, given[after], runs)
+    sent = float(found.framed_bytes.mean())
+    return Cut(after, name, sent, encode_s, decode_s, found.figure)
+
+
+def _exits(loaded: LoadedRun, test: Dataset, pace: float) -> Iterator[ExitCost]:
+    recipe = loaded.recipe
+    if not recipe.net.exit_names[:-1]:
+        return
+    recorded = exit_runs.measure(recipe, loaded.folder, test)
+    means = recorded.trace.quality.mean(1)
+    for number, ending in enumerate(recipe.net.exits):
+        if ending.after != recipe.net.names[-1]:
+            added = pace * float(recorded.classifier_cost[number])
+            yield ExitCost(ending.after, added, added, float(means[number]))

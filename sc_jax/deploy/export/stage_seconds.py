@@ -1,0 +1,114 @@
+"""What every stage of a net takes: as a .tflite segment here, jitted on a server.
+
+Medians over rounds in which all stages run in turn, so that a machine's slower minutes
+fall on all of them alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+
+from sc_jax.deploy.device.runtime import Runner
+from sc_jax.deploy.export.convert import ExportError
+from sc_jax.deploy.export.segments import inputs_of, segment
+from sc_jax.nets.net import INPUT, Net
+from sc_jax.nets.run import Variables, run
+
+Calls = dict[str, Callable[[], Any]]
+
+
+def features(net: Net, variables: Variables, images: np.ndarray) -> dict[str, Any]:
+    """What each stage gives for `images`, as NumPy; the images under INPUT."""
+    found = jax.jit(lambda v, x: run(net, v, x)[0].features)(variables, images)
+    return {INPUT: images, **jax.device_get(found)}
+
+
+def bare(net: Net) -> Net:
+    """Its stages alone: no splits, no exit but one that makes the last answer."""
+    kept = tuple(e for e in net.exits if e.after == net.names[-1])
+    return replace(net, exits=kept, splits=())
+
+
+def steps(net: Net) -> list[tuple[str, str]]:
+    """(what stands before it, its name) of every stage."""
+    return list(pairwise((INPUT, *net.names)))
+
+
+def on_device(
+    net: Net, variables: Variables, given: dict[str, Any], threads: int
+) -> tuple[Calls, dict[str, str]]:
+    """(a call of every stage and, under "", of the whole net; why others have none).
+
+    given: `features` of a few images: each segment is compared with JAX on them.
+    """
+    calls: Calls = {}
+    refused: dict[str, str] = {}
+    whole = INPUT, net.names[-1]
+    for name, (start, stop) in zip((*net.names, ""), (*steps(net), whole)):
+        try:
+            found = segment(bare(net), variables, given[start], start=start, stop=stop)
+        except ExportError as error:
+            refused[name] = str(error)
+            continue
+        one = inputs_of(jax.tree.map(lambda x: x[:1], given[start]))
+        calls[name] = partial(Runner(found.model, threads), one)
+    return calls, refused
+
+
+def on_server(
+    net: Net, variables: Variables, given: dict[str, Any], size: int
+) -> Calls:
+    """A call of every stage on a batch of `size`, compiled, with arrays in place."""
+    calls: Calls = {}
+    whole = bare(net)
+    for start, stop in steps(net):
+        program = jax.jit(partial(output, whole, start, stop))
+        batch = jax.tree.map(lambda x: np.resize(x, (size, *x.shape[1:])), given[start])
+        calls[stop] = partial(_finished, program, variables, jax.device_put(batch))
+    return calls
+
+
+def output(net: Net, start: str, stop: str, variables: Variables, x: Any) -> Any:
+    """What the stages after `start` to `stop` give: a feature, or the answers."""
+    out, _ = run(net, variables, x, start=start, stop=stop)
+    return out.predictions or out.features[stop]
+
+
+def _finished(program: Callable, *arguments: Any) -> Any:
+    return jax.block_until_ready(program(*arguments))
+
+
+def seconds(calls: Calls, runs: int, warm_up: int = 3) -> dict[str, float]:
+    """Median seconds of each call over `runs` rounds, `warm_up` before left out."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(warm_up + runs):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            if number >= warm_up:
+                taken[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def coder_seconds(
+    codec: Any, latents: Sequence[np.ndarray], runs: int
+) -> tuple[float, float]:
+    """(encode, decode): median seconds of one latent, over all of them in turn."""
+    spent: tuple[list[float], list[float]] = [], []
+    for number in range(max(runs, len(latents))):
+        begun = time.perf_counter()
+        data = codec.encode(latents[number % len(latents)])
+        coded = time.perf_counter()
+        codec.decode(data)
+        spent[0].append(coded - begun)
+        spent[1].append(time.perf_counter() - coded)
+    return statistics.median(spent[0]), statistics.median(spent[1])

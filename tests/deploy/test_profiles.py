@@ -1,0 +1,87 @@
+"""Profiles of a run: real bytes, MACs that add up, and plans that read them."""
+
+import numpy as np
+import pytest
+
+from benchmarks.untrained import untrained
+from sc_jax import plan
+from sc_jax.compressors import Image
+from sc_jax.deploy.export import profiles
+from sc_jax.errors import UsageError
+from sc_jax.plan import profile
+from sc_jax.runs import loading, run_folder
+from sc_jax.traces import cost
+
+FEW = {"examples": 40, "runs": 2}
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return loading.load(untrained(tmp_path_factory.mktemp("profile") / "run"))
+
+
+@pytest.fixture(scope="module")
+def sides(student):
+    return profiles.device(student, **FEW), profiles.server(
+        student, batches=(4,), runs=2
+    )
+
+
+def test_a_students_profile_has_its_own_split_with_real_bytes(student, sides):
+    device, _ = sides
+    net = student.recipe.net
+    assert device.stages == net.names and device.local
+    test = run_folder.dataset_of(student.recipe, "test")
+    rows = np.linspace(0, len(test) - 1, 40).astype(int)
+    sent = [len(loading.encode(student, test.image(i))) for i in rows]
+    (cut,) = device.cuts
+    assert cut.after == net.splits[0].after
+    assert cut.sent_bytes == pytest.approx(np.mean(sent))
+    assert cut.encode_s > 0 and cut.decode_s > 0
+    assert 0 <= cut.quality <= 1
+    whole = cost.macs(
+        lambda v, x: loading._everything(net, v, x)[0],
+        student.variables,
+        test.example(),
+    )
+    assert sum(device.macs) == whole
+
+
+def test_both_sides_are_files_that_a_plan_reads(sides, tmp_path):
+    for name, side in zip(("phone", "server"), sides):
+        profile.write(tmp_path / f"{name}.json", side)
+        assert profile.read(tmp_path / f"{name}.json") == side
+    both = profile.combined(*sides)
+    assert [batch.size for batch in both.edge_batch_s] == [4]
+    link = plan.LINKS["LTE"]
+    found = plan.PLANNERS["neurosurgeon"](both, link)
+    # 28 pixels: nothing is worth a round trip.
+    assert found.sent_bytes == 0 and found.latency_s == pytest.approx(
+        sum(both.device_s)
+    )
+
+
+def test_a_classifier_may_be_cut_anywhere(tmp_path, monkeypatch):
+    whole = loading.load(untrained(tmp_path / "run", "classifier"))
+    monkeypatch.setattr(profiles, "FILES", (Image("JPEG", 30), Image("WEBP", 30)))
+    names = whole.recipe.net.names
+    found = profiles.device(whole, **FEW)
+    places = [cut.after for cut in found.cuts]
+    assert places == ["input"] * 2 + [n for n in names[:-1] for _ in profiles.PLAIN]
+    by = {cut.name: cut for cut in found.cuts}
+    # Values as they are change no answer; a frame adds 17 bytes and 4 an axis.
+    for name, size in zip(names[:-1], found.output_bytes):
+        raw = by[f"{name}/float32"]
+        assert raw.quality == found.quality
+        assert size + 21 <= raw.sent_bytes <= size + 29
+        assert by[f"{name}/8 bit"].sent_bytes < raw.sent_bytes
+
+
+def test_mistakes_are_one_line(student, tmp_path):
+    for side, options, words in (
+        ("device", {"log": "text"}, "give its --bundle"),
+        ("server", {"installed": "bundle"}, "--side=device"),
+        ("server", {"compute_w": 2.0}, "--side=device"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            profiles.measured(student.folder, side, **options)
