@@ -176,7 +176,7 @@ def test_a_heads_own_seconds_scale_its_stages_or_all():
     assert head.device_s == (0.5, 1.5, 2.0)
     assert (head.measured, head.modelled) == ((), ("device_s",))
     assert profile.with_head_s(whole, "b", 2.0, all_of_it=True).device_s[2] == 1.0
-    with pytest.raises(UsageError, match="d'.*a, b, c"):
+    with pytest.raises(UsageError, match=r"d'.*a, b, c"):
         profile.with_head_s(whole, "d", 2.0, all_of_it=True)
     holes = Profile("net", ("a", "b", "c"), device_s=(1.0, None, 2.0))
     with pytest.raises(UsageError, match="up to b have seconds"):
