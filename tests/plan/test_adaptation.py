@@ -1,0 +1,136 @@
+"""Plans followed as the link changes: near an oracle, still where nothing changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sc_jax.errors import UsageError
+from sc_jax.plan import LINKS, latency_s
+from sc_jax.plan.adaptation import (
+    Choice,
+    choose,
+    observe,
+    predicted_s,
+    replay,
+    start,
+)
+
+# A slow phone at 224 pixels: the whole net, a head with a split, a file.
+CHOICES = (
+    Choice("local", 0.31),
+    Choice("split", 0.15, 1200),
+    Choice("file", 0.02, 9000),
+)
+WIFI, LORA, LTE = (LINKS[name] for name in ("Wi-Fi", "LoRaWAN", "LTE"))
+
+
+def best_s(link):
+    return min(
+        each.compute_s + (latency_s(link, each.sent_bytes) if each.sent_bytes else 0)
+        for each in CHOICES
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_from_wifi_to_lora_and_back_it_stays_near_the_oracle(seed):
+    rng = np.random.default_rng(seed)
+    links = [(0.0, WIFI), (60.0, LORA), (120.0, LTE), (180.0, WIFI)]
+    # Each message finds a rate of its own, within a factor of 1.5.
+    noisy = []
+    times = np.sort(rng.uniform(0, 240, 480))
+    for now in times:
+        link = [each for since, each in links if since <= now][-1]
+        factor = float(np.exp(rng.uniform(-0.4, 0.4)))
+        noisy.append((now, replace(link, up_bits_per_s=factor * link.up_bits_per_s)))
+    found = replay(start(CHOICES, LTE), noisy, times)
+    oracle = np.array([best_s(link) for _, link in noisy])
+    taken = np.array([seconds for _, seconds in found])
+    assert len(taken) == len(times) and (taken >= oracle - 1e-12).all()
+    assert taken.mean() <= 1.15 * oracle.mean()
+    # What it would have cost never to change.
+    for each in CHOICES:
+        fixed = replay(start((each,), LTE), noisy, times)
+        assert taken.mean() < np.mean([seconds for _, seconds in fixed])
+
+
+def test_on_a_steady_link_it_chooses_once():
+    for link in LINKS.values():
+        times = np.arange(0, 100, 0.5)
+        found = replay(start(CHOICES, link), [(0.0, link)], times)
+        names = [name for name, _ in found]
+        assert len(set(names)) == 1
+        assert found[0][1] == pytest.approx(best_s(link))
+
+
+def test_a_device_that_computes_alone_looks_at_the_link_now_and_then():
+    controller, looked = start(CHOICES, LORA), []
+    for now in np.arange(0, 200, 0.5):
+        controller, taken, beside = choose(controller, float(now))
+        assert CHOICES[taken].name == "local"
+        if beside is not None:
+            assert CHOICES[beside].name == "split"  # a file takes longer on any link
+            looked.append(now)
+            controller = observe(controller, beside, latency_s(LORA, 1200))
+    assert looked[:5] == [2, 6, 14, 22, 30] and np.diff(looked).max() == 8
+    # One message at Wi-Fi's speed, and the next input is sent.
+    controller = observe(controller, 1, latency_s(WIFI, 1200))
+    controller, taken, _ = choose(controller, 200.5)
+    assert CHOICES[taken].name != "local"
+
+
+def test_what_one_message_leaves_open_another_decides():
+    """52 ms of 1,200 bytes: a round trip, or a slow rate? A file is tried."""
+    controller = observe(start(CHOICES, LORA), 1, latency_s(LTE, 1200))
+    controller, taken, _ = choose(controller, 0.0)
+    assert CHOICES[taken].name == "file"
+    for rate, name in ((LTE, "file"), (replace(LTE, up_bits_per_s=2e5), "split")):
+        known = observe(controller, taken, latency_s(rate, 9000))
+        assert CHOICES[choose(known, 1.0)[1]].name == name
+
+
+def test_what_might_be_faster_is_looked_at_beside():
+    # Believed slow: nobody follows the file until a message tells.
+    slow = replace(LTE, up_bits_per_s=2e5)
+    controller = observe(start(CHOICES, slow), 1, latency_s(LTE, 1200))
+    controller, taken, beside = choose(controller, 0.0)
+    assert (CHOICES[taken].name, beside) == ("split", None)
+    controller, taken, beside = choose(controller, 2.0)
+    assert (CHOICES[taken].name, CHOICES[beside].name) == ("split", "file")
+    controller = observe(controller, beside, latency_s(LTE, 9000))
+    assert CHOICES[choose(controller, 2.5)[1]].name == "file"
+
+
+def test_a_margin_keeps_what_is_nearly_as_fast():
+    two = (Choice("a", 0.100), Choice("b", 0.095))
+    controller = replace(start(two, WIFI), current=0)
+    assert choose(controller, 0.0)[1] == 0
+    assert choose(replace(controller, margin=0.01), 0.0)[1] == 1
+
+
+def test_beliefs_come_to_what_is_observed():
+    controller, wanted = start(CHOICES, WIFI), 2.5 * latency_s(WIFI, 1200)
+    for _ in range(12):
+        controller = observe(controller, 1, wanted)
+    assert predicted_s(controller)[1] == pytest.approx(0.15 + wanted, rel=1e-3)
+    controller = observe(controller, 1, 100 * wanted)
+    least, most = 100 * wanted, 100 * wanted * 9000 / 1200
+    assert least <= controller.on_air_s[2] <= most
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: start((), WIFI),
+        lambda: start(CHOICES, WIFI, gain=0.0),
+        lambda: start(CHOICES, WIFI, abrupt=1.0),
+        lambda: start(CHOICES, WIFI, probe_s=9, probe_most_s=3),
+        lambda: Choice("x", -1.0),
+        lambda: observe(start(CHOICES, WIFI), 0, 1.0),
+        lambda: observe(start(CHOICES, WIFI), 1, float("nan")),
+    ],
+)
+def test_mistakes_are_one_line(make):
+    with pytest.raises(UsageError) as caught:
+        make()
+    assert "\n" not in str(caught.value)
