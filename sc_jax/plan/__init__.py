@@ -11,6 +11,7 @@ from sc_jax.plan.op_cost import OperationCost, operation_costs
 from sc_jax.plan.op_profile import OperationTime, time_operations
 from sc_jax.plan.partition.edgent import edgent
 from sc_jax.plan.partition.jeong import jeong
+from sc_jax.plan.partition.joint import joint
 from sc_jax.plan.partition.li import li
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.placement import (
@@ -40,6 +41,7 @@ PLANNERS = PARTITION | {
     "equal_macs": equal_macs,
     "every": every,
     "explicit": explicit,
+    "joint": joint,
     "shares": shares,
 }
 

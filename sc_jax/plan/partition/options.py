@@ -129,8 +129,8 @@ def priced(
     share: np.ndarray,
     answers: np.ndarray | float,
     end: int,
-    exit: int = -1,
-    threshold: float = np.nan,
+    exit: np.ndarray | int = -1,
+    threshold: np.ndarray | float = np.nan,
     whole: bool = True,
 ) -> Options:
     """Candidates with their figures, means over inputs of which `share` are sent.

@@ -1,0 +1,171 @@
+"""The joint planner: brute force, bounds kept, and a risk that holds after choosing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sc_jax.errors import UsageError
+from sc_jax.plan.link import Link
+from sc_jax.plan.partition.joint import Records, joint
+from sc_jax.plan.plan import Bounds
+from sc_jax.plan.profile import Cut, ExitCost, Profile
+
+NET = Profile(
+    "net", ("a", "b", "c", "d"), (0.01, 0.02, 0.03, 0.04), (0.001,) * 4,
+    cuts=(
+        Cut("input", "file", 9000, 0.002, 0.001), Cut("b", "level=0", 400, 0.001),
+        Cut("b", "level=1", 1200, 0.001), Cut("c", "level=0", 300, 0.001),
+    ),
+    exits=(ExitCost("a", 0.001), ExitCost("c", 0.001)),
+    quality=0.8, compute_w=2.0, idle_w=0.5,
+)  # fmt: skip
+LINK = Link(1e6, rtt_s=0.02, transmit_w=1.0, idle_w=0.2, receive_w=1.0)
+
+
+def drawn(rng, n, losses=(0.02, 0.10, 0.004, 0.12), exits=(0.25, 0.1)):
+    """Records of an exit that knows when it is right, and of cuts that lose a share."""
+    ease = rng.random(n)
+    whole = (rng.random(n) < 0.8).astype(float)
+    wrong = lambda share: np.where(rng.random(n) < share, 0.0, whole)  # noqa: E731
+    right = np.stack([wrong(2 * share * (1 - ease)) for share in exits])
+    return Records(
+        np.stack([ease, ease**0.5]), right, [wrong(s) for s in losses], whole
+    )
+
+
+def risk_of(plan, losses, exits):
+    """The risk of a plan on the population of `drawn`, exactly: lost right answers."""
+    names = [cut.name for cut in NET.cuts]
+    behind = losses[names.index(plan.cut.name)] if plan.cuts else 0.0
+    grid = (np.arange(20000) + 0.5) / 20000
+    lost = np.full(grid.size, behind)
+    if plan.threshold is not None:
+        scores, left = (grid, grid**0.5), np.zeros(grid.size, bool)
+        depth = plan.places.count("device")
+        for k, ending in enumerate(NET.exits):
+            alone = plan.exit is not None and plan.exit != ending.after
+            if alone or NET.stages.index(ending.after) >= depth:
+                continue
+            here = ~left & (scores[k] >= plan.threshold)
+            lost = np.where(here, 2 * exits[k] * (1 - grid), lost)
+            left |= here
+    return 0.8 * lost.mean()
+
+
+def test_without_exits_it_is_the_best_cut_whose_loss_is_surely_small():
+    rng = np.random.default_rng(0)
+    plain, records = replace(NET, exits=()), drawn(rng, 4000)
+    records = replace(records, score=np.zeros((0, 4000)), right=np.zeros((0, 4000)))
+    plan = joint(plain, LINK, records=records, max_risk=0.03)
+    # level=1 loses 0.3 points and takes 0.063 s, a file 1.6 points and 0.099 s, the
+    # device alone 0.1 s; what is faster loses 8 points.
+    assert plan.name == "cut b/level=1"
+    assert plan.latency_s == pytest.approx(0.03 + 0.001 + 0.02 + 0.0096 + 0.002)
+    assert plan.quality == pytest.approx(records.behind[2].mean())
+
+
+def test_its_means_are_those_of_every_input_in_turn():
+    records = drawn(np.random.default_rng(1), 1000)
+    plan = joint(NET, LINK, records=records, max_risk=0.05)
+    assert plan.threshold is not None
+    depth = plan.places.count("device")
+    active = [
+        k
+        for k, e in enumerate(NET.exits)
+        if NET.stages.index(e.after) < depth and plan.exit in (None, e.after)
+    ]
+    total, right = 0.0, 0.0
+    for i in range(1000):
+        spent = 0.0
+        for k in active:
+            spent += NET.exits[k].device_s
+            if records.score[k, i] >= plan.threshold:
+                spent += sum(NET.device_s[: NET.stages.index(NET.exits[k].after) + 1])
+                right += records.right[k, i]
+                break
+        else:
+            spent += sum(NET.device_s[:depth])
+            if plan.cuts:
+                at = [c.name for c in NET.cuts].index(plan.cut.name)
+                spent += plan.cut.encode_s + 8 * plan.cut.sent_bytes / 1e6 + 0.02
+                spent += plan.cut.decode_s + sum(NET.edge_s[depth:])
+                right += records.behind[at, i]
+            else:
+                right += records.whole[i]
+        total += spent
+    assert plan.latency_s == pytest.approx(total / 1000)
+    assert plan.quality == pytest.approx(right / 1000)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_bound_is_broken(seed):
+    rng = np.random.default_rng(seed)
+    records = drawn(rng, 600)
+    bounds = Bounds(
+        deadline_s=rng.choice([None, 0.07, 0.11]),
+        energy_j=rng.choice([None, 0.08, 0.2]),
+        sent_bytes=rng.choice([None, 300, 1000]),
+    )
+    try:
+        plan = joint(NET, LINK, bounds, records=records, max_risk=0.1)
+    except UsageError as error:
+        assert "\n" not in str(error)
+        return
+    if bounds.energy_j is not None:
+        assert plan.energy_j <= bounds.energy_j
+    if bounds.sent_bytes is not None:
+        assert plan.sent_bytes <= bounds.sent_bytes
+    if bounds.deadline_s is not None:
+        # An input that no exit answers is in time too.
+        depth = plan.places.count("device")
+        slow = sum(NET.device_s[:depth])
+        for cut in plan.cuts:
+            slow += cut.encode_s + 8 * cut.sent_bytes / 1e6 + 0.02 + cut.decode_s
+            slow += sum(NET.edge_s[depth:])
+        assert slow <= bounds.deadline_s
+
+
+def test_the_risk_holds_though_the_plan_was_chosen_on_the_records():
+    """2,000 draws: at most delta of the plans have a true risk above the bound."""
+    losses, exits = (0.02, 0.10, 0.06, 0.12), (0.25, 0.12)
+    draws, delta, bound = 2000, 0.2, 0.05
+    broken = cut = 0
+    for seed in range(draws):
+        records = drawn(np.random.default_rng(seed), 200, losses, exits)
+        try:
+            plan = joint(
+                NET, LINK, records=records, max_risk=bound, delta=delta, points=4
+            )
+        except UsageError:
+            continue
+        broken += risk_of(plan, losses, exits) > bound
+        cut += plan.threshold is not None or bool(plan.cuts)
+    assert broken <= draws * delta + 3 * (draws * delta * (1 - delta)) ** 0.5
+    # It is a claim about plans that do something.
+    assert cut > 0.5 * draws
+
+
+def test_a_deadline_holds_for_inputs_that_no_record_has():
+    """Where all recorded inputs leave, one that does not must still be in time."""
+    records = drawn(np.random.default_rng(2), 400)
+    sure = replace(
+        records, score=np.ones((2, 400)), right=np.tile(records.whole, (2, 1))
+    )
+    plan = joint(NET, LINK, records=sure, max_risk=0.02)
+    assert (plan.sent_bytes, plan.exit) == (0.0, "a")
+    # The whole device takes 0.1 s: with 0.09 the rest has to be sent.
+    plan = joint(NET, LINK, Bounds(deadline_s=0.09), records=sure, max_risk=0.02)
+    assert plan.sent_bytes == 0.0 and plan.cuts
+
+
+def test_mistakes_are_one_line():
+    records = drawn(np.random.default_rng(0), 100)
+    with pytest.raises(UsageError, match=r"latency_s <= 0\.001"):
+        joint(NET, LINK, Bounds(deadline_s=0.001), records=records)
+    with pytest.raises(UsageError, match="surely at most 1e-06 worse"):
+        joint(NET, LINK, Bounds(deadline_s=0.06), records=records, max_risk=1e-6)
+    with pytest.raises(UsageError, match="has 4 cuts"):
+        joint(NET, LINK, records=replace(records, behind=records.behind[:2]))
+    with pytest.raises(UsageError, match=r"quality in 0\.\.1"):
+        replace(records, whole=records.whole + 1)
