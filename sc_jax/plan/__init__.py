@@ -12,8 +12,10 @@ from sc_jax.plan.op_profile import OperationTime, time_operations
 from sc_jax.plan.partition.edgent import edgent
 from sc_jax.plan.partition.jeong import jeong
 from sc_jax.plan.partition.joint import joint
+from sc_jax.plan.partition.jointdnn import jointdnn
 from sc_jax.plan.partition.li import li
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
+from sc_jax.plan.partition.spinn import spinn
 from sc_jax.plan.placement import (
     Candidates,
     dynamic_programme,
@@ -31,8 +33,10 @@ from sc_jax.plan.transferred_bytes import device_bytes
 PARTITION = {
     "edgent": edgent,
     "jeong": jeong,
+    "jointdnn": jointdnn,
     "li": li,
     "neurosurgeon": neurosurgeon,
+    "spinn": spinn,
 }
 # What chooses where to compute, by name: a split, exits of a network, a device's depth.
 PLANNERS = PARTITION | {

@@ -13,7 +13,7 @@ from sc_jax.errors import UsageError
 from sc_jax.runs import catalogue
 from sc_jax.train.serialisation import override
 
-BINARIES = ("train", "evaluate", "export", "device", "serve", "prepare_data")
+BINARIES = ("train", "evaluate", "export", "device", "serve", "prepare_data", "plan")
 
 
 def launch(*arguments):

@@ -1,0 +1,157 @@
+"""Where to cut and when to leave early, after SPINN (Laskaridis et al. 2020).
+
+SPINN: synergistic progressive inference of neural networks over device and cloud,
+https://arxiv.org/abs/2008.06402. A design point is a cut and one confidence threshold
+of all exits; hard constraints filter the points, then the objectives order them, first
+things first. Exits before the cut answer on the device, later ones on the edge. What
+SPINN scales online, measured seconds and rates, are the profile and the link here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sc_jax.errors import UsageError, unknown
+from sc_jax.plan.link import Link
+from sc_jax.plan.partition.neurosurgeon import Load
+from sc_jax.plan.partition.options import (
+    LOCAL,
+    candidates,
+    choose,
+    cumulative,
+    joined,
+    priced,
+)
+from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
+from sc_jax.plan.profile import Profile
+
+OBJECTIVES = (
+    "latency_s", "energy_j", "sent_bytes", "quality", "device_s", "edge_s",
+    "throughput_per_s",
+)  # fmt: skip
+THRESHOLDS = tuple(i / 20 for i in range(21))
+
+
+def spinn(
+    profile: Profile,
+    link: Link,
+    bounds: Bounds = NO_BOUNDS,
+    *,
+    scores: Sequence | np.ndarray,
+    correct: Sequence | np.ndarray,
+    objectives: Sequence[str] = ("latency_s",),
+    thresholds: Sequence[float] = THRESHOLDS,
+    load: Load = 1.0,
+) -> Plan:
+    """A cut and a threshold: hard bounds, then ordered objectives (SPINN 2020).
+
+    scores: f[E, N], of each exit of the profile in the network's order on N recorded
+    inputs, larger is surer; an input leaves at the first exit whose score is at least
+    the threshold, else at the end. correct: bool[E + 1, N], the end last; the share of
+    right answers is the quality, less what the cut loses of the profile's. All figures
+    are means over the inputs. objectives: of OBJECTIVES; quality and throughput_per_s
+    (of the busier side) are as large as can be, others as small.
+    """
+    if not 1 <= load < np.inf:
+        raise UsageError(f"load is 1 (an idle server) or more, not {load}")
+    for name in objectives:
+        if name not in OBJECTIVES:
+            raise unknown("objective of spinn", name, OBJECTIVES)
+    if not objectives or not thresholds:
+        raise UsageError("spinn needs an objective and a threshold")
+    scores, correct = _recorded(profile, scores, correct)
+    points, sides = [], []
+    for threshold in thresholds:
+        shares, right = _leaving(scores, correct, threshold)
+        point, side = _points(profile, link, shares, right, threshold, load)
+        points.append(point)
+        sides.append(side)
+    options, (device_s, edge_s) = joined(points), np.concatenate(sides, axis=1)
+    keys = {
+        "latency_s": options.latency_s,
+        "energy_j": options.energy_j,
+        "sent_bytes": options.sent_bytes,
+        "quality": -options.quality,
+        "device_s": device_s,
+        "edge_s": edge_s,
+        "throughput_per_s": np.maximum(device_s, edge_s),
+    }
+    goal = ", then ".join(objectives)
+    return choose("spinn", options, bounds, goal, [keys[n] for n in objectives])
+
+
+def _recorded(profile: Profile, scores, correct) -> tuple[np.ndarray, np.ndarray]:
+    """Checked, with the exits in the network's order, as they were given."""
+    scores, correct = np.asarray(scores, np.float64), np.asarray(correct)
+    count, places = len(profile.exits), [e.after for e in profile.exits]
+    if places != [name for name in profile.stages if name in places]:
+        raise UsageError(f"spinn: exits stand in the network's order, not {places}")
+    if scores.ndim != 2 or len(scores) != count or not scores.size:
+        raise UsageError(f"spinn: scores are [{count} exits, N], not {scores.shape}")
+    if correct.shape != (count + 1, scores.shape[1]) or correct.dtype != bool:
+        raise UsageError(
+            f"spinn: correct is bool[{count + 1}, {scores.shape[1]}], not "
+            f"{correct.dtype}{list(correct.shape)}"
+        )
+    if np.isnan(scores).any():
+        raise UsageError("spinn: a score is NaN")
+    return scores, correct
+
+
+def _leaving(
+    scores: np.ndarray, correct: np.ndarray, threshold: float
+) -> tuple[np.ndarray, float]:
+    """(share f[E + 1] that leaves at each exit and the end, share that is right)."""
+    sure = np.concatenate([scores >= threshold, np.ones((1, scores.shape[1]), bool)])
+    leaves = sure.argmax(0)
+    shares = np.bincount(leaves, minlength=len(sure)) / scores.shape[1]
+    return shares, float(correct[leaves, np.arange(scores.shape[1])].mean())
+
+
+def _points(
+    profile: Profile,
+    link: Link,
+    shares: np.ndarray,
+    right: float,
+    threshold: float,
+    load: float,
+):
+    """(options, (device_s, edge_s) f[2, C] with codecs) of one threshold."""
+    stages = len(profile.stages)
+    cut, depth = candidates(profile, stages)
+    device = cumulative(profile.device_s, stages)
+    edge = cumulative(profile.edge_s, stages)
+    ends = np.array([profile.stages.index(e.after) + 1 for e in profile.exits])
+    exit_device = np.array([e.device_s for e in profile.exits])
+    exit_edge = np.array([e.edge_s for e in profile.exits])
+    # Of each exit in turn the inputs that come to it, of the end those that remain.
+    arriving = np.cumsum(shares[::-1])[::-1]
+    device_s, edge_s = np.zeros(len(cut)), np.zeros(len(cut))
+    before = 0
+    for e, end in enumerate((*ends, stages)):
+        # Stages from the exit before on, and the exit, on the side where they stand.
+        here = np.minimum(end, depth)
+        device_s += arriving[e] * (device[here] - device[np.minimum(before, depth)])
+        if cut.size and (cut != LOCAL).any():
+            there = np.maximum(end, depth)
+            more = edge[there] - edge[np.maximum(before, depth)]
+            edge_s += np.where(cut != LOCAL, arriving[e] * more, 0.0)
+        if e < len(ends):
+            inside = end <= depth
+            device_s += np.where(inside, arriving[e] * exit_device[e], 0.0)
+            edge_s += np.where(inside, 0.0, arriving[e] * exit_edge[e])
+        before = end
+    later = np.array([shares[:-1][ends > d].sum() + shares[-1] for d in depth])
+    share = np.where(cut == LOCAL, 0.0, later)
+    coder, decode = (
+        np.array([0.0 if i == LOCAL else getattr(profile.cuts[i], n) for i in cut])
+        for n in ("encode_s", "decode_s")
+    )
+    options = priced(
+        profile, link, cut, depth, device_s=device_s, edge_s=load * edge_s, share=share,
+        answers=right, end=stages, threshold=threshold, whole=False,
+    )  # fmt: skip
+    sides = device_s + share * coder, load * edge_s + share * decode
+    return options, np.stack(sides)

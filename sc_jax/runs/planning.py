@@ -1,0 +1,175 @@
+"""A plan from files: profiles read and joined, the best network named, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sc_jax import foreign, spec
+from sc_jax.errors import UsageError, unknown
+from sc_jax.evaluate.reports import plan_plots
+from sc_jax.plan import PARTITION, link, plan, profile
+from sc_jax.plan.link import LINKS, Link
+from sc_jax.plan.plan import BOUNDED, Bounds, Plan
+from sc_jax.plan.profile import Profile
+
+UNITS = {
+    "latency_s": (1e3, "ms"),
+    "energy_j": (1e3, "mJ"),
+    "sent_bytes": (1.0, "bytes"),
+    "memory_bytes": (1.0, "bytes"),
+    "quality": (1.0, ""),
+}
+
+
+def run(
+    devices: Sequence[str],
+    servers: Sequence[str],
+    *,
+    link: str | None,
+    planner: str,
+    bounds: Bounds,
+    batch: int = 1,
+    recorded: str | None = None,
+    out: str | None = None,
+    picture: str | None = None,
+) -> Plan:
+    """Prints the best plan over all networks, and writes it and a picture."""
+    over = _link(link)
+    networks = networks_of(devices, servers, batch)
+    name, knobs = planner_of(planner, recorded)
+    found, refused = [], []
+    for network in networks:
+        try:
+            found.append(PARTITION[name](network, over, bounds, **knobs))
+        except UsageError as error:
+            refused.append(str(error))
+    if not found:
+        raise UsageError("; ".join(refused))
+    best = best_of(found, name)
+    print(text(best, found, refused, over))
+    if out:
+        plan.write(out, best)
+    if picture:
+        chosen = next(n for n in networks if n.network == best.network)
+        plan_plots.latency(chosen, over, picture)
+    return best
+
+
+def _link(text: str | None) -> Link:
+    if text is None:
+        names = ", ".join(LINKS)
+        raise UsageError(f"give --link, of {names}, or as up=2e6,rtt=0.03")
+    return link.parse(text)
+
+
+def networks_of(
+    devices: Sequence[str], servers: Sequence[str], batch: int = 1
+) -> list[Profile]:
+    """The networks of the files, each joined with the server's file of its name."""
+    if not devices:
+        raise UsageError("give --profile, a JSON file of a device's profile")
+    sides = [profile.read(path) for path in devices]
+    names = [side.network for side in sides]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two of the profiles are of one network, {name}")
+    theirs = {side.network: side for side in map(profile.read, servers)}
+    for name in theirs:
+        if name not in names:
+            raise unknown("network of a server's profile", name, names)
+    joined = []
+    for side in sides:
+        if side.network in theirs:
+            side = profile.combined(side, theirs[side.network])
+        joined.append(profile.at_batch(side, batch))
+    return joined
+
+
+def planner_of(text: str, recorded: str | None = None) -> tuple[str, dict[str, Any]]:
+    """(name, knobs) of a planner of splits, checked; recorded: spinn's NPZ file."""
+    name, knobs = spec.parse(text, "planner")
+    if name not in PARTITION:
+        raise unknown("planner of splits", name, PARTITION)
+    known = spec.knobs_of(PARTITION[name], skip=3)
+    if (name == "spinn") != (recorded is not None):
+        raise UsageError(
+            "--recorded, an NPZ file with scores and correct, is for "
+            "--planner=spinn, which needs it"
+        )
+    if recorded is not None:
+        with foreign.reading(recorded, "record of scores"):
+            arrays = foreign.read_arrays(recorded)
+        for key in ("scores", "correct"):
+            if key not in arrays:
+                raise UsageError(f"{recorded} has no array {key!r}")
+        known = {k: v for k, v in known.items() if k not in ("scores", "correct")}
+        if isinstance(knobs.get("objectives"), str):
+            knobs["objectives"] = tuple(knobs["objectives"].strip("()").split(","))
+    spec.check(f"planner {name}", known, knobs)
+    if recorded is not None:
+        knobs |= {key: arrays[key] for key in ("scores", "correct")}
+    return name, knobs
+
+
+def best_of(found: Sequence[Plan], planner: str) -> Plan:
+    """The best network's plan; its runner-up may be another network's."""
+    first = found[0].objective.split(",")[0]
+    figure = first if first in UNITS else "latency_s"
+    sign = -1 if figure == "quality" else 1
+    key = lambda each: sign * getattr(each, figure)  # noqa: E731
+    ranked = sorted(found, key=key)
+    best = ranked[0]
+    others = [p for p in (best.runner_up, *ranked[1:]) if p is not None]
+    other = min(others, key=key, default=None)
+    if other is not None:
+        other = replace(other, runner_up=None)
+    return replace(best, runner_up=other)
+
+
+def figures(each: Plan) -> str:
+    """Latency, energy, bytes and quality in words; what is not known is left out."""
+    words = []
+    for figure in ("latency_s", "energy_j", "sent_bytes", "quality"):
+        value, (factor, unit) = getattr(each, figure), UNITS[figure]
+        if value is not None:
+            name = "quality " * (figure == "quality")
+            words.append(f"{name}{factor * value:,.4g} {unit}".strip())
+    return ", ".join(words)
+
+
+def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) -> str:
+    """The plan in a few lines: what it is, why it won, what is next, what binds."""
+    lines = [
+        f"{best.network}: {best.name} ({best.planner})",
+        f"  takes       {figures(best)}",
+        f"  on device   {_stages(best, 'device')}",
+        f"  on edge     {_stages(best, 'edge')}",
+        f"  link        {over.note or f'{over.up_bits_per_s / 1e6:g} Mbit/s up'}",
+    ]
+    why = f"least or first by {best.objective}"
+    if len(found) + len(refused) > 1:
+        why += f", over {len(found)} networks that keep the bounds"
+    lines.append(f"  it won as   {why}")
+    if best.runner_up is not None:
+        other = best.runner_up
+        where = "" if other.network == best.network else f"{other.network}: "
+        lines.append(f"  next best   {where}{other.name}: {figures(other)}")
+    else:
+        lines.append("  next best   there is no other within the bounds")
+    if best.binding is None:
+        lines.append("  binding     no bound refuses a better plan")
+    else:
+        figure = BOUNDED.get(best.binding)
+        factor, unit = UNITS[figure] if figure else (1.0, "stages")
+        slack = factor * (best.slack or 0.0)
+        lines.append(f"  binding     {best.binding}, slack {slack:.4g} {unit}".rstrip())
+    return "\n".join([*lines, *(f"  left out    {line}" for line in refused)])
+
+
+def _stages(best: Plan, place: str) -> str:
+    names = [s for s, p in zip(best.stages, best.places) if p == place]
+    if len(names) > 6:
+        names = [*names[:2], f"... {len(names) - 3} more ...", names[-1]]
+    return ", ".join(names) or "nothing"

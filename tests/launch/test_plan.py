@@ -1,0 +1,152 @@
+"""launch.plan: from files to a plan, a picture, or one line."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import plan_instances as instances
+import pytest
+from PIL import Image
+
+from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports import plan_plots
+from sc_jax.plan import plan, profile
+from sc_jax.plan.link import LINKS, Link
+from sc_jax.plan.partition.neurosurgeon import neurosurgeon
+from sc_jax.plan.plan import NO_BOUNDS, Bounds
+from sc_jax.plan.profile import Cut, ExitCost, Profile
+from sc_jax.runs import planning
+
+SLIM = Profile(
+    "slim", ("a", "b"), (0.01, 0.02), quality=0.7,
+    cuts=(Cut("a", "z", 50, quality=0.7),),
+)  # fmt: skip
+WIDE = Profile(
+    "wide", ("a", "b", "c"), (0.02, 0.1, 0.2), quality=0.9,
+    cuts=(
+        Cut("input", "jpeg", 5000, 0.004, quality=0.8),
+        Cut("a", "z", 90, quality=0.9),
+    ),
+    exits=(ExitCost("a", 0.001),),
+)  # fmt: skip
+SERVER = Profile(
+    "wide", ("a", "b", "c"), edge_s=(0.001, 0.002, 0.003),
+    edge_batch_s=(profile.Batch(8, (0.01, 0.01, 0.01)),),
+)  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, side in (("slim", SLIM), ("wide", WIDE), ("server", SERVER)):
+        profile.write(tmp_path / f"{name}.json", side)
+    return {path.stem: str(path) for path in tmp_path.glob("*.json")}
+
+
+def run(files, *names, **changed):
+    known = {"link": "lte", "planner": "neurosurgeon", "bounds": NO_BOUNDS}
+    devices = [files[n] for n in names]
+    return planning.run(devices, [files["server"]], **{**known, **changed})
+
+
+def test_the_command_prints_the_plan_and_writes_it(files, tmp_path):
+    out, picture = tmp_path / "plan.json", tmp_path / "plan.png"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "launch.plan", f"--profile={files['wide']}",
+            f"--server={files['server']}", "--link=lte", "--deadline_ms=100",
+            f"--out={out}", f"--picture={picture}",
+        ],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = plan.read(out)
+    joined = profile.combined(WIDE, SERVER)
+    assert found == neurosurgeon(joined, LINKS["LTE"], Bounds(deadline_s=0.1))
+    assert done.stdout.startswith("wide: cut input/jpeg (neurosurgeon)\n")
+    for words in ("takes", "next best", "binding", "it won as", "ms"):
+        assert words in done.stdout
+    assert json.loads(out.read_text())["kind"] == "plan"
+    assert np.asarray(Image.open(picture)).std() > 5
+
+
+def test_the_best_of_several_networks_is_named(files, capsys):
+    best = run(files, "wide", "slim")
+    assert best.network == "slim" and best.name == "local"
+    assert best.runner_up.network == "wide"
+    assert "next best   wide: cut input/jpeg" in capsys.readouterr().out
+    # slim is not good enough and is told so.
+    best = run(files, "wide", "slim", bounds=Bounds(quality=0.85))
+    assert best.network == "wide"
+    assert "left out    neurosurgeon: no plan of slim keeps quality >= 0.85" in (
+        capsys.readouterr().out
+    )
+
+
+def test_batches_planners_with_knobs_and_links_by_figures(files):
+    alone = run(files, "wide", link="up=1e6,rtt=0")
+    batch = run(files, "wide", link="up=1e6,rtt=0", batch=8)
+    assert batch.latency_s > alone.latency_s
+    slow = run(files, "wide", planner="jointdnn:load=5", link="up=1e6,rtt=0")
+    assert slow.planner == "jointdnn" and slow.latency_s > alone.latency_s
+
+
+def test_spinn_reads_recorded_scores(files, tmp_path):
+    record = tmp_path / "r.npz"
+    np.savez(record, scores=[[0.9, 0.1]], correct=[[True, False], [True, True]])
+    asked = {"planner": "spinn:objectives=quality,latency_s", "recorded": str(record)}
+    best = run(files, "wide", **asked)
+    assert best.objective == "quality, then latency_s" and best.quality == 1.0
+    np.savez(record, scores=[[0.9, 0.1]])
+    with pytest.raises(UsageError, match="has no array 'correct'"):
+        run(files, "wide", **asked)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"link": None}, "give --link, of LoRaWAN, NB-IoT, 3G"),
+        ({"link": "4g"}, "unknown link '4g'"),
+        ({"planner": "neurosurgery"}, "unknown planner of splits 'neurosurgery'"),
+        ({"planner": "shares"}, "unknown planner of splits 'shares'"),
+        ({"planner": "li:quality_los=1"}, "unknown knob of planner li"),
+        ({"planner": "li:quality_loss=-1"}, "quality_loss is a number, 0 or more"),
+        ({"planner": "spinn"}, "--recorded, an NPZ file"),
+        ({"batch": 9}, "batch 9 was not timed"),
+        (
+            {"bounds": Bounds(deadline_s=1e-6)},
+            "wide keeps latency_s <= 1e-06",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(files, changed, said):
+    with pytest.raises(UsageError, match=said) as error:
+        run(files, "wide", **changed)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_other_networks_are_refused(files, tmp_path):
+    with pytest.raises(UsageError, match="give --profile"):
+        planning.run([], [], link="lte", planner="li", bounds=NO_BOUNDS)
+    with pytest.raises(UsageError, match="network of a server's profile 'wide'"):
+        run(files, "slim")
+    with pytest.raises(UsageError, match=r"two of .* one network, wide"):
+        run(files, "wide", "wide")
+    profile.write(files["server"], replace(SERVER, stages=("a", "x", "c")))
+    with pytest.raises(UsageError, match="stage 2 of the device's is b"):
+        run(files, "wide")
+
+
+def test_the_envelope_is_the_planners_latency():
+    p, link = instances.profile(random.Random(3), stages=4), Link(1e6, 0.01)
+    curves = plan_plots.strategies(p, link)
+    assert set(curves) == {"local", *(cut.name for cut in p.cuts)}
+    for i in (0, 80, 160):
+        at = replace(link, up_bits_per_s=plan_plots.RATES[i])
+        best = neurosurgeon(p, at)
+        lowest = min(curve[i] for curve in curves.values())
+        assert lowest == pytest.approx(best.latency_s)
+    wins = np.array(list(plan_plots.winners(curves).values()))
+    assert (wins.sum(0) == 1).all()
