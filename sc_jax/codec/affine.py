@@ -34,6 +34,30 @@ def quantise(z: Any, bits: int, xp: Any) -> tuple[Any, Any, Any]:
     return q, zero, scale
 
 
+def header(zero: Any, scale: Any) -> bytes:
+    """The eight bytes that a payload of `quantise` begins with."""
+    return np.array(scale, "<f4").tobytes() + np.array(zero, "<i4").tobytes()
+
+
+def range_of(data: bytes) -> tuple[np.float32, np.float32]:
+    """(zero, scale) of a payload of at least 8 bytes; CorruptStream."""
+    scale = np.frombuffer(data, "<f4", 1)[0]
+    zero = np.frombuffer(data, "<i4", 1, 4)[0].astype(np.float32)
+    # No encoder writes these: a flipped bit must not become a plausible latent.
+    if not (np.isfinite(scale) and scale >= TINY) or abs(zero) > INT32_EDGE:
+        raise CorruptStream("corrupt stream: scale or zero out of range")
+    return zero, scale
+
+
+def values(q: np.ndarray, zero: np.float32, scale: np.float32) -> np.ndarray:
+    """float32 of integers q; CorruptStream where one overflows."""
+    with np.errstate(over="ignore"):
+        z = (q.astype(np.float32) + zero) * scale
+    if not np.isfinite(z).all():
+        raise CorruptStream("corrupt stream: values overflow float32")
+    return z
+
+
 @dataclass(frozen=True)
 class AffineCodec:
     """Scale, zero point, and 1 to 16 bits a value.
@@ -71,22 +95,14 @@ class AffineCodec:
     def decode(self, data: bytes) -> np.ndarray:
         count = math.prod(self.shape) * self.bits
         codec.expect(data, 8 + (count + 7) // 8)
-        scale = np.frombuffer(data, "<f4", 1)[0]
-        zero = np.frombuffer(data, "<i4", 1, 4)[0].astype(np.float32)
+        zero, scale = range_of(data)
         ones = np.unpackbits(np.frombuffer(data, np.uint8, -1, 8), bitorder="little")
-        # No encoder writes these: a flipped bit must not become a plausible latent.
-        if not (np.isfinite(scale) and scale >= TINY) or abs(zero) > INT32_EDGE:
-            raise CorruptStream("corrupt stream: scale or zero out of range")
         if ones[count:].any():
             raise CorruptStream("corrupt stream: padding bits are set")
         # Little-endian bits, the lowest first, as `pack` lays them.
         weights = np.left_shift(1, np.arange(self.bits), dtype=np.int32)
         q = ones[:count].reshape(*self.shape, self.bits) @ weights
-        with np.errstate(over="ignore"):
-            z = (q.astype(np.float32) + zero) * scale
-        if not np.isfinite(z).all():
-            raise CorruptStream("corrupt stream: values overflow float32")
-        return z
+        return values(q, zero, scale)
 
     def outputs(self, z, xp):
         q, zero, scale = quantise(z, self.bits, xp)
@@ -98,8 +114,7 @@ class AffineCodec:
         """The bytes of symbols int32[shape] with their zero point and scale."""
         places = np.arange(self.bits, dtype=np.int32)
         packed = np.packbits((symbols.reshape(-1, 1) >> places) & 1, bitorder="little")
-        header = np.array(scale, "<f4").tobytes() + np.array(zero, "<i4").tobytes()
-        return header + packed.tobytes()
+        return header(zero, scale) + packed.tobytes()
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         symbols, zero, scale = self.quantise(z)

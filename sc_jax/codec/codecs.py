@@ -16,6 +16,7 @@ from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.in_context import InContextCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
+from sc_jax.codec.tiled import TiledCodec
 from sc_jax.codec.top_k import TopKCodec
 from sc_jax.codec.variable_rate import VariableRateCodec
 from sc_jax.errors import UsageError
@@ -29,6 +30,7 @@ __all__ = [
     "ImageCodec",
     "InContextCodec",
     "RawCodec",
+    "TiledCodec",
     "TopKCodec",
     "VariableRateCodec",
     "at_level",
@@ -43,6 +45,7 @@ KINDS: dict[str, type[Codec]] = {
     "top_k": TopKCodec,
     "variable_rate": VariableRateCodec,
     "in_context": InContextCodec,
+    "tiled": TiledCodec,
 }
 
 

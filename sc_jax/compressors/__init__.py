@@ -8,6 +8,7 @@ from sc_jax.compressors.factorized_prior import FactorizedPrior
 from sc_jax.compressors.image import Image
 from sc_jax.compressors.laplace_prior import LaplacePrior
 from sc_jax.compressors.raw import Raw
+from sc_jax.compressors.tiled import Tiled
 from sc_jax.compressors.top_k import TopK
 from sc_jax.compressors.variable_rate import VariableRatePrior
 
@@ -20,6 +21,7 @@ __all__ = [
     "LaplacePrior",
     "Raw",
     "Row",
+    "Tiled",
     "TopK",
     "VariableRatePrior",
 ]
@@ -57,5 +59,8 @@ COMPRESSORS: dict[str, Row] = {
     "laplace": Row(LaplacePrior, (LaplacePrior(),)),
     # At its coarsest: training, which draws all levels, costs no less.
     "variable_rate": Row(VariableRatePrior, (VariableRatePrior(level=0),)),
+    "tiled": Row(
+        Tiled, (Tiled(), Tiled(3, "WEBP"), Tiled(8, "JPEG", 60), Tiled(8, "WEBP", 60))
+    ),
     "top_k": Row(TopK, (TopK(), TopK(0.01, 4), TopK(1.0, 16))),
 }
