@@ -14,6 +14,7 @@ from sc_jax.codec.codec import Codec, text_of
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.in_context import InContextCodec
+from sc_jax.codec.points import PointsCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tiled import TiledCodec
@@ -29,6 +30,7 @@ __all__ = [
     "FactorizedCodec",
     "ImageCodec",
     "InContextCodec",
+    "PointsCodec",
     "RawCodec",
     "TiledCodec",
     "TopKCodec",
@@ -46,6 +48,7 @@ KINDS: dict[str, type[Codec]] = {
     "variable_rate": VariableRateCodec,
     "in_context": InContextCodec,
     "tiled": TiledCodec,
+    "points": PointsCodec,
 }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sc_jax.compressors.affine import Affine
+from sc_jax.compressors.clipped import Clipped
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.compressors.factorized_prior import FactorizedPrior
 from sc_jax.compressors.image import Image
@@ -15,6 +16,7 @@ from sc_jax.compressors.variable_rate import VariableRatePrior
 __all__ = [
     "COMPRESSORS",
     "Affine",
+    "Clipped",
     "Compressor",
     "FactorizedPrior",
     "Image",
@@ -59,6 +61,7 @@ COMPRESSORS: dict[str, Row] = {
     "laplace": Row(LaplacePrior, (LaplacePrior(),)),
     # At its coarsest: training, which draws all levels, costs no less.
     "variable_rate": Row(VariableRatePrior, (VariableRatePrior(level=0),)),
+    "clipped": Row(Clipped, (Clipped(), Clipped(2), Clipped(8, 0.05))),
     "tiled": Row(
         Tiled, (Tiled(), Tiled(3, "WEBP"), Tiled(8, "JPEG", 60), Tiled(8, "WEBP", 60))
     ),

@@ -20,6 +20,14 @@ class Compressor(nn.Module):
     shape; it is left out here, so that a module without one is found by its absence.
     """
 
+    # Whether `calibrated` reads latents: it is called where it does.
+    needs_latents = False
+
+    def calibrated(self, params: Mapping[str, Any], latents: Any) -> Mapping[str, Any]:
+        """The parameters solved from latents f32[N, C], once the net is trained."""
+        del latents
+        return params
+
     def settle(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters as evaluation and the codec read them, after each phase."""
         return params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,6 +27,52 @@ def settle(net: Net, variables: Variables) -> Variables:
         compressor: Any = split.compressor
         params[split.name] = compressor.settle(params[split.name])
     return Variables(params, variables.state)
+
+
+POSITIONS = 1 << 24  # numbers that a compressor is solved from
+EXAMPLES = 500
+
+
+def needs_latents(net: Net) -> bool:
+    """Whether a compressor of `net` is solved from what its head gives."""
+    return any(getattr(s.compressor, "needs_latents", False) for s in net.splits)
+
+
+def calibrated(net: Net, variables: Variables, inputs: contexts.Batches) -> Variables:
+    """The same variables with such compressors solved from latents of `inputs`.
+
+    inputs(): batches of one size, and how many rows of each are examples; of each
+    example the same places, drawn once, and of the first split first.
+    """
+    params = dict(variables.params)
+    for split in net.splits:
+        compressor: Any = split.compressor
+        if not getattr(compressor, "needs_latents", False):
+            continue
+        read = jax.jit(partial(_latent, head(net, split.after), split.after))
+        own, found, seen = Variables(params, variables.state), [], 0
+        for images, count in inputs():
+            found.append(sampled(np.asarray(read(own, images))[:count]))
+            if (seen := seen + count) >= EXAMPLES:
+                break
+        latents = np.concatenate(found)
+        params[split.name] = compressor.calibrated(params[split.name], latents)
+    return Variables(params, variables.state)
+
+
+def sampled(z: np.ndarray) -> np.ndarray:
+    """f32[N, C] of latents [B, ..., C]: as many places as POSITIONS allows."""
+    flat = z.reshape(len(z), -1, z.shape[-1]).astype(np.float32)
+    count = max(1, POSITIONS // EXAMPLES // z.shape[-1])
+    # Drawn, not strided: a stride would take whole columns and leave others.
+    places = np.random.default_rng(0).permutation(flat.shape[1])[:count]
+    return flat[:, np.sort(places)].reshape(-1, z.shape[-1])
+
+
+def _latent(device: Net, after: str, variables: Variables, images: Any) -> Any:
+    if not device.stages:  # at the input
+        return images
+    return run(device, variables, images)[0].features[after]
 
 
 def codecs_of(net: Net, variables: Variables, example: Any) -> dict[str, Codec]:
@@ -110,6 +157,7 @@ def _checked(compressor: Any, shape: tuple[int, ...], dtype: str) -> Codec:
     z = np.random.default_rng(0).normal(0, 2, (2, *shape)).astype(dtype)
     try:
         variables = settle(alone, init(alone, jax.random.key(0), z))
+        variables = calibrated(alone, variables, lambda: iter([(z, len(z))]))
         out = jax.eval_shape(lambda v, z: run(alone, v, z)[0], variables, z)
         codec = codecs_of(alone, variables, z[:1])["split@input"]
         if KINDS.get(codec.kind) is not type(codec):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from sc_jax.codec.in_context import MOST_FITTED
-from sc_jax.compressors import contexts
+from sc_jax.compressors import contexts, splits
 from sc_jax.compressors.splits import codecs_of, settle
 from sc_jax.data import pipeline, sources
 from sc_jax.errors import Damaged, UsageError
@@ -178,6 +178,7 @@ def _phases(
     # The last phase again, from its last step.
     first -= ended
     if not recipe.phases:
+        variables = _calibrated(shared, variables)
         _finish(shared, 0, variables, example)
     for index in range(first, len(recipe.phases)):
         phase = recipe.phases[index]
@@ -200,8 +201,19 @@ def _phases(
             if shared.stop.anywhere():
                 shared.leave(end)
         else:
+            variables = _calibrated(shared, variables)
             _finish(shared, end, variables, example, current.optimiser)
     return variables
+
+
+def _calibrated(shared: Run, variables: Variables) -> Variables:
+    """With compressors solved from the latents of training images, where any are."""
+    recipe = shared.recipe
+    if not splits.needs_latents(recipe.net):
+        return variables
+    LOGGER.info("solving compressors from the latents of training images")
+    own, images = devices.local(variables), partial(_calibration, recipe)
+    return devices.replicate(splits.calibrated(recipe.net, own, images), shared.mesh)
 
 
 def _finish(shared: Run, step: int, variables: Variables, example, optimiser=None):

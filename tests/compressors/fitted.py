@@ -65,6 +65,8 @@ def fitted(module, rate: str) -> dict:
         module = FactorizedPrior()
     z = latents(SCALES[rate], 0)
     params = first(module, z)
+    if module.needs_latents:
+        return dict(module.calibrated(params, z.reshape(-1, z.shape[-1])))
     if isinstance(module, VariableRatePrior):
         # The same density too; under bits alone gains would only make bins wider.
         known = fitted(FactorizedPrior(), rate)
