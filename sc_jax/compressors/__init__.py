@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sc_jax.compressors.affine import Affine
+from sc_jax.compressors.channels import AWGN, Erasure, OverChannel, Rayleigh
 from sc_jax.compressors.clipped import Clipped
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.compressors.factorized_prior import FactorizedPrior
@@ -14,14 +15,18 @@ from sc_jax.compressors.top_k import TopK
 from sc_jax.compressors.variable_rate import VariableRatePrior
 
 __all__ = [
+    "AWGN",
     "COMPRESSORS",
     "Affine",
     "Clipped",
     "Compressor",
+    "Erasure",
     "FactorizedPrior",
     "Image",
     "LaplacePrior",
+    "OverChannel",
     "Raw",
+    "Rayleigh",
     "Row",
     "Tiled",
     "TopK",
@@ -61,6 +66,15 @@ COMPRESSORS: dict[str, Row] = {
     "laplace": Row(LaplacePrior, (LaplacePrior(),)),
     # At its coarsest: training, which draws all levels, costs no less.
     "variable_rate": Row(VariableRatePrior, (VariableRatePrior(level=0),)),
+    "over_channel": Row(
+        OverChannel,
+        (
+            OverChannel(),
+            OverChannel(Raw("float16"), AWGN(10.0)),
+            OverChannel(Raw(), Rayleigh(10.0)),
+            OverChannel(Clipped(), Erasure(0.5, 16)),
+        ),
+    ),
     "clipped": Row(Clipped, (Clipped(), Clipped(2), Clipped(8, 0.05))),
     "tiled": Row(
         Tiled, (Tiled(), Tiled(3, "WEBP"), Tiled(8, "JPEG", 60), Tiled(8, "WEBP", 60))
