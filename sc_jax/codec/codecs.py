@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from sc_jax.codec.affine import AffineCodec
+from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.codec import Codec, text_of
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.in_context import InContextCodec
-from sc_jax.codec.points import PointsCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tiled import TiledCodec
@@ -25,12 +25,12 @@ from sc_jax.errors import UsageError
 __all__ = [
     "KINDS",
     "AffineCodec",
+    "ClippedCodec",
     "Codec",
     "CorruptStream",
     "FactorizedCodec",
     "ImageCodec",
     "InContextCodec",
-    "PointsCodec",
     "RawCodec",
     "TiledCodec",
     "TopKCodec",
@@ -48,7 +48,7 @@ KINDS: dict[str, type[Codec]] = {
     "variable_rate": VariableRateCodec,
     "in_context": InContextCodec,
     "tiled": TiledCodec,
-    "points": PointsCodec,
+    "clipped": ClippedCodec,
 }
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sc_jax.codec import codec, context_fit
+from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.codec import Outputs, text_of
 from sc_jax.codec.context import Context
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.variable_rate import VariableRateCodec
 
-Inner = FactorizedCodec | VariableRateCodec
+Inner = FactorizedCodec | VariableRateCodec | ClippedCodec
 INNER: dict[str, type[Inner]] = {
-    each.kind: each for each in (FactorizedCodec, VariableRateCodec)
+    each.kind: each for each in (FactorizedCodec, VariableRateCodec, ClippedCodec)
 }
 MOST_FITTED = 500  # examples: more gain little, and all of a large set cost minutes
 
@@ -99,7 +100,8 @@ class InContextCodec:
         """Encodes at another level; the contexts are shared. ValueError for none."""
         if self.levels == 1 and level == 0:
             return self
-        return replace(self, inner=self.inner.at_level(level))
+        inner: Any = self.inner
+        return replace(self, inner=inner.at_level(level))
 
     def symbols(self, z: np.ndarray) -> np.ndarray:
         return self.inner.symbols(z)

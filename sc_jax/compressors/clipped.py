@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sc_jax.codec import points_fit
-from sc_jax.codec.points import PointsCodec
+from sc_jax.codec import clipped_fit
+from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.tables import from_pmf
 from sc_jax.compressors.compressor import Compressor
 from sc_jax.errors import UsageError
@@ -21,7 +21,7 @@ class Clipped(Compressor):
 
     Cohen, Choi and Bajić 2020 (https://arxiv.org/abs/2105.06002). points: of the whole
     tensor; bit_weight: 0 sets them at equal steps, above 0 under an entropy constraint
-    (`codec.points_fit`). The paper binarises symbols for an adaptive binary arithmetic
+    (`codec.clipped_fit`). The paper binarises symbols for an adaptive binary arithmetic
     coder; here each channel has a table of counts that ships with the model, since both
     ends of this library share integer tables and one coder. Without training: a split
     is `calibrated` once; before that its points lie at equal steps over +-1. In
@@ -63,14 +63,14 @@ class Clipped(Compressor):
     def calibrated(self, params, latents):
         """Points, and how often each channel takes them, of latents f32[N, C]."""
         self._check()
-        thresholds, points = points_fit.fit(latents, self.points, self.bit_weight)
+        thresholds, points = clipped_fit.fit(latents, self.points, self.bit_weight)
         symbols = np.searchsorted(thresholds, latents, side="right")
         seen = np.stack([(symbols == k).sum(0) for k in range(self.points)], 1)
         masses = np.maximum((seen + 0.5) / (len(latents) + 0.5 * self.points), RAREST)
         masses = (masses / masses.sum(1, keepdims=True)).astype(np.float32)
         return {"thresholds": thresholds, "points": points, "masses": masses}
 
-    def codec(self, params, shape) -> PointsCodec:
+    def codec(self, params, shape) -> ClippedCodec:
         params = jax.device_get(dict(params))
         tables = from_pmf(np.asarray(params["masses"], np.float64), 0)
-        return PointsCodec(shape, tables, params["thresholds"], params["points"])
+        return ClippedCodec(shape, tables, params["thresholds"], params["points"])

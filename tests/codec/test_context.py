@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sc_jax.codec import codecs, context_fit, rans, reference
+from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.context import Context, as_grid
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.in_context import InContextCodec
@@ -194,6 +195,12 @@ INNER = {
     "factorized": FactorizedCodec(SHAPE, flat_tables(3), MEDIANS),
     "variable_rate": VariableRateCodec(
         SHAPE, (flat_tables(3), flat_tables(3, 9)), MEDIANS, bins_of(WIDTHS, MEDIANS), 1
+    ),
+    "clipped": ClippedCodec(
+        SHAPE,
+        from_pmf([[1.0] * 8] * 3, 0),
+        np.linspace(-4.5, 4.5, 7),
+        np.linspace(-5.25, 5.25, 8),
     ),
 }
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from sc_jax.codec import affine, points_fit
+from sc_jax.codec import affine, clipped_fit
 from sc_jax.codec.affine import AffineCodec
-from sc_jax.codec.points import PointsCodec
+from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tables import from_pmf
 from sc_jax.codec.tiled import TiledCodec
@@ -86,7 +86,7 @@ def test_what_is_no_tiled_payload_is_refused():
 @pytest.mark.parametrize("kind", ["laplace", "relu", "skewed"])
 def test_the_model_has_the_moments_of_what_it_is_of(kind):
     z = activations(kind)
-    model = points_fit.model(z)
+    model = clipped_fit.model(z)
     assert (np.diff(model) >= 0).all()
     np.testing.assert_allclose(model.mean(), z.mean(), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(model.std(), z.std(), rtol=1e-3)
@@ -98,12 +98,12 @@ def test_the_model_has_the_moments_of_what_it_is_of(kind):
 @pytest.mark.parametrize("count", [2, 3, 8])
 @pytest.mark.parametrize("kind", ["laplace", "relu"])
 def test_the_clip_range_is_that_of_every_pair_tried(kind, count):
-    model = points_fit.model(activations(kind))
-    low, high = points_fit.clip_range(model, count)
+    model = clipped_fit.model(activations(kind))
+    low, high = clipped_fit.clip_range(model, count)
     lows = [0.0] if kind == "relu" else np.linspace(model[0], np.median(model), 60)
     highs = np.linspace(np.median(model), model[-1], 61)[1:]
-    tried = [points_fit.error(model, a, b, count) for a in lows for b in highs]
-    assert points_fit.error(model, low, high, count) <= min(tried) * 1.001
+    tried = [clipped_fit.error(model, a, b, count) for a in lows for b in highs]
+    assert clipped_fit.error(model, low, high, count) <= min(tried) * 1.001
     assert kind != "relu" or low == 0
 
 
@@ -114,7 +114,7 @@ def test_four_points_of_a_laplace_have_the_known_error():
     """
     z = np.random.default_rng(1).laplace(0, 1, 400000).astype(np.float32)
     for count, known in ((4, 0.196), (8, 0.0718)):
-        thresholds, points = points_fit.fit(z, count)
+        thresholds, points = clipped_fit.fit(z, count)
         z_hat = points[np.searchsorted(thresholds, z, side="right")]
         assert abs(((z_hat - z) ** 2).mean() / z.var() - known) < 0.02 * known + 0.002
 
@@ -124,7 +124,7 @@ def test_four_points_of_a_laplace_have_the_known_error():
 def test_an_entropy_constraint_costs_less_and_chooses_the_cheapest(kind, weight):
     z, costs = activations(kind), []
     for bit_weight in (0.0, weight):
-        thresholds, points = points_fit.fit(z, 8, bit_weight)
+        thresholds, points = clipped_fit.fit(z, 8, bit_weight)
         symbols = np.searchsorted(thresholds, z, side="right")
         share = np.maximum(np.bincount(symbols, minlength=8), 0.5) / z.size
         bits = -np.log2(share)
@@ -135,21 +135,21 @@ def test_an_entropy_constraint_costs_less_and_chooses_the_cheapest(kind, weight)
     every = (points - z[:, None]) ** 2 + weight * z.var() * bits
     excess = every[np.arange(z.size), symbols] - every.min(1)
     assert excess.max() < 0.01 * z.var()
-    uniform = points_fit.fit(z, 8)[1]
+    uniform = clipped_fit.fit(z, 8)[1]
     assert points[0] == uniform[0] and points[-1] == uniform[-1]
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
 def test_activations_of_one_value_keep_it(value):
-    thresholds, points = points_fit.fit(np.full(100, value, np.float32), 4, 0.1)
-    codec = PointsCodec((3, 2), from_pmf([[0.25] * 4] * 2, 0), thresholds, points)
+    thresholds, points = clipped_fit.fit(np.full(100, value, np.float32), 4, 0.1)
+    codec = ClippedCodec((3, 2), from_pmf([[0.25] * 4] * 2, 0), thresholds, points)
     z = np.full((3, 2), value, np.float32)
     np.testing.assert_array_equal(codec.decode(codec.encode(z)), z)
 
 
 def test_points_clip_and_thresholds_are_reached():
     tables = from_pmf([[0.5, 0.3, 0.2]] * 2, 0)
-    codec = PointsCodec((3, 2), tables, [0.0, 1.0], [-0.5, 0.5, 2.0])
+    codec = ClippedCodec((3, 2), tables, [0.0, 1.0], [-0.5, 0.5, 2.0])
     z = np.array([[-9, 9], [0, 1], [0.25, 0.999]], np.float32)
     symbols = [[0, 2], [1, 2], [1, 1]]
     np.testing.assert_array_equal(codec.symbols(z), symbols)
@@ -160,10 +160,10 @@ def test_points_clip_and_thresholds_are_reached():
     assert ties.tolist() == [[False, False], [True, False], [False, False]]
     for wrong in ([1.0, 0.0], [0.0], [0.0, np.nan]):
         with pytest.raises(ValueError, match="thresholds"):
-            PointsCodec((3, 2), tables, wrong, [-0.5, 0.5, 2.0])
+            ClippedCodec((3, 2), tables, wrong, [-0.5, 0.5, 2.0])
     with pytest.raises(ValueError, match="table rows"):
-        PointsCodec((3, 3), tables, [0.0, 1.0], [-0.5, 0.5, 2.0])
-    escaped = PointsCodec((3, 2), from_pmf([[0.5, 0.5]] * 2, 0, 0.1), [0.0], [0, 1])
-    data = PointsCodec((3, 2), escaped.tables, [0, 1], [0, 1, 2]).encode(z)
+        ClippedCodec((3, 3), tables, [0.0, 1.0], [-0.5, 0.5, 2.0])
+    escaped = ClippedCodec((3, 2), from_pmf([[0.5, 0.5]] * 2, 0, 0.1), [0.0], [0, 1])
+    data = ClippedCodec((3, 2), escaped.tables, [0, 1], [0, 1, 2]).encode(z)
     with pytest.raises(CorruptStream, match="symbol"):
         escaped.decode(data)

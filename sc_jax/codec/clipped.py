@@ -16,7 +16,7 @@ from sc_jax.codec.tables import Tables
 
 
 @dataclass(frozen=True, eq=False)
-class PointsCodec:
+class ClippedCodec:
     """A scalar quantiser of N points, any steps between them; one table a channel.
 
     z finite float32[..., C]; thresholds float32[N - 1] that do not fall, points
@@ -25,12 +25,11 @@ class PointsCodec:
     point is clipped to it. Comparisons alone: no two machines round otherwise.
     """
 
-    kind: ClassVar[str] = "points"
+    kind: ClassVar[str] = "clipped"
     id: ClassVar[int] = 9
     latent_dtype: ClassVar[type[np.generic]] = np.float32
     exports: ClassVar[bool] = True
-    # Thresholds are of the float latent; after int8's rounding they mean others.
-    in_float: ClassVar[tuple[str, ...]] = ("symbols",)
+    in_float: ClassVar[tuple[str, ...]] = ()
 
     shape: tuple[int, ...]
     tables: Tables
@@ -70,11 +69,27 @@ class PointsCodec:
 
     def decode(self, data: bytes) -> np.ndarray:
         flat = rans.decode(data, math.prod(self.shape), self.tables)
-        # The escape stands in every table, and no encoder uses it here.
-        if flat.size and not 0 <= flat.min() <= flat.max() < self.points.size:
-            raise CorruptStream(f"corrupt stream: a symbol above {self.points.size}")
         by_channel = flat.reshape(self.shape[-1], -1).T
-        return np.ascontiguousarray(self.points[by_channel]).reshape(self.shape)
+        return self.values(by_channel.reshape(self.shape))
+
+    @property
+    def coded(self) -> tuple[Tables, ...]:
+        """The tables of each level of the rate: one."""
+        return (self.tables,)
+
+    def integers(self, outputs: Outputs, level: int) -> np.ndarray:
+        """int32 symbols of a head's outputs, of one example or a batch."""
+        del level
+        return outputs["symbols"]
+
+    def values(self, symbols: np.ndarray, level: int = 0) -> np.ndarray:
+        """The latent that int32[..., C] symbols stand for; CorruptStream."""
+        del level
+        # The escape stands in every table, and no encoder uses it here.
+        if symbols.size and not 0 <= symbols.min() <= symbols.max() < self.points.size:
+            raise CorruptStream(f"corrupt stream: a symbol above {self.points.size}")
+        # C order: a compiled tail takes the array as it is.
+        return np.ascontiguousarray(self.points[symbols])
 
     def outputs(self, z, xp):
         # One comparison a threshold: runtimes of heads lack a search.
@@ -83,10 +98,14 @@ class PointsCodec:
 
     def pack(self, symbols: np.ndarray) -> bytes:
         """The stream of int32[..., C] symbols."""
+        flat = np.moveaxis(self.sent(symbols), -1, 0).reshape(-1)
+        return rans.encode(np.ascontiguousarray(flat), self.tables)
+
+    def sent(self, symbols: np.ndarray) -> np.ndarray:
+        """The symbols of one example's outputs; ValueError for another shape."""
         if symbols.shape != self.shape or symbols.dtype != np.int32:
             raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
-        flat = np.moveaxis(symbols, -1, 0).reshape(-1)
-        return rans.encode(np.ascontiguousarray(flat), self.tables)
+        return symbols
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         symbols = self.symbols(z)
@@ -96,7 +115,7 @@ class PointsCodec:
         close = codec.CLOSE * np.maximum(np.ptp(self.points), np.abs(near))
         return distance, (distance == 1) & (np.abs(z - near) < close)
 
-    def refit(self, outputs: Iterable[Outputs]) -> PointsCodec:
+    def refit(self, outputs: Iterable[Outputs]) -> ClippedCodec:
         batches = (each["symbols"] for each in outputs)
         again = refit.refit(self.tables, batches)
         return type(self)(self.shape, again, self.thresholds, self.points)
@@ -106,7 +125,7 @@ class PointsCodec:
         return codec.header(self) | self.tables.to_arrays() | own
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PointsCodec:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ClippedCodec:
         tables = Tables.from_arrays(arrays)
         shape = codec.shape_of(arrays)
         return cls(shape, tables, arrays["thresholds"], arrays["points"])
