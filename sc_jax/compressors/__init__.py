@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sc_jax import spec
 from sc_jax.compressors.affine import Affine
 from sc_jax.compressors.channels import AWGN, Erasure, OverChannel, Rayleigh
 from sc_jax.compressors.clipped import Clipped
@@ -13,6 +14,7 @@ from sc_jax.compressors.raw import Raw
 from sc_jax.compressors.tiled import Tiled
 from sc_jax.compressors.top_k import TopK
 from sc_jax.compressors.variable_rate import VariableRatePrior
+from sc_jax.errors import unknown
 
 __all__ = [
     "AWGN",
@@ -31,6 +33,8 @@ __all__ = [
     "Tiled",
     "TopK",
     "VariableRatePrior",
+    "knobs_of",
+    "named",
 ]
 
 
@@ -81,3 +85,23 @@ COMPRESSORS: dict[str, Row] = {
     ),
     "top_k": Row(TopK, (TopK(), TopK(0.01, 4), TopK(1.0, 16))),
 }
+
+
+def knobs_of(name: str) -> dict[str, spec.Parameter]:
+    """The knobs of a compressor's class, but for those that are other parts."""
+    known = spec.knobs_of(COMPRESSORS[name].compressor)
+    own = {k: each for k, each in known.items() if k not in ("parent", "name")}
+    plain = (int, float, str, bool, tuple, type(None))
+    return {k: each for k, each in own.items() if isinstance(each.default, plain)}
+
+
+def named(text: str) -> Compressor:
+    """The compressor "NAME:knob=value+knob=value"; UsageError in one line.
+
+    With + between knobs, since it stands inside a recipe's own, which commas divide.
+    """
+    name, knobs = spec.parse(text.replace("+", ","), "compressor")
+    if name not in COMPRESSORS:
+        raise unknown("compressor", name, COMPRESSORS)
+    spec.check(f"compressor {name}", knobs_of(name), knobs)
+    return COMPRESSORS[name].compressor(**knobs)

@@ -33,7 +33,9 @@ from sc_jax.recipes.pomponi import pomponi
 from sc_jax.recipes.ranet import ranet
 from sc_jax.recipes.reconstruction import reconstruction
 from sc_jax.recipes.shallow_deep import shallow_deep
+from sc_jax.recipes.si_nr import si_nr
 from sc_jax.recipes.spinn import spinn
+from sc_jax.recipes.unmodified import unmodified
 from sc_jax.recipes.zero_time_waste import zero_time_waste
 from sc_jax.spec import Parameter
 from sc_jax.train.recipe import Recipe
@@ -49,6 +51,8 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "ghnd": ghnd,
     "bottlefit": bottlefit,
     "entropic_student": entropic_student,
+    "unmodified": unmodified,
+    "si_nr": si_nr,
     "branchynet": branchynet,
     "ddnn": ddnn,
     "lo": lo,
