@@ -68,6 +68,11 @@ def test_the_example_of_the_page():
     affine = codecs.AffineCodec((3,), 3).encode(np.array([-1, 0.75, 2.5], np.float32))
     sparse = codecs.TopKCodec((6,), 2, 4)
     top_k = sparse.encode(np.array([0.5, -3, 0, 1, 2, -1], np.float32))
+    moved = Tables(cdf, np.array([4], np.int32), np.array([0], np.int32))
+    points = codecs.ClippedCodec((6, 1), moved, [0.0, 1.0], [-0.5, 0.5, 2.0])
+    values = np.array([[-9], [0.25], [1], [0], [0.5], [7]], np.float32)
+    clipped = points.encode(values)
+    assert points.decode(clipped).T.tolist() == [[-0.5, 0.5, 2, 0.5, 0.5, 2]]
     bins = bins_of(np.array([[1.0], [0.5]]), np.zeros(1))
     levels = VariableRateCodec((6, 1), (tables, tables), np.zeros(1), bins, level=1)
     level = levels.encode(z / 2)
@@ -78,4 +83,4 @@ def test_the_example_of_the_page():
     row = np.array([[1], [1], [0], [-1]], np.int32)
     context = Context(weights, np.array([[1]], np.int32), both).encode(row)
     framed = frame.pack(4, 2, (6, 1), payload)
-    assert streams == [payload, affine, top_k, level, context, framed]
+    assert streams == [payload, affine, top_k, clipped, level, context, framed]
