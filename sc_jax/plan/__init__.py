@@ -9,11 +9,13 @@ from sc_jax.plan.energy import Meter, device_j, find_meter, measure_j
 from sc_jax.plan.link import LINKS, Link, latency_s, send_s
 from sc_jax.plan.op_cost import OperationCost, operation_costs
 from sc_jax.plan.op_profile import OperationTime, time_operations
+from sc_jax.plan.partition.crime import crime
 from sc_jax.plan.partition.edgent import edgent
 from sc_jax.plan.partition.jeong import jeong
 from sc_jax.plan.partition.joint import joint
 from sc_jax.plan.partition.jointdnn import jointdnn
 from sc_jax.plan.partition.li import li
+from sc_jax.plan.partition.li_ota_dong import schedule as li_ota_dong
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.partition.spinn import spinn
 from sc_jax.plan.placement import (
@@ -31,6 +33,7 @@ from sc_jax.plan.transferred_bytes import device_bytes
 
 # Planners of a split, (profile, link, bounds, knobs) -> Plan: those of --planner.
 PARTITION = {
+    "crime": crime,
     "edgent": edgent,
     "jeong": jeong,
     "jointdnn": jointdnn,
@@ -46,6 +49,7 @@ PLANNERS = PARTITION | {
     "every": every,
     "explicit": explicit,
     "joint": joint,
+    "li_ota_dong": li_ota_dong,
     "shares": shares,
 }
 

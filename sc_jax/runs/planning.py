@@ -148,10 +148,10 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
         f"  on edge     {_stages(best, 'edge')}",
         f"  link        {over.note or f'{over.up_bits_per_s / 1e6:g} Mbit/s up'}",
     ]
-    why = f"least or first by {best.objective}"
+    why = f"the first by {best.objective} within the bounds"
     if len(found) + len(refused) > 1:
-        why += f", over {len(found)} networks that keep the bounds"
-    lines.append(f"  it won as   {why}")
+        why += f", over {len(found)} networks"
+    lines.append(f"  won as      {why}")
     if best.runner_up is not None:
         other = best.runner_up
         where = "" if other.network == best.network else f"{other.network}: "

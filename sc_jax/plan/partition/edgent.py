@@ -1,9 +1,9 @@
 """Which exit and which cut under a deadline, after Edgent and Boomerang.
 
 Li, Zhou and Chen (2018, https://arxiv.org/abs/1806.07840); Zeng et al. (2019,
-Boomerang, https://doi.org/10.1109/MNET.001.1800506). From the deepest exit to the
-first: the fastest cut of that exit, if it is within the bounds. Reconstruction: their
-search is known from abstracts; the learned variant of Boomerang is left out.
+Boomerang, IEEE Network). From the deepest exit to the first: the fastest cut of that
+exit, if it is within the bounds. Reconstruction: their search is known from abstracts;
+the learned variant of Boomerang is left out.
 """
 
 from __future__ import annotations
