@@ -20,6 +20,7 @@ from sc_jax.nets.net import Exit, Net, resolve
 from sc_jax.nets.run import run, variable_shapes
 from sc_jax.plan import placement
 from sc_jax.recipes import common
+from sc_jax.recipes.classifier import adamw
 from sc_jax.traces import record
 from sc_jax.train.recipe import Phase, Recipe
 
@@ -168,14 +169,9 @@ def exit_parts(net: Net, base: Recipe | None = None) -> tuple[str, ...]:
 
 def phase(name: str, base: Recipe, epochs: float, terms, **more: Any) -> Phase:
     """A phase of `epochs` with the classifier's own optimiser, all parts trained."""
-    known: dict[str, Any] = {"trainable": ("*",), "optimiser": optimiser(base)}
+    known: dict[str, Any] = {"trainable": ("*",), "optimiser": adamw()}
     steps = common.steps(base.data, epochs)
     return Phase(name, steps, tuple(terms), **(known | more))
-
-
-def optimiser(base: Recipe):
-    """AdamW on a cosine, as the classifier has it."""
-    return base.phases[0].optimiser
 
 
 def spread(base: Recipe, exits: int) -> tuple[str, ...] | None:

@@ -34,6 +34,13 @@ from sc_jax.train.recipe import Optimiser, Phase, Recipe
 TINY = {"epochs": 0.01, "batch_size": 16}
 
 
+def adamw(learning_rate: float = 2e-3, weight_decay: float = 1e-2) -> Optimiser:
+    """On a cosine with a short warm-up: of the classifier, and of exits on one."""
+    return Optimiser(
+        "adamw", learning_rate, "cosine", warmup=0.1, weight_decay=weight_decay
+    )
+
+
 def classifier(
     *,
     backbone: BackboneName = "cnn",
@@ -56,9 +63,7 @@ def classifier(
         common.steps(source, epochs),
         (Term(CrossEntropy(smoothing=0.05), name="cross_entropy"),),
         trainable=("*",),
-        optimiser=Optimiser(
-            "adamw", learning_rate, "cosine", warmup=0.1, weight_decay=weight_decay
-        ),
+        optimiser=adamw(learning_rate, weight_decay),
     )
     # Weights of a public checkpoint fit its own normalisation only.
     make = common.published if pretrained else common.whole
