@@ -107,8 +107,9 @@ def sections(file: str) -> list[str]:
     kind = report["data"].split(":")[0]
     name = TITLES.get(kind) or str(report["data"])
     rows = report["rows"]
+    name += backbone_of(rows)
     facts = f"{page.where(report)}; thresholds solved on validation, evaluated on test."
-    body = [*_costs(rows), "", f"![accuracy against cost]({picture(kind)})"]
+    body = [*_costs(rows), "", f"![accuracy against cost]({picture(name)})"]
     lines = page.section(heading(name), facts, report["command"], body)
     lines += [f"## {heading(name)}: what the papers claim", "", *_claims(rows), ""]
     if any(row.get("resplits") for row in rows):
@@ -120,17 +121,29 @@ def heading(name: str) -> str:
     return f"Early exits on {name}"
 
 
-def picture(kind: str) -> str:
-    return f"exits_{PICTURES.get(kind, kind)}.png"
+def backbone_of(rows: list[dict]) -> str:
+    """ ", resnet20": what a title adds where all rows are of one larger network."""
+    names = {row["backbone"] for row in rows}
+    return f", {names.pop()}" if len(names) == 1 and "cnn" not in names else ""
+
+
+def picture(name: str) -> str:
+    """The file of a heading's picture: "CIFAR-10, resnet20" -> exits_..._resnet20."""
+    data, _, backbone = name.partition(", ")
+    kind = next((kind for kind, title in TITLES.items() if title == data), data)
+    words = "exits", PICTURES.get(kind, kind), backbone
+    return "_".join(filter(None, words)) + ".png"
 
 
 def draw(out: Path, folder: Path = page.PARTS) -> None:
     """The pictures of all such parts, from their tables."""
-    for kind, name in TITLES.items():
-        for part in page.parts_of(heading(name), folder):
-            if page.title(part) == heading(name):
-                curves = exit_picture.of_part(part)
-                exit_picture.draw(curves, out / picture(kind), heading(name))
+    start = heading("")
+    for part in page.parts_of(start, folder):
+        name = page.title(part).removeprefix(start)
+        # What claims and risk control add to a title follows a colon.
+        if ":" not in name and name.partition(", ")[0] in TITLES.values():
+            curves = exit_picture.of_part(part)
+            exit_picture.draw(curves, out / picture(name), heading(name))
 
 
 def _costs(rows: list[dict]) -> list[str]:

@@ -144,3 +144,12 @@ def test_parts_are_written_and_drawn_from_their_table(tmp_path):
     early_exits.draw(tmp_path, tmp_path)
     picture = tmp_path / "exits_fashion_mnist_12k.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_rows_of_one_larger_network_are_a_part_of_their_own():
+    assert early_exits.backbone_of([{"backbone": "cnn"}]) == ""
+    assert early_exits.backbone_of([{"backbone": "cnn"}, {"backbone": "nin"}]) == ""
+    name = "CIFAR-10" + early_exits.backbone_of([{"backbone": "resnet20"}] * 2)
+    assert name == "CIFAR-10, resnet20"
+    assert early_exits.picture(name) == "exits_cifar10_resnet20.png"
+    assert early_exits.picture("CIFAR-10") == "exits_cifar10.png"
