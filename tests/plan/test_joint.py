@@ -159,6 +159,41 @@ def test_a_deadline_holds_for_inputs_that_no_record_has():
     assert plan.sent_bytes == 0.0 and plan.cuts
 
 
+def test_what_fits_on_all_records_alone_is_not_taken_without_a_test():
+    """One half's answers are all wrong, so that half of the right ones are lost."""
+    cut = NET.cuts[1:2]
+    edge = replace(NET, device_s=(0.01, 0.02, 0.03, None), exits=(), cuts=cut)
+    for half in (slice(100), slice(100, 200)):
+        behind = np.ones((1, 200))
+        behind[0, np.random.default_rng(0).permutation(200)[half]] = 0.0
+        none = np.zeros((0, 200))
+        records = Records(none, none, behind, np.ones(200))
+        with pytest.raises(UsageError, match=r"quality >= 0\.4|surely at most 0.01"):
+            joint(edge, LINK, Bounds(quality=0.4), records=records)
+
+
+def test_the_whole_network_on_the_device_needs_no_proof():
+    few = drawn(np.random.default_rng(0), 20)
+    plan = joint(NET, LINK, records=few, max_risk=1e-6)
+    assert plan.name == "local" and plan.quality == pytest.approx(few.whole.mean())
+    # Once: it is no runner-up of itself.
+    assert plan.runner_up is None
+
+
+def test_exits_out_of_order_and_scores_that_are_none_are_refused():
+    records = drawn(np.random.default_rng(0), 100)
+    with pytest.raises(UsageError, match=r"joint: exits stand in .* not c, a"):
+        joint(replace(NET, exits=NET.exits[::-1]), LINK, records=records)
+    with pytest.raises(UsageError, match="a score of records is NaN"):
+        replace(records, score=np.where(records.score > 0.9, np.nan, records.score))
+    for knob, value in (
+        *(("max_risk", 0.0), ("max_risk", 2.0), ("delta", 1.5), ("delta", 0.0)),
+        *(("points", 0), ("load", 0.5)),
+    ):
+        with pytest.raises(UsageError, match=f"planner joint: {knob} is"):
+            joint(NET, LINK, records=records, **{knob: value})
+
+
 def test_mistakes_are_one_line():
     records = drawn(np.random.default_rng(0), 100)
     with pytest.raises(UsageError, match=r"latency_s <= 0\.001"):

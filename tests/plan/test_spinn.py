@@ -136,6 +136,7 @@ def test_a_slow_link_is_for_those_alone_that_are_unsure():
         ({"scores": np.zeros((2, 4))}, r"scores are \[1 exits, N\]"),
         ({"correct": np.ones((1, 4), bool)}, r"correct is bool\[2, 4\]"),
         ({"correct": np.ones((2, 4))}, r"correct is bool\[2, 4\]"),
+        ({"scores": np.full((1, 4), "x")}, "scores are numbers, not <U1"),
         ({"scores": np.full((1, 4), np.nan)}, "a score is NaN"),
         ({"objectives": ("speed",)}, "unknown objective of spinn 'speed'"),
         ({"thresholds": ()}, "needs an objective and a threshold"),

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import numpy as np
 
+from sc_jax import spec
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
 from sc_jax.plan.p_values import betting, fixed_sequence
@@ -27,6 +28,7 @@ from sc_jax.plan.partition.options import (
     POWER,
     Options,
     candidates,
+    check_order,
     choose,
     cumulative,
     priced,
@@ -60,6 +62,8 @@ class Records:
             shape = getattr(self, name).shape
             if len(shape) != 2 or shape[1] != n:
                 raise UsageError(f"{name} of records is [rows, {n}], not {shape}")
+        if np.isnan(self.score).any():
+            raise UsageError("a score of records is NaN")
         for name in ("right", "behind", "whole"):
             values = getattr(self, name)
             if not ((values >= 0) & (values <= 1)).all():
@@ -96,9 +100,10 @@ def joint(
 
     The deadline holds for every input, also one that no exit answers; latency_s and
     energy_j of the plan are means over the records. UsageError where the bounds leave
-    nothing, or nothing of what they leave can be certified.
+    nothing, or nothing of what they leave can be certified. The whole network on the
+    device is no worse than itself, which needs no proof.
     """
-    _check(profile, records)
+    _check(profile, records, max_risk=max_risk, delta=delta, points=points, load=load)
     order = np.random.default_rng(seed).permutation(records.whole.size)
     halves = order[: order.size // 2], order[order.size // 2 :]
     design, held = (records.take(rows) for rows in halves)
@@ -107,14 +112,15 @@ def joint(
     whole = _tried(profile, link, load, records, grid)
     inside = _fits(designed, bounds)
     if not inside.any():  # its line says which bound, and by how much
-        slowest = replace(whole.options, latency_s=whole.slowest_s)
-        return choose("joint", slowest, bounds, objective, [whole.slowest_s])
+        # Of the same half: on all records one may fit that nothing has certified.
+        slowest = replace(designed.options, latency_s=designed.slowest_s)
+        return choose("joint", slowest, bounds, objective, [designed.slowest_s])
     p_values = betting(_unit(designed.losses), _unit(max_risk), delta)
     path = _frontier(p_values, getattr(designed.options, objective), inside)
     tested = _tried(profile, link, load, held, grid).losses[path]
-    proven = fixed_sequence(betting(_unit(tested), _unit(max_risk), delta), delta)
+    p_values = betting(_unit(tested), _unit(max_risk), delta)
     # All of these hold together, so that the choice among them may see every record.
-    certified = path[: int(proven) + 1]
+    certified = _certified(whole, path, fixed_sequence(p_values, delta))
     certified = certified[_fits(whole, bounds)[certified]]
     if not certified.size:
         raise UsageError(
@@ -129,7 +135,17 @@ def joint(
     return choose("joint", kept, rest, objective, [getattr(kept, objective)])
 
 
-def _check(profile: Profile, records: Records) -> None:
+def _certified(tried: Tried, path: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """i[...]: the path to its `last` proven candidate, and what needs no proof."""
+    proven, options = path[: int(last) + 1], tried.options
+    alone = (options.cut == LOCAL) & np.isnan(options.threshold)
+    return np.append(proven, np.setdiff1d(np.flatnonzero(alone), proven))
+
+
+def _check(profile: Profile, records: Records, **knobs: float) -> None:
+    known = spec.knobs_of(joint, skip=3)
+    spec.check("planner joint", {name: known[name] for name in knobs}, knobs)
+    check_order("joint", profile)
     for name, rows in (("score", profile.exits), ("right", profile.exits)):
         if len(getattr(records, name)) != len(rows):
             raise UsageError(

@@ -74,6 +74,15 @@ def depth_of(profile: Profile, cut: Cut) -> int:
     return 0 if cut.after == INPUT else profile.stages.index(cut.after) + 1
 
 
+def check_order(planner: str, profile: Profile) -> None:
+    """UsageError unless the exits stand in the network's order: inputs meet them so."""
+    places = [ending.after for ending in profile.exits]
+    if places != [name for name in profile.stages if name in places]:
+        raise UsageError(
+            f"{planner}: exits stand in the network's order, not {', '.join(places)}"
+        )
+
+
 def candidates(profile: Profile, end: int) -> tuple[np.ndarray, np.ndarray]:
     """(cut i[C], depth i[C]) that can run with `end` stages: local first, then cuts."""
     device = cumulative(profile.device_s, len(profile.stages))

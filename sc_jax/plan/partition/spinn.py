@@ -19,6 +19,7 @@ from sc_jax.plan.partition.neurosurgeon import Load
 from sc_jax.plan.partition.options import (
     LOCAL,
     candidates,
+    check_order,
     choose,
     cumulative,
     joined,
@@ -84,10 +85,11 @@ def spinn(
 
 def _recorded(profile: Profile, scores, correct) -> tuple[np.ndarray, np.ndarray]:
     """Checked, with the exits in the network's order, as they were given."""
-    scores, correct = np.asarray(scores, np.float64), np.asarray(correct)
-    count, places = len(profile.exits), [e.after for e in profile.exits]
-    if places != [name for name in profile.stages if name in places]:
-        raise UsageError(f"spinn: exits stand in the network's order, not {places}")
+    check_order("spinn", profile)
+    scores, correct, count = np.asarray(scores), np.asarray(correct), len(profile.exits)
+    if scores.dtype.kind not in "iuf":
+        raise UsageError(f"spinn: scores are numbers, not {scores.dtype}")
+    scores = scores.astype(np.float64)
     if scores.ndim != 2 or len(scores) != count or not scores.size:
         raise UsageError(f"spinn: scores are [{count} exits, N], not {scores.shape}")
     if correct.shape != (count + 1, scores.shape[1]) or correct.dtype != bool:
