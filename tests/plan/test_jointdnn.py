@@ -153,6 +153,15 @@ def test_what_cannot_be_names_the_bound_that_binds():
         jointdnn(NET, Link(1e6, 0.02), load=0.5)
 
 
+@pytest.mark.parametrize("bound", [{"quality": 0.5}, {"memory_bytes": 10.0}])
+def test_a_bound_on_what_no_profile_says_is_one_line(bound):
+    edge = replace(NET, cuts=(Cut("input", "z", 1000),))
+    (name,) = bound
+    for more in ({}, {"deadline_s": 1.0}):
+        with pytest.raises(UsageError, match=f"the profile does not say {name}"):
+            jointdnn(edge, Link(1e6, 0.02), Bounds(**bound, **more))
+
+
 def test_two_hundred_stages_take_little_and_grow_linearly():
     def seconds(stages):
         p = instances.profile(random.Random(0), stages=stages, codecs=4)

@@ -313,6 +313,12 @@ def _missed(plan: Plan, bounds: Bounds) -> list[str]:
 def _infeasible(profile: Profile, moves: Moves, bounds: Bounds, limits: dict) -> str:
     """The bound that is missed by the least share when all others are kept."""
     start = f"jointdnn: no plan of {profile.network} "
+    said = {"quality": profile.quality, "memory_bytes": profile.memory_bytes or None}
+    for name, values in said.items():
+        if values is None and (bound := getattr(bounds, name)) is not None:
+            sign = ">=" if name == "quality" else "<="
+            why = f"the profile does not say {name}"
+            return f"{start}is known to keep {name} {sign} {bound:g}: {why}"
     near = {}
     for name, figure in BOUNDED.items():
         if getattr(bounds, name) is None:
