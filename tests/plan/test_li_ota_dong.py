@@ -10,6 +10,7 @@ from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
 from sc_jax.plan.partition import li_ota_dong as planner
 from sc_jax.plan.partition.li_ota_dong import Server, Task
+from sc_jax.plan.profile import Cut
 
 LINK = Link(1e6, 0.005)
 
@@ -88,6 +89,15 @@ def test_bandwidth_is_what_meets_the_deadline_by_hand():
     assert demand.load == pytest.approx(0.05)
     (demand,) = planner.demands(replace(task, inputs_per_s=100.0), LINK)
     assert demand.up_bits_per_s == pytest.approx(800_000)
+
+
+def test_a_head_that_is_slower_than_the_inputs_come_is_no_demand():
+    p = instances.profile(instances.seeds(1)[0], stages=2, codecs=1)
+    cuts = (Cut("input", "c", 100), Cut("s0", "c", 100, encode_s=0.01))
+    p = replace(p, device_s=(0.04, 9.0), edge_s=(0.001, 0.001), cuts=cuts)
+    for rate, names in ((19.0, ["input/c", "s0/c"]), (21.0, ["input/c"])):
+        found = planner.demands(Task("t", p, 1.0, rate), LINK)
+        assert [each.cut for each in found] == names
 
 
 def test_names_stand_once():

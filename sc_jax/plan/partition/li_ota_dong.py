@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.options import LOCAL, splits
+from sc_jax.plan.partition.options import LOCAL, cumulative, depth_of, splits
 from sc_jax.plan.profile import Profile
 from sc_jax.plan.records import number
 
@@ -84,7 +84,11 @@ def demands(task: Task, link: Link) -> tuple[Demand, ...]:
         air_s = task.deadline_s - (latency - bits / link.up_bits_per_s)
         if air_s <= 0:
             continue
-        depth = 0 if cut.after == "input" else task.profile.stages.index(cut.after) + 1
+        depth = depth_of(task.profile, cut)
+        busy_s = cumulative(task.profile.device_s, depth)[depth] + cut.encode_s
+        # As of local computing: the head's inputs would pile up.
+        if busy_s * task.inputs_per_s > 1:
+            continue
         edge_s = sum(task.profile.edge_s[depth:]) + cut.decode_s
         # At least what arrives, or the queue of what is to be sent grows.
         rate = max(bits / air_s, bits * task.inputs_per_s)
