@@ -37,9 +37,12 @@ class Choice:
 
 
 def choice_of(plan: Plan, link: Link) -> Choice:
-    """A plan that crosses the link once, planned for `link`; UsageError for more."""
+    """A plan that crosses the link once, planned for `link`; UsageError for others."""
     if len(plan.cuts) > 1:
         raise UsageError(f"{plan.name} crosses the link more than once")
+    if plan.cuts and plan.threshold is not None:
+        # Its bytes are a mean over inputs, no message's.
+        raise UsageError(f"{plan.name} sends only what no exit answers")
     on_air = latency_s(link, plan.sent_bytes) if plan.cuts else 0.0
     return Choice(plan.name, max(0.0, plan.latency_s - on_air), plan.sent_bytes)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.plan import LINKS, latency_s
+from sc_jax.plan import LINKS, Cut, Profile, latency_s, neurosurgeon
 from sc_jax.plan.adaptation import (
     Choice,
+    choice_of,
     choose,
     observe,
     predicted_s,
@@ -99,6 +100,19 @@ def test_what_might_be_faster_is_looked_at_beside():
     assert (CHOICES[taken].name, CHOICES[beside].name) == ("split", "file")
     controller = observe(controller, beside, latency_s(LTE, 9000))
     assert CHOICES[choose(controller, 2.5)[1]].name == "file"
+
+
+def test_a_choice_of_a_plan_is_one_message():
+    net = Profile(
+        "net", ("a", "b"), (0.01, 9.0), (0.1, 0.002), cuts=(Cut("a", "z", 99),)
+    )
+    plan = neurosurgeon(net, LTE)
+    found = choice_of(plan, LTE)
+    assert (found.name, found.sent_bytes) == ("cut a/z", 99)
+    assert found.compute_s == pytest.approx(0.012)
+    # Of exits with a threshold, latency and bytes are means over the inputs.
+    with pytest.raises(UsageError, match=r"threshold 0\.5 sends only what no exit"):
+        choice_of(replace(plan, threshold=0.5, sent_bytes=25.0), LTE)
 
 
 def test_a_margin_keeps_what_is_nearly_as_fast():
