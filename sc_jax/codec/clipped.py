@@ -87,7 +87,7 @@ class ClippedCodec:
         del level
         # The escape stands in every table, and no encoder uses it here.
         if symbols.size and not 0 <= symbols.min() <= symbols.max() < self.points.size:
-            raise CorruptStream(f"corrupt stream: a symbol above {self.points.size}")
+            raise CorruptStream(f"corrupt stream: a symbol not of {self.points.size}")
         # C order: a compiled tail takes the array as it is.
         return np.ascontiguousarray(self.points[symbols])
 

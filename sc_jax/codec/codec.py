@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -78,7 +79,17 @@ def header(codec: Codec) -> dict[str, np.ndarray]:
 
 
 def shape_of(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    return tuple(arrays["shape"].tolist())
+    """The latent's sides, of fewer than 2^31 values; ValueError.
+
+    Before a decoder takes the memory that a damaged shape asks for.
+    """
+    shape = np.asarray(arrays["shape"])
+    if shape.ndim != 1 or shape.dtype.kind not in "iu" or (shape < 0).any():
+        raise ValueError(f"shape {shape.dtype}{list(shape.shape)} is no row of sides")
+    sides = tuple(shape.tolist())
+    if math.prod(sides) > np.iinfo(np.int32).max:
+        raise ValueError(f"a latent of shape {sides} has more than 2^31 - 1 values")
+    return sides
 
 
 def ascii_of(text: str) -> np.ndarray:

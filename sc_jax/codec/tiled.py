@@ -80,7 +80,9 @@ class TiledCodec:
         (height, width, channels), (rows, columns) = self._sides, self._grid
         tiles = mosaic.reshape(rows, height, columns, width).swapaxes(1, 2)
         tiles = tiles.reshape(rows * columns, height, width)[:channels]
-        return np.moveaxis(tiles, 0, 2).reshape(self.shape).astype(np.int32)
+        # C order: a compiled tail takes the array as it is.
+        found = np.moveaxis(tiles, 0, 2).astype(np.int32, order="C")
+        return found.reshape(self.shape)
 
     @property
     def _affine(self) -> AffineCodec:

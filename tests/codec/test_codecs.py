@@ -3,7 +3,14 @@ import pytest
 from PIL import features
 
 from sc_jax.codec import codecs
-from sc_jax.codec.codecs import AffineCodec, FactorizedCodec, ImageCodec, RawCodec
+from sc_jax.codec.codecs import (
+    AffineCodec,
+    ClippedCodec,
+    FactorizedCodec,
+    ImageCodec,
+    RawCodec,
+    TiledCodec,
+)
 from sc_jax.codec.image import data_bytes
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.codec.tables import from_pmf
@@ -23,6 +30,10 @@ LATENT = [
     AffineCodec(SHAPE, 8),
     AffineCodec(SHAPE, 11),
     FACTORIZED,
+    TiledCodec(SHAPE, 5),
+    ClippedCodec(
+        SHAPE, from_pmf([[0.3, 0.3, 0.4]] * 3, 0), [-1.0, 1.0], [-2.0, 0.0, 2.0]
+    ),
 ]
 
 
@@ -222,6 +233,18 @@ def test_wrong_inputs_are_refused(codec):
     for bad in (z[1:], z.astype(np.float64), z[None]):
         with pytest.raises(ValueError, match="not"):
             codec.encode(bad)
+
+
+@pytest.mark.parametrize("codec", LATENT, ids=repr)
+def test_a_shape_that_is_none_is_refused_before_it_takes_memory(codec):
+    arrays = codec.to_arrays()
+    last = SHAPE[-1]
+    for shape in (
+        *([-1, last], [-2, -2, last], [65536, 65536, last], [2.0, last], [[2, last]]),
+        *([2**31 - 1, 2**31 - 1, last], last),
+    ):
+        with pytest.raises(ValueError, match="shape"):
+            codecs.from_arrays(arrays | {"shape": np.array(shape)})
 
 
 @pytest.mark.parametrize(
