@@ -284,7 +284,7 @@ def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> P
     """Its seconds scaled so that the stages up to `cut` take `head_s` together.
 
     As of another number format, or of another device (`all_of_it`: the stages behind
-    the cut too). What was measured stage by stage is modelled from then on.
+    the cut, encoders and exits too). What was measured is modelled from then on.
     """
     if cut not in profile.stages:
         raise unknown("stage that a head ends with", cut, profile.stages)
@@ -299,11 +299,18 @@ def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> P
         s if s is None or (i >= ends and not all_of_it) else factor * s
         for i, s in enumerate(profile.device_s)
     )
+    changed, cuts, exits = ["device_s"], profile.cuts, profile.exits
+    if all_of_it:
+        changed += ["encode_s"] if cuts else []
+        cuts = tuple(replace(each, encode_s=factor * each.encode_s) for each in cuts)
+        exits = tuple(replace(each, device_s=factor * each.device_s) for each in exits)
     return replace(
         profile,
         device_s=seconds,
-        measured=tuple(n for n in profile.measured if n != "device_s"),
-        modelled=(*(n for n in profile.modelled if n != "device_s"), "device_s"),
+        cuts=cuts,
+        exits=exits,
+        measured=tuple(n for n in profile.measured if n not in changed),
+        modelled=(*(n for n in profile.modelled if n not in changed), *changed),
     )
 
 

@@ -176,6 +176,19 @@ def test_a_heads_own_seconds_scale_its_stages_or_all():
     assert head.device_s == (0.5, 1.5, 2.0)
     assert (head.measured, head.modelled) == ((), ("device_s",))
     assert profile.with_head_s(whole, "b", 2.0, all_of_it=True).device_s[2] == 1.0
+    coded = replace(
+        whole,
+        cuts=(Cut("a", "z", 9, encode_s=0.4, decode_s=0.2),),
+        exits=(ExitCost("a", 0.3, 0.1),),
+        measured=("device_s", "encode_s", "decode_s"),
+    )
+    # Another number format leaves the coder alone, another device does not.
+    assert profile.with_head_s(coded, "b", 2.0, all_of_it=False).cuts == coded.cuts
+    phone = profile.with_head_s(coded, "b", 2.0, all_of_it=True)
+    assert phone.cuts == (replace(coded.cuts[0], encode_s=0.2),)
+    assert phone.exits == (ExitCost("a", 0.15, 0.1),)
+    assert phone.measured == ("decode_s",)
+    assert phone.modelled == ("device_s", "encode_s")
     with pytest.raises(UsageError, match=r"d'.*a, b, c"):
         profile.with_head_s(whole, "d", 2.0, all_of_it=True)
     holes = Profile("net", ("a", "b", "c"), device_s=(1.0, None, 2.0))
