@@ -80,6 +80,8 @@ def test_a_classifier_may_be_cut_anywhere(tmp_path, monkeypatch):
 def test_mistakes_are_one_line(student, tmp_path):
     for side, options, words in (
         ("device", {"log": "text"}, "give its --bundle"),
+        ("device", {"log": ""}, "give its --bundle"),
+        ("server", {"batches": (8, 0)}, "a batch is of 1 or more, not 0"),
         ("server", {"installed": "bundle"}, "--side=device"),
         ("server", {"compute_w": 2.0}, "--side=device"),
     ):

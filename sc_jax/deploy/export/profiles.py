@@ -55,15 +55,17 @@ def measured(
     installed: its bundle; log: what benchmark_model printed for that bundle's head.
     compute_w, idle_w: the device's watts, stated.
     """
-    if log and not installed:
+    if log is not None and not installed:
         raise UsageError("--benchmark_model timed a head: give its --bundle")
+    if min(batches, default=1) < 1:
+        raise UsageError(f"a batch is of 1 or more, not {min(batches)}")
     if side == "server" and (installed or compute_w is not None or idle_w is not None):
         raise UsageError("a bundle and watts are of the device: --side=device")
     loaded = loading.load(workdir)
     if side == "server":
         return server(loaded, batches=batches, runs=runs)
     found = device(loaded, examples=examples, threads=threads, runs=runs)
-    if log:
+    if log is not None:
         found = of_log(found, Path(installed or ""), log, log_file or "the log")
     elif installed:
         found = of_bundle(found, Path(installed), threads, runs)
