@@ -51,8 +51,8 @@ class Shaper:
     """Listens at `address`, forwards to `target`; a context manager.
 
     target: host:port. link: its rate up and its round trip. up: the rate over time
-    instead, for a trace. The answers' way has the rate `down_bits_per_s`, default that
-    of `link`'s rate up.
+    instead, for a trace. The answers' way has the rate `down_bits_per_s`, default
+    that of `link` down, or else up.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Shaper:
         self.target = host.strip("[]"), int(port)
         good, begun = 1 - link.loss, time.perf_counter()
         up = up or (lambda _: link.up_bits_per_s)
-        down_rate = down_bits_per_s or link.up_bits_per_s
+        down_rate = down_bits_per_s or link.down_bits_per_s or link.up_bits_per_s
         self.up = Direction(lambda t: good * up(t), link.rtt_s / 2, begun)
         self.down = Direction(lambda _: good * down_rate, link.rtt_s / 2, begun)
         self._open: set[socket.socket] = set()
@@ -86,10 +86,11 @@ class Shaper:
         while True:
             try:
                 near = self._listener.accept()[0]
+            except OSError:  # closed
+                return
+            try:
                 far = socket.create_connection(self.target)
-            except OSError:  # closed, or nobody there: the client sees its end
-                if self._listener.fileno() < 0:
-                    return
+            except OSError:  # nobody there: the client sees its end
                 _close(near)
                 continue
             self._open |= {near, far}

@@ -76,6 +76,14 @@ def test_connections_share_the_link_and_a_trace_sets_its_rate(echo):
     assert 0.3 < taken < 0.5
 
 
+def test_answers_come_at_the_rate_down_as_a_plan_has_it():
+    for down, wanted in ((None, 1e6), (4e5, 4e5)):
+        link = Link(1e6, rtt_s=0.0, loss=0.5, down_bits_per_s=down)
+        with Shaper("127.0.0.1:1", link) as shaper:
+            assert shaper.down.rate(0.0) == 0.5 * wanted
+            assert shaper.up.rate(0.0) == 0.5e6
+
+
 def test_a_target_that_is_not_there_ends_the_connection():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
