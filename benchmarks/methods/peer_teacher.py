@@ -90,15 +90,38 @@ def case(source: run_folder.Source) -> dict:
     }
 
 
+def places(out: str, settings: dict) -> tuple[Path, Path]:
+    """(checkpoint, its facts) to be written; UsageError where something would be lost.
+
+    settings: kept beside the unfinished training, which only the same may go on with.
+    """
+    file = Path(out)
+    if file.suffix != ".pth":
+        raise cli.UsageError(f"--out is a checkpoint, NAME.pth, not {file}")
+    facts, note = file.with_suffix(".json"), file.with_suffix(".partial.json")
+    for each in (file, facts):
+        if each.exists():
+            raise cli.UsageError(f"{each} is there: move it, or give another --out")
+    unfinished = file.with_suffix(".partial")
+    known = unfinished.exists() and note.exists()
+    if known and json.loads(note.read_text()) != settings:
+        raise cli.UsageError(
+            f"{unfinished} is of other settings: move it, or give another --out"
+        )
+    cli.writable(str(facts))
+    note.write_text(json.dumps(settings))
+    return file, facts
+
+
 def main(_):
     if not RECIPE.value or not PEER_PYTHON.value or not OUT.value:
         raise cli.UsageError("give --recipe, --peer_python and --out (--help)")
-    file = Path(OUT.value)
-    if file.exists():
-        raise cli.UsageError(f"{file} is there: move it away, or give another --out")
-    facts = file.with_suffix(".json")
-    cli.writable(str(facts))
     arrays = case(run_folder.Source(*spec.parse(RECIPE.value, "recipe")))
+    settings = json.loads(str(arrays["settings"]))
+    # Threads change no answer that a training goes on with.
+    own = {name: each for name, each in settings.items() if name != "threads"}
+    own["limit_train"] = LIMIT.value
+    file, facts = places(OUT.value, own | {"recipe": RECIPE.value})
     env = {**os.environ, "OMP_NUM_THREADS": str(THREADS.value)}
     env.pop("PYTHONPATH", None)  # it leads to packages of this interpreter
     with TemporaryDirectory() as folder:
@@ -111,11 +134,11 @@ def main(_):
             "--peer_python have torch, compressai and sc2bench?"
         )
     found = {**origin(), "machine": machine(), "recipe": RECIPE.value}
-    found |= {
-        "settings": json.loads(str(arrays["settings"])),
-        **json.loads(done.stdout),
-    }
+    found |= {"settings": settings, **json.loads(done.stdout)}
     facts.write_text(json.dumps(found, indent=1) + "\n")
+    # Or the next training under this name would begin at its end.
+    for suffix in (".partial", ".partial.json"):
+        file.with_suffix(suffix).unlink(missing_ok=True)
     print(json.dumps(found, indent=1))
 
 
