@@ -26,7 +26,7 @@ IMAGENET = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Of CIFAR-10's training images: what public checkpoints of the CIFAR form subtract.
+# Of CIFAR-10's training images: what public checkpoints for these classes subtract.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
