@@ -166,6 +166,14 @@ def writable(*files: str | None) -> None:
     writing.check(*files)
 
 
+def absent(*files: str | None) -> None:
+    """`writable`, and UsageError where a file is there: nothing is overwritten."""
+    for file in files:
+        if file and Path(file).exists():
+            raise UsageError(f"{file} exists: give another name, or move it away")
+    writable(*files)
+
+
 def read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()

@@ -32,7 +32,7 @@ PICTURE = flags.DEFINE_string("picture", None, "PNG: latency of each cut by rate
 
 
 def main(_):
-    cli.writable(OUT.value, PICTURE.value)
+    cli.absent(OUT.value, PICTURE.value)
     bounds = Bounds(
         None if DEADLINE_MS.value is None else DEADLINE_MS.value / 1e3,
         ENERGY_J.value,

@@ -37,9 +37,7 @@ IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 
 def main(_):
     if WORKDIR.value is None or OUT.value is None:
         raise cli.UsageError("give --workdir, a finished run, and --out, a file")
-    if Path(OUT.value).exists():
-        raise cli.UsageError(f"{OUT.value} exists; give another --out or remove it")
-    cli.writable(OUT.value)
+    cli.absent(OUT.value)
     log = LOG.value and cli.read(LOG.value).decode(errors="replace")
     options = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,

@@ -1,4 +1,4 @@
-"""Trains a CIFAR ResNet in PyTorch: a teacher in half the CPU hours, for our recipes.
+"""Trains a CIFAR ResNet in PyTorch, as a teacher for our recipes.
 
     python -m benchmarks.methods.peer_teacher --peer_python=/path/to/venv/bin/python \\
         --recipe=classifier:backbone=resnet20,data=folder:TRAIN.zip,TEST.zip,\\

@@ -1,7 +1,7 @@
 """A CIFAR ResNet trained in PyTorch, whose file `pretrained=` reads.
 
 Optional peer, as torch_student.py beside it, and of its parts: on CPUs these narrow
-convolutions train about twice as fast there as through XLA. Weights to start from,
+convolutions train faster there than through XLA. Weights to start from,
 images and settings come from an npz (benchmarks.methods.peer_teacher). One-cycle
 learning rate (Smith & Topin 2018, https://arxiv.org/abs/1708.07120): linear up to
 `learning_rate` at `warmup` of the steps, linear down to zero; SGD with Nesterov

@@ -113,10 +113,18 @@ def planner_of(text: str, recorded: str | None = None) -> tuple[str, dict[str, A
     return name, knobs
 
 
+def figure_of(each: Plan) -> str:
+    """What plans of several networks are compared by: a first objective they all have.
+
+    Depth of an exit, or seconds of one side, say nothing across networks.
+    """
+    first = each.objective.split(",")[0]
+    return first if first in UNITS else "latency_s"
+
+
 def best_of(found: Sequence[Plan], planner: str) -> Plan:
     """The best network's plan; its runner-up may be another network's."""
-    first = found[0].objective.split(",")[0]
-    figure = first if first in UNITS else "latency_s"
+    figure = figure_of(found[0])
     sign = -1 if figure == "quality" else 1
     key = lambda each: sign * getattr(each, figure)  # noqa: E731
     ranked = sorted(found, key=key)
@@ -149,8 +157,8 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
         f"  link        {over.note or f'{over.up_bits_per_s / 1e6:g} Mbit/s up'}",
     ]
     why = f"the first by {best.objective} within the bounds"
-    if len(found) + len(refused) > 1:
-        why += f", over {len(found)} networks"
+    if len(found) > 1:
+        why += f"; over {len(found)} networks, the best by {figure_of(best)}"
     lines.append(f"  won as      {why}")
     if best.runner_up is not None:
         other = best.runner_up

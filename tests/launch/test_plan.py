@@ -11,6 +11,7 @@ import plan_instances as instances
 import pytest
 from PIL import Image
 
+from launch import cli
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import plan_plots
 from sc_jax.plan import plan, profile
@@ -150,3 +151,12 @@ def test_the_envelope_is_the_planners_latency():
         assert lowest == pytest.approx(best.latency_s)
     wins = np.array(list(plan_plots.winners(curves).values()))
     assert (wins.sum(0) == 1).all()
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "plan.json").write_text("mine")
+    with pytest.raises(UsageError, match=r"plan\.json exists"):
+        cli.absent(None, str(tmp_path / "plan.json"))
+    cli.absent(None, str(tmp_path / "other.json"))
+    with pytest.raises(UsageError, match="make its folder first"):
+        cli.absent(str(tmp_path / "no" / "other.json"))
