@@ -111,7 +111,8 @@ def sections(file: str) -> list[str]:
     facts = f"{page.where(report)}; thresholds solved on validation, evaluated on test."
     body = [*_costs(rows), "", f"![accuracy against cost]({picture(name)})"]
     lines = page.section(heading(name), facts, report["command"], body)
-    lines += [f"## {heading(name)}: what the papers claim", "", *_claims(rows), ""]
+    if claims(rows) or score_claims(rows):
+        lines += [f"## {heading(name)}: what the papers claim", "", *_claims(rows), ""]
     if any(row.get("resplits") for row in rows):
         lines += [f"## {heading(name)}: risk control", "", RISK, "", *resplits(rows)]
     return [*lines, ""]

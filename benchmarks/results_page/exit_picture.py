@@ -76,8 +76,10 @@ def draw(curves: Sequence[Curve], path: str | Path, title: str) -> None:
         for axes in panels[max(0, len(ordered) - ACROSS) : len(ordered)]:
             axes.tick_params(labelbottom=True)  # the lowest of its column
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        figure.supxlabel("mean cost, % of the whole network with its exits")
-        figure.supylabel("top-1 % (test); dashed: the whole network")
+        figure.supxlabel(
+            "mean cost, % of the whole network with its exits; dashed: that network"
+        )
+        figure.supylabel("top-1 % (test)")
         figure.savefig(path)
 
 
