@@ -63,6 +63,8 @@ def part_of(text: str) -> tuple[Compressor, int, Erasure | None]:
     values = dict(option.split("=") for option in options)
     numbers = {name: spec.literal(value) for name, value in values.items()}
     loss = numbers.get("loss")
+    if "packet" in numbers and not loss:
+        raise UsageError(f"{text}: a packet is what is lost: give loss=SHARE too")
     channel = Erasure(loss, numbers.get("packet", 1)) if loss else None
     return named(own), numbers.get("context", 0), channel
 

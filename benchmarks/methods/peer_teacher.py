@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.methods import peer_case
+from benchmarks.methods import peer_case, teacher_files
 from benchmarks.origin import origin
 from launch import cli
 from sc_jax import spec
@@ -90,29 +90,6 @@ def case(source: run_folder.Source) -> dict:
     }
 
 
-def places(out: str, settings: dict) -> tuple[Path, Path]:
-    """(checkpoint, its facts) to be written; UsageError where something would be lost.
-
-    settings: kept beside the unfinished training, which only the same may go on with.
-    """
-    file = Path(out)
-    if file.suffix != ".pth":
-        raise cli.UsageError(f"--out is a checkpoint, NAME.pth, not {file}")
-    facts, note = file.with_suffix(".json"), file.with_suffix(".partial.json")
-    for each in (file, facts):
-        if each.exists():
-            raise cli.UsageError(f"{each} is there: move it, or give another --out")
-    unfinished = file.with_suffix(".partial")
-    known = unfinished.exists() and note.exists()
-    if known and json.loads(note.read_text()) != settings:
-        raise cli.UsageError(
-            f"{unfinished} is of other settings: move it, or give another --out"
-        )
-    cli.writable(str(facts))
-    note.write_text(json.dumps(settings))
-    return file, facts
-
-
 def main(_):
     if not RECIPE.value or not PEER_PYTHON.value or not OUT.value:
         raise cli.UsageError("give --recipe, --peer_python and --out (--help)")
@@ -121,7 +98,7 @@ def main(_):
     # Threads change no answer that a training goes on with.
     own = {name: each for name, each in settings.items() if name != "threads"}
     own["limit_train"] = LIMIT.value
-    file, facts = places(OUT.value, own | {"recipe": RECIPE.value})
+    file, facts = teacher_files.places(OUT.value, own | {"recipe": RECIPE.value})
     env = {**os.environ, "OMP_NUM_THREADS": str(THREADS.value)}
     env.pop("PYTHONPATH", None)  # it leads to packages of this interpreter
     with TemporaryDirectory() as folder:

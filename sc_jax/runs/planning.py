@@ -72,10 +72,14 @@ def networks_of(
         raise UsageError("give --profile, a JSON file of a device's profile")
     sides = [profile.read(path) for path in devices]
     names = [side.network for side in sides]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two of the profiles are of one network, {name}")
-    theirs = {side.network: side for side in map(profile.read, servers)}
+    edges = [profile.read(path) for path in servers]
+    for side, of_side in (("device", names), ("server", [e.network for e in edges])):
+        for name in of_side:
+            if of_side.count(name) > 1:
+                raise UsageError(
+                    f"two of the {side}'s profiles are of one network, {name}"
+                )
+    theirs = {edge.network: edge for edge in edges}
     for name in theirs:
         if name not in names:
             raise unknown("network of a server's profile", name, names)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.methods.peer_teacher import places
+from benchmarks.methods.teacher_files import places
 from sc_jax.errors import UsageError
 
 

@@ -1,6 +1,7 @@
 """The binaries on a small folder of images: a swept curve, measured again, mistakes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,10 @@ def test_a_run_is_exported_and_its_bundle_runs(curve, pictures, tmp_path):
     workdir, out = curve[0] / f"bits={BITS[1]}", tmp_path / "bundle"
     done = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
     assert done.returncode == 0, done.stderr
-    assert "head: 0 of " in done.stdout and out.with_name("bundle.zip").exists()
+    # Two runtimes sum in another order: near a half a number may round either way.
+    found = re.search(r"head: (\d+) of .* (\d+) of them ties", done.stdout)
+    assert found and found[1] == found[2]
+    assert out.with_name("bundle.zip").exists()
     again = launch("launch.export", f"--workdir={workdir}", f"--out={out}")
     assert again.returncode == 2 and "exists" in again.stderr
     assert again.stderr.count("\n") == 1

@@ -135,6 +135,11 @@ def test_files_of_other_networks_are_refused(files, tmp_path):
         run(files, "slim")
     with pytest.raises(UsageError, match=r"two of .* one network, wide"):
         run(files, "wide", "wide")
+    with pytest.raises(UsageError, match="two of the server's"):
+        planning.run(
+            [files["wide"]], [files["server"]] * 2,
+            link="lte", planner="li", bounds=NO_BOUNDS,
+        )  # fmt: skip
     profile.write(files["server"], replace(SERVER, stages=("a", "x", "c")))
     with pytest.raises(UsageError, match="stage 2 of the device's is b"):
         run(files, "wide")

@@ -202,5 +202,7 @@ def test_mistakes_are_one_line():
         joint(NET, LINK, Bounds(deadline_s=0.06), records=records, max_risk=1e-6)
     with pytest.raises(UsageError, match="has 4 cuts"):
         joint(NET, LINK, records=replace(records, behind=records.behind[:2]))
+    with pytest.raises(UsageError, match="2 inputs or more"):
+        Records(records.score, records.right, records.behind, np.float64(1.0))
     with pytest.raises(UsageError, match=r"quality in 0\.\.1"):
         replace(records, whole=records.whole + 1)

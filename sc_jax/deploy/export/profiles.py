@@ -94,7 +94,9 @@ def device(
         LOGGER.info("the stages' seconds sum to %.2f of the whole segment's", share)
     local = _measured(loaded, replace(net, splits=()), {}, test, "local computing")
     known = _network(loaded, given)
-    pace = sum(taken.values()) / max(sum(known.macs), 1)
+    # Of the stages that have seconds alone.
+    counted = sum(n for name, n in zip(net.names, known.macs) if name in taken)
+    pace = sum(taken.values()) / max(counted, 1)
     return replace(
         known,
         device_s=tuple(taken.get(name) for name in net.names),

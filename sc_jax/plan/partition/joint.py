@@ -55,7 +55,7 @@ class Records:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
-        n = self.whole.shape[-1]
+        n = self.whole.size
         if self.whole.shape != (n,) or n < 2:
             raise UsageError(f"records are of 2 inputs or more, not {self.whole.shape}")
         for name in ("score", "right", "behind"):
