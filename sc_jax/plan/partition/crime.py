@@ -15,7 +15,8 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.options import choose, splits
+from sc_jax.plan.partition.choice import choose
+from sc_jax.plan.partition.options import splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import INPUT, Cut, Profile
 

@@ -9,8 +9,8 @@ the learned variant of Boomerang is left out.
 from __future__ import annotations
 
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.neurosurgeon import Load
-from sc_jax.plan.partition.options import choose, joined, splits
+from sc_jax.plan.partition.choice import choose
+from sc_jax.plan.partition.options import Load, joined, splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile
 

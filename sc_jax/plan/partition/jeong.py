@@ -13,8 +13,8 @@ from typing import Annotated
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.neurosurgeon import Load
-from sc_jax.plan.partition.options import choose, splits
+from sc_jax.plan.partition.choice import choose
+from sc_jax.plan.partition.options import Load, splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile
 from sc_jax.spec import Knob

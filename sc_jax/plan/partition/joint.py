@@ -22,17 +22,17 @@ from sc_jax import spec
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
 from sc_jax.plan.p_values import betting, fixed_sequence
-from sc_jax.plan.partition.neurosurgeon import Load, Objective
+from sc_jax.plan.partition.choice import choose, slacks
 from sc_jax.plan.partition.options import (
     LOCAL,
     POWER,
+    Load,
+    Objective,
     Options,
     candidates,
     check_order,
-    choose,
     cumulative,
     priced,
-    slacks,
 )
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile

@@ -19,10 +19,11 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
-from sc_jax.plan.partition.neurosurgeon import Load, Objective
+from sc_jax.plan.partition.choice import choose
 from sc_jax.plan.partition.options import (
     POWER,
-    choose,
+    Load,
+    Objective,
     depth_of,
     energy_j,
     splits,

@@ -8,16 +8,11 @@ every codec that the profile has there.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.options import choose, splits
+from sc_jax.plan.partition.choice import choose
+from sc_jax.plan.partition.options import Load, Objective, splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile
-from sc_jax.spec import Knob
-
-Objective = Annotated[Literal["latency_s", "energy_j"], Knob("what is least")]
-Load = Annotated[float, Knob("factor on the edge's seconds", at_least=1)]
 
 
 def neurosurgeon(

@@ -15,12 +15,12 @@ import numpy as np
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.neurosurgeon import Load
+from sc_jax.plan.partition.choice import choose
 from sc_jax.plan.partition.options import (
     LOCAL,
+    Load,
     candidates,
     check_order,
-    choose,
     cumulative,
     joined,
     priced,
