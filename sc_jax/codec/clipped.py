@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from sc_jax.codec import codec, rans, refit
+from sc_jax.codec import by_channel, codec, refit
 from sc_jax.codec.codec import Outputs
 from sc_jax.codec.reference import CorruptStream
 from sc_jax.codec.tables import Tables
@@ -68,9 +67,7 @@ class ClippedCodec:
         return self.pack(self.symbols(z))
 
     def decode(self, data: bytes) -> np.ndarray:
-        flat = rans.decode(data, math.prod(self.shape), self.tables)
-        by_channel = flat.reshape(self.shape[-1], -1).T
-        return self.values(by_channel.reshape(self.shape))
+        return self.values(by_channel.decode(data, self.shape, self.tables))
 
     @property
     def coded(self) -> tuple[Tables, ...]:
@@ -98,14 +95,11 @@ class ClippedCodec:
 
     def pack(self, symbols: np.ndarray) -> bytes:
         """The stream of int32[..., C] symbols."""
-        flat = np.moveaxis(self.sent(symbols), -1, 0).reshape(-1)
-        return rans.encode(np.ascontiguousarray(flat), self.tables)
+        return by_channel.encode(self.sent(symbols), self.tables)
 
     def sent(self, symbols: np.ndarray) -> np.ndarray:
         """The symbols of one example's outputs; ValueError for another shape."""
-        if symbols.shape != self.shape or symbols.dtype != np.int32:
-            raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
-        return symbols
+        return by_channel.checked(symbols, self.shape)
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         symbols = self.symbols(z)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from sc_jax.codec import codec, rans, refit
+from sc_jax.codec import by_channel, codec, refit
 from sc_jax.codec.codec import INT32_EDGE, Outputs
 from sc_jax.codec.tables import Tables
 
@@ -63,9 +62,7 @@ class FactorizedCodec:
         return self.pack(self.symbols(z))
 
     def decode(self, data: bytes) -> np.ndarray:
-        flat = rans.decode(data, math.prod(self.shape), self.tables)
-        by_channel = flat.reshape(self.medians.size, -1).T
-        return self.values(by_channel.reshape(self.shape))
+        return self.values(by_channel.decode(data, self.shape, self.tables))
 
     @property
     def coded(self) -> tuple[Tables, ...]:
@@ -93,15 +90,11 @@ class FactorizedCodec:
 
     def pack(self, symbols: np.ndarray) -> bytes:
         """The stream of int32[..., C]: what a head that rounds by itself hands over."""
-        # Channel by channel, so that a symbol's place says its row.
-        flat = np.moveaxis(self.sent(symbols), -1, 0).reshape(-1)
-        return rans.encode(np.ascontiguousarray(flat), self.tables)
+        return by_channel.encode(self.sent(symbols), self.tables)
 
     def sent(self, symbols: np.ndarray) -> np.ndarray:
         """The symbols of one example's outputs; ValueError for another shape."""
-        if symbols.shape != self.shape or symbols.dtype != np.int32:
-            raise ValueError(f"symbols are {symbols.dtype}{symbols.shape}")
-        return symbols
+        return by_channel.checked(symbols, self.shape)
 
     def difference(self, z: np.ndarray, outputs: Outputs):
         own, exact = self.symbols(z), z - self.medians

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from sc_jax.codec import codec, rans, refit
+from sc_jax.codec import by_channel, codec, refit
 from sc_jax.codec.codec import INT32_EDGE, Outputs
 from sc_jax.codec.tables import Tables
 
@@ -102,16 +101,13 @@ class VariableRateCodec:
         return self._symbols(codec.checked(z, self.shape, finite=True), self.level)
 
     def encode(self, z: np.ndarray) -> bytes:
-        # Channel by channel, so that a symbol's place says its row.
-        flat = np.moveaxis(self.symbols(z), -1, 0).reshape(-1)
-        stream = rans.encode(np.ascontiguousarray(flat), self.tables[self.level])
+        stream = by_channel.encode(self.symbols(z), self.tables[self.level])
         return bytes([self.level]) + stream
 
     def decode(self, data: bytes) -> np.ndarray:
         level, stream = codec.level_of(data, self.levels)
-        flat = rans.decode(stream, math.prod(self.shape), self.tables[level])
-        symbols = flat.reshape(self.shape[-1:] + self.shape[:-1])
-        return self.values(np.moveaxis(symbols, 0, -1), level)
+        symbols = by_channel.decode(stream, self.shape, self.tables[level])
+        return self.values(symbols, level)
 
     @property
     def coded(self) -> tuple[Tables, ...]:
