@@ -14,6 +14,7 @@ machines. --bundle takes the head's seconds from an exported bundle (int8, say),
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -39,7 +40,7 @@ def main(_):
         raise cli.UsageError("give --workdir, a finished run, and --out, a file")
     cli.absent(OUT.value)
     log = LOG.value and cli.read(LOG.value).decode(errors="replace")
-    options = dict(
+    options: dict[str, Any] = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
         batches=tuple(map(int, numbers(BATCHES.value, "--batches"))),
         installed=BUNDLE.value, log=log, log_file=LOG.value,

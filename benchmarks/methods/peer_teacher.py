@@ -61,8 +61,9 @@ def case(source: run_folder.Source) -> dict:
     epochs = round(recipe.steps * recipe.data.batch_size / len(train))
     if LIMIT.value:
         train = train.take(np.arange(0, len(train), max(1, len(train) // LIMIT.value)))
-    variables = init(net, jax.random.key(recipe.seed), train.images[:1])
-    shown = parts["test"].images[: peer_case.CHECKED]
+    variables = init(net, jax.random.key(recipe.seed), np.stack([train.image(0)]))
+    test = parts["test"]
+    shown = np.stack([test.image(i) for i in range(peer_case.CHECKED)])
     normalise = net.stages[0].module
     settings = {
         "learning_rate": RATE.value,

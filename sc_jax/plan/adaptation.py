@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, latency_s
@@ -85,7 +86,7 @@ class Controller:
             )
 
 
-def start(choices: Sequence[Choice], link: Link, **settings: float) -> Controller:
+def start(choices: Sequence[Choice], link: Link, **settings: Any) -> Controller:
     """A controller that believes in `link` until it hears otherwise."""
     on_air = (latency_s(link, c.sent_bytes) if c.sent_bytes else 0.0 for c in choices)
     unheard = (False,) * len(choices)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from sc_jax.plan.plan import (
 )
 from sc_jax.plan.profile import Cut, Profile
 
+Seconds = float | np.ndarray
 FIGURES = ("latency_s", "energy_j", "sent_bytes", "memory_bytes", "loss")
 TINY = 1e-9  # a bound taken from a sum of floats must still fit
 
@@ -102,7 +104,13 @@ def _moves(profile: Profile, link: Link, load: float, bounds: Bounds) -> Moves:
         raise UsageError(f"load is 1 (an idle server) or more, not {load}")
     stages = len(profile.stages)
 
-    def rows(busy=0.0, sent=0.0, received=0.0, waited=0.0, more=()):
+    def rows(
+        busy: Seconds = 0.0,
+        sent: Seconds = 0.0,
+        received: Seconds = 0.0,
+        waited: Seconds = 0.0,
+        more: Sequence[tuple[int, Any]] = (),
+    ) -> np.ndarray:
         seconds = busy + sent + received + waited
         joules = energy_j(profile, link, busy, sent, received, waited)
         extra = [0.0 * seconds] * 3
