@@ -6,7 +6,9 @@
 
 --side=device: each stage through LiteRT here, and of each cut the real bytes, the
 coder's seconds and the answers to --examples test images: of a split run its own codec,
-of any other net image files at the input and plain values after each stage.
+of any other net image files at the input and plain values after each stage. With
+--examples=0, in a minute, a split run's report says them, and any other net has float32
+cuts alone.
 --side=server: the stages jitted, at batch 1 and --batches. The two may be of two
 machines. --bundle takes the head's seconds from an exported bundle (int8, say), with
 --benchmark_model those of a phone, which LiteRT's tool printed for that bundle's head
@@ -25,7 +27,7 @@ from sc_jax.spec import numbers
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
 OUT = flags.DEFINE_string("out", None, "JSON file; must not exist")
 SIDE = flags.DEFINE_enum("side", "device", ["device", "server"], "whose seconds")
-EXAMPLES = flags.DEFINE_integer("examples", 500, "test images of a cut", 1)
+EXAMPLES = flags.DEFINE_integer("examples", 500, "of a cut; 0: none is run", 0)
 THREADS = flags.DEFINE_integer("threads", 1, "of the device's segments", 1)
 RUNS = flags.DEFINE_integer("runs", 30, "timings behind each median", 1)
 BATCHES = flags.DEFINE_list("batches", ["8", "64"], "of the server, beside 1")

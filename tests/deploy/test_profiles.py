@@ -1,5 +1,7 @@
 """Profiles of a run: real bytes, MACs that add up, and plans that read them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,9 @@ from sc_jax import plan
 from sc_jax.compressors import Image
 from sc_jax.deploy.export import profiles
 from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports import report
 from sc_jax.plan import profile
-from sc_jax.runs import loading, run_folder
+from sc_jax.runs import loading, rate_runs, run_folder
 from sc_jax.traces import cost
 
 FEW = {"examples": 40, "runs": 2}
@@ -87,3 +90,26 @@ def test_mistakes_are_one_line(student, tmp_path):
     ):
         with pytest.raises(UsageError, match=words):
             profiles.measured(student.folder, side, **options)
+
+
+def test_without_examples_the_report_says_what_each_cut_sends(student):
+    test = run_folder.dataset_of(student.recipe, "test")
+    row = rate_runs.student_row(student.recipe, student.folder, test)
+    report.write([row], student.folder, title="a run", facts={})
+    found = profiles.device(student, examples=0, runs=2)
+    (cut,) = found.cuts
+    assert (cut.sent_bytes, cut.quality) == (row.framed_bytes[0], row.quality)
+    assert cut.encode_s > 0 and found.quality is None
+    report.write([replace(row, setting="another")], student.folder, title="", facts={})
+    with pytest.raises(UsageError, match="--examples of 1 or more"):
+        profiles.device(student, examples=0, runs=2)
+
+
+def test_without_examples_a_classifier_has_lossless_cuts(tmp_path):
+    whole = loading.load(untrained(tmp_path / "run", "classifier"))
+    found = profiles.device(whole, examples=0, runs=2)
+    names = whole.recipe.net.names
+    assert [cut.name for cut in found.cuts] == [f"{n}/float32" for n in names[:-1]]
+    for cut, size in zip(found.cuts, found.output_bytes):
+        assert size + 21 <= cut.sent_bytes <= size + 29
+        assert cut.quality == found.quality

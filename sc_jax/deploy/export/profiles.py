@@ -18,6 +18,7 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn
 from sc_jax.deploy.export import stage_seconds
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
@@ -25,7 +26,7 @@ from sc_jax.nets.net import INPUT, Net, cut_at
 from sc_jax.nets.run import Variables
 from sc_jax.plan import benchmark_model
 from sc_jax.plan.profile import Batch, Cut, ExitCost, Machine, Profile, with_head_s
-from sc_jax.runs import exit_runs, loading, run_folder
+from sc_jax.runs import exit_runs, loading, rate_runs, run_folder
 from sc_jax.runs.loading import LoadedRun
 from sc_jax.traces import cost
 from sc_jax.train.log import LOGGER
@@ -79,11 +80,17 @@ def device(
 
     examples: of the test split, evenly, whose real bytes and answers each cut gives: at
     the input FILES, after a stage PLAIN, at the run's own split its codec, at each
-    level. A stage that LiteRT cannot run has no seconds, and the log says why. What
-    exits add is modelled: their MACs at the stages' seconds a MAC.
+    level. 0: no cut is run; of a split run its report says it, and any other network
+    has float32 cuts alone, which lose nothing. A stage that LiteRT cannot run has no
+    seconds, and the log says why. What exits add is modelled: their MACs at the stages'
+    seconds a MAC.
     """
-    net, variables, test = loaded.recipe.net, loaded.variables, _test(loaded, examples)
+    net, variables = loaded.recipe.net, loaded.variables
+    test = _test(loaded, examples)
     given = stage_seconds.features(net, variables, _images(test))
+    # First: a report without its row shows before the timings.
+    known_by = _answers if examples else _reports
+    quality, cuts = known_by(loaded, test, given, runs)
     calls, refused = stage_seconds.on_device(net, variables, given, threads)
     for name, reason in refused.items():
         LOGGER.warning("%s has no seconds: %s", name or "the whole net", reason)
@@ -92,7 +99,6 @@ def device(
     if whole is not None and len(taken) == len(net.names):
         share = sum(taken.values()) / whole
         LOGGER.info("the stages' seconds sum to %.2f of the whole segment's", share)
-    local = _measured(loaded, replace(net, splits=()), {}, test, "local computing")
     known = _network(loaded, given)
     # Of the stages that have seconds alone.
     counted = sum(n for name, n in zip(net.names, known.macs) if name in taken)
@@ -100,9 +106,9 @@ def device(
     return replace(
         known,
         device_s=tuple(taken.get(name) for name in net.names),
-        cuts=tuple(_cuts(loaded, test, given, runs)),
+        cuts=tuple(cuts),
         exits=tuple(_exits(loaded, test, pace)),
-        quality=local.figure,
+        quality=quality,
         device=_machine(threads, runs),
         measured=("device_s", "sent_bytes", "encode_s", "decode_s", "quality"),
         modelled=("memory_bytes", *(("exits",) if net.exit_names[:-1] else ())),
@@ -193,7 +199,9 @@ def lines(found: Profile) -> list[str]:
 
 
 def _test(loaded: LoadedRun, examples: int) -> Dataset:
+    """Of the test split, evenly; 0: all of it."""
     test = run_folder.dataset_of(loaded.recipe, "test")
+    examples = examples or len(test)
     # Evenly: folders come sorted by class.
     rows = np.linspace(0, len(test) - 1, min(examples, len(test)))
     return test.take(rows.astype(int))
@@ -257,29 +265,86 @@ def _measured(
     )
 
 
-def _cuts(
+def _reports(
     loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
+) -> tuple[float | None, list[Cut]]:
+    """(quality of local computing, cuts) without an answer at any cut.
+
+    None: of a split run nobody measured it.
+    """
+    net = loaded.recipe.net
+    if net.splits:
+        return None, list(_own_cuts(loaded, None, given, runs))
+    quality = _measured(loaded, net, {}, test, "local computing").figure
+    return quality, list(_lossless_cuts(loaded, given, runs, quality))
+
+
+def _answers(
+    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
+) -> tuple[float, list[Cut]]:
+    """(quality of local computing, cuts) by running each on the test images."""
+    bare = replace(loaded.recipe.net, splits=())
+    local = _measured(loaded, bare, {}, test, "local computing")
+    cuts = _own_cuts if loaded.recipe.net.splits else _other_cuts
+    return local.figure, list(cuts(loaded, test, given, runs))
+
+
+def _own_cuts(
+    loaded: LoadedRun, test: Dataset | None, given: dict[str, Any], runs: int
 ) -> Iterator[Cut]:
-    """Each with its real bytes and answers; a feature of several arrays has none."""
+    """The run's own split at each of its rates; no test: as its report has it."""
     net = loaded.recipe.net
     for split in net.splits:
         own = loaded.codecs[split.name]
         for level in range(levels_of(net)):
             codec = codecs.at_level(own, level) if levels_of(net) > 1 else own
             name = f"level={level}" if levels_of(net) > 1 else codec.kind
-            yield _cut(loaded, net, split.after, name, codec, test, given, runs)
-    if net.splits:
-        return
-    plain = replace(net, splits=())
-    for after in (INPUT, *net.names[:-1]):
-        if not isinstance(given[after], np.ndarray):
-            LOGGER.info("%s gives several arrays: no cut is tried there", after)
-            continue
+            if test is not None:
+                yield _cut(loaded, net, split.after, name, codec, test, given, runs)
+                continue
+            seconds = stage_seconds.coder_seconds(codec, given[split.after], runs)
+            sent, quality = _reported(loaded, level)
+            yield Cut(split.after, name, sent, *seconds, quality)
+
+
+def _other_cuts(
+    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
+) -> Iterator[Cut]:
+    """With real bytes and answers; a feature of several arrays has none."""
+    for after in _places(loaded.recipe.net, given):
         for name, compressor in _compressors(after, test):
-            cut = cut_at(plain, after, compressor)
-            known = Variables(*({**p, f"split@{after}": {}} for p in loaded.variables))
-            codec = codecs_of(cut, known, test.example())[f"split@{after}"]
-            yield _cut(loaded, cut, after, name, codec, test, given, runs)
+            net, codec = _cut_at(loaded, after, compressor, test.example())
+            yield _cut(loaded, net, after, name, codec, test, given, runs)
+
+
+def _lossless_cuts(
+    loaded: LoadedRun, given: dict[str, Any], runs: int, quality: float
+) -> Iterator[Cut]:
+    """Values as they are: as many bytes for every input, and its quality to all."""
+    for after in _places(loaded.recipe.net, given):
+        if after == INPUT:
+            continue
+        codec = _cut_at(loaded, after, Raw(), given[INPUT][:1])[1]
+        seconds = stage_seconds.coder_seconds(codec, given[after], runs)
+        data = frame.pack(codec.id, 0, codec.shape, codec.encode(given[after][0]))
+        yield Cut(after, "float32", len(data), *seconds, quality)
+
+
+def _places(net: Net, given: dict[str, Any]) -> Iterator[str]:
+    for after in (INPUT, *net.names[:-1]):
+        if isinstance(given[after], np.ndarray):
+            yield after
+        else:
+            LOGGER.info("%s gives several arrays: no cut is tried there", after)
+
+
+def _cut_at(
+    loaded: LoadedRun, after: str, compressor: Compressor, example: np.ndarray
+) -> tuple[Net, Any]:
+    """(the network with one split after a stage, the codec there)."""
+    net = cut_at(replace(loaded.recipe.net, splits=()), after, compressor)
+    known = Variables(*({**p, f"split@{after}": {}} for p in loaded.variables))
+    return net, codecs_of(net, known, example)[f"split@{after}"]
 
 
 def _compressors(after: str, test: Dataset) -> Iterator[tuple[str, Compressor]]:
@@ -295,7 +360,21 @@ def _cut(loaded, net, after, name, codec, test, given, runs) -> Cut:
     found = _measured(loaded, net, tables, test, f"{after}, {name}")
     encode_s, decode_s = stage_seconds.coder_seconds(codec, given[after], runs)
     sent = float(found.framed_bytes.mean())
+    LOGGER.info("cut %s, %s: %.0f bytes, quality %.4f", after, name, sent, found.figure)
     return Cut(after, name, sent, encode_s, decode_s, found.figure)
+
+
+def _reported(loaded: LoadedRun, level: int) -> tuple[float, float]:
+    """(mean framed bytes, quality) in the run's report, of one level of its rates."""
+    recipe = loaded.recipe
+    setting = rate_runs.settings(recipe)[level]
+    for row in report.read(loaded.folder):
+        if (row.method, row.setting) == (recipe.title, setting) and row.framed_bytes:
+            return row.framed_bytes[0], row.quality
+    raise UsageError(
+        f"the report of {loaded.folder} has no row of {recipe.title} {setting}: "
+        "measure with --examples of 1 or more"
+    )
 
 
 def _exits(loaded: LoadedRun, test: Dataset, pace: float) -> Iterator[ExitCost]:
