@@ -19,6 +19,7 @@ from benchmarks.results_page import (
     contexts,
     deploy,
     early_exits,
+    end_to_end,
     hostile,
     labelled,
     page,
@@ -52,6 +53,7 @@ PHOTOGRAPHS = flags.DEFINE_list("photographs", [], "folders of launch.train at 2
 LABELLED = flags.DEFINE_list("labelled", [], "the teacher's folder, then its students'")
 BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
+END_TO_END = flags.DEFINE_string("end_to_end", None, "JSON of serving.end_to_end")
 PEER = flags.DEFINE_list("peer", [], "JSON of methods.peer_student, of peer_teacher")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
@@ -94,6 +96,8 @@ def measured(out: Path) -> list[str]:
         lines += photographs.bits(Path(BITS.value), out)
     for path in CONTEXTS.value:
         lines += contexts.contexts(Path(path))
+    if END_TO_END.value:
+        lines += end_to_end.end_to_end(END_TO_END.value, out)
     if PEER.value:
         lines += peer.student(*map(Path, PEER.value))
     for path in TRADE.value:

@@ -3,15 +3,24 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def serving(workdir: Path, *options: str):
-    """(address, process id) of a launch.serve of its own, ended by SIGTERM."""
-    command = [sys.executable, "-m", "launch.serve", f"--workdir=model={workdir}"]
+def serving(workdir: Path | Mapping[str, Path], *options: str, core: int | None = None):
+    """(address, process id) of a launch.serve of its own, ended by SIGTERM.
+
+    workdir: of one run, which is served as "model", or of several by name. core: the
+    processor core that it has alone; None: all.
+    """
+    runs = workdir if isinstance(workdir, Mapping) else {"model": workdir}
+    named = ",".join(f"{name}={path}" for name, path in runs.items())
+    command = [sys.executable, "-m", "launch.serve", f"--workdir={named}"]
     command += ["--port=0", *options]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

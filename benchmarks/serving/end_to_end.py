@@ -1,0 +1,230 @@
+"""Predicted and measured latency of every strategy, link and device speed: one run.
+
+  python -m benchmarks.serving.end_to_end --folder=e2e --out=end_to_end.json \\
+      --runs=whole=runs/z4/teacher,pair=runs/z4,clipped=runs/u6,webp=runs/webp
+
+--runs: finished runs of one network and test set: the unmodified one, which has no
+split, and those that send: a trained pair, training-free codecs and image files
+(recipe unmodified). launch.profile measures each on two cores of this machine, a device
+and a server; of each strategy the fastest plan that loses at most --points_below of
+top-1 is then really run, in every cell of --links x --factors. Between the two stands
+serving.shaper with the link's rate and round trip, in user space: that is not a radio.
+A device `factor` times slower sleeps for the rest of its seconds, so its memory is as
+fast as this one's. The joules are modelled, from watts that are assumed here alike for
+all devices and radios. A second call goes on with the cells that --out has not.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: one core
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks.origin import origin
+from benchmarks.serving import slow_device, strategies
+from benchmarks.serving.server import serving
+from benchmarks.serving.shaper import Shaper
+from launch import cli
+from sc_jax.deploy import bundle
+from sc_jax.deploy.wire.client import Client
+from sc_jax.errors import unknown
+from sc_jax.evaluate.reports.report import machine
+from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, profile
+from sc_jax.runs import loading, run_folder
+from sc_jax.runs.loading import LoadedRun
+from sc_jax.spec import named, numbers
+
+RUNS = flags.DEFINE_list("runs", [], "NAME=FOLDER,... of one network and test set")
+FOLDER = flags.DEFINE_string("folder", None, "keeps profiles and bundles")
+NAMES = flags.DEFINE_list("links", list(LINKS), "presets")
+FACTORS = flags.DEFINE_list("factors", ["1", "4", "16"], "how much slower a device is")
+BELOW = flags.DEFINE_float("points_below", 3.0, "of top-1 that a plan may lose", 0)
+IMAGES = flags.DEFINE_integer("images", 20, "of a cell; slower than 1 s: a third", 3)
+TIMINGS = flags.DEFINE_integer("timings", 30, "behind each median of a profile", 1)
+OUT = flags.DEFINE_string("out", None, "JSON file")
+
+DEVICE, SERVER = 0, 1  # cores
+WATTS = {"compute_w": 2.0, "idle_w": 0.3}  # of the device: assumed
+RADIO = {"transmit_w": 1.0, "receive_w": 1.0, "idle_w": 0.1}  # assumed
+WARM = 3
+RTT_S = 0.01  # of the map over all rates
+
+
+def sides(name: str, workdir: Path, folder: Path) -> Profile:
+    """The profile of both sides; measured by launch.profile where it is not there."""
+    found = []
+    for side, core in (("device", DEVICE), ("server", SERVER)):
+        file = folder / f"{name}.{side}.json"
+        if not file.exists():
+            watts = [f"--{name}={w}" for name, w in WATTS.items() if side == "device"]
+            pinned(
+                core, "launch.profile", f"--workdir={workdir}", f"--side={side}",
+                f"--out={file}", "--examples=0", f"--runs={TIMINGS.value}",
+                "--batches=", *watts,
+            )  # fmt: skip
+        found.append(profile.read(file))
+    return profile.combined(*found)
+
+
+def pinned(core: int, module: str, *arguments: str) -> None:
+    command = ["taskset", "-c", str(core), sys.executable, "-m", module, *arguments]
+    print(" ".join(command[3:]), flush=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+class Prepared:
+    """What the device does for a plan, prepared once."""
+
+    def __init__(self, runs: dict[str, LoadedRun], folder: Path):
+        self.runs, self.folder = runs, folder
+        self._bundles: dict[str, bundle.Bundle] = {}
+
+    def bundle(self, name: str) -> bundle.Bundle:
+        if name not in self._bundles:
+            path = self.folder / f"{name}.bundle"
+            if not path.exists():
+                workdir = self.runs[name].folder
+                pinned(DEVICE, "launch.export", f"--workdir={workdir}", f"--out={path}")
+            self._bundles[name] = bundle.read(path)
+        return self._bundles[name]
+
+    def of(self, name: str, plan: Plan) -> tuple[slow_device.Compute, str] | None:
+        """(what computes, the model's id); None: no run of --runs does this."""
+        run = self.runs[name]
+        if plan.cut is None:
+            return slow_device.local(self.bundle(name)), ""
+        if not run.recipe.net.splits:
+            return None
+        (codec,) = run.codecs.values()
+        if not codec.exports:
+            return slow_device.file(codec), name
+        installed = self.bundle(name)
+        level = plan.cut.codec.removeprefix("level=")
+        chosen = int(level) if level.isdigit() else None
+        return slow_device.pair(installed, chosen), installed.manifest["model"]
+
+
+def cell(
+    planned: dict[str, tuple[str, Plan]], prepared: Prepared, link: Link, factor: float,
+    client: Client, test: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row for each strategy, all of whose plans are run in turn, image by image."""
+    # A plan of two strategies, computing locally say, is one measurement.
+    distinct = {(name, plan.name): (name, plan) for name, plan in planned.values()}
+    ready = {key: prepared.of(*each) for key, each in distinct.items()}
+    taken: dict[tuple[str, str], list] = {key: [] for key in ready}
+    slow = max(plan.latency_s for _, plan in planned.values()) > 1
+    count = max(3, IMAGES.value // 3) if slow else IMAGES.value
+    places = np.linspace(0, len(test) - 1, count).astype(int)
+    for number, place in enumerate([*places[:WARM], *places]):
+        image, label = test.image(int(place)), int(test.labels[place])
+        for key, found in ready.items():
+            if found is not None:
+                compute, model = found
+                took = slow_device.once(compute, image, factor, client, model)
+                taken[key] += [(took, took.prediction == label)] * (number >= WARM)
+    return [
+        {
+            "strategy": strategy, "run": name, "plan": plan.name,
+            "predicted_s": plan.latency_s, "energy_j": plan.energy_j,
+            "quality": plan.quality, "predicted_bytes": plan.sent_bytes,
+            "chosen": strategy == strategies.chosen(planned),
+            **measured(taken[name, plan.name]),
+        }
+        for strategy, (name, plan) in planned.items()
+    ]  # fmt: skip
+
+
+def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
+    """Of (what it took, whether it was right); a note where no run does this."""
+    if not taken:
+        return {"note": "no run of --runs sends this"}
+    seconds = [each.latency_s for each, _ in taken]
+    return {
+        "p50_s": float(np.median(seconds)),
+        "p95_s": float(np.percentile(seconds, 95)),
+        "device_s": float(np.median([each.device_s for each, _ in taken])),
+        "sent_bytes": float(np.mean([each.sent_bytes for each, _ in taken])),
+        "images": len(taken),
+        "right": sum(right for _, right in taken),
+    }
+
+
+def main(_):
+    if not (RUNS.value and FOLDER.value and OUT.value):
+        raise cli.UsageError("give --runs, --folder and --out")
+    for name in NAMES.value:
+        if name not in LINKS:
+            raise unknown("link", name, LINKS)
+    cli.writable(OUT.value)
+    folder, out = Path(FOLDER.value), Path(OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [named(text, "--runs") for text in RUNS.value]
+    workdirs = {name or Path(path).name: Path(path) for name, path in pairs}
+    profiles = {name: sides(name, path, folder) for name, path in workdirs.items()}
+    os.sched_setaffinity(0, {DEVICE})
+    runs = {name: loading.load(path) for name, path in workdirs.items()}
+    kinds = {name: strategies.strategy_of(run.recipe) for name, run in runs.items()}
+    every = strategies.strategies(kinds, profiles)
+    (whole,) = every[strategies.LOCAL].values()
+    assert whole.quality is not None
+    bounds = Bounds(quality=whole.quality - BELOW.value / 100)
+    test = run_folder.dataset_of(next(iter(runs.values())).recipe, "test")
+    document = {
+        **origin(), "machine": machine(), "network": whole.network, "rows": [],
+        "floor": bounds.quality, "local_quality": whole.quality, "watts": {"device": WATTS, "radio": RADIO},
+    }  # fmt: skip
+    rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
+    document["regions"] = {
+        "rates": rates.tolist(), "factors": factors.tolist(), "rtt_s": RTT_S,
+        "strategies": strategies.regions(every, rates, factors, RTT_S, bounds),
+    }  # fmt: skip
+    if out.exists() and out.stat().st_size:
+        document["rows"] = json.loads(out.read_text())["rows"]
+    prepared = Prepared(runs, folder)
+    served = {n: path for n, path in workdirs.items() if runs[n].recipe.net.splits}
+    with ExitStack() as stack:
+        for name in served:  # before the server starts: it serves bundles' tables too
+            if kinds[name] in (strategies.FREE, strategies.STUDENT):
+                prepared.bundle(name)
+        address, _ = stack.enter_context(serving(served, "--wait_ms=0", core=SERVER))
+        for text in NAMES.value:
+            link = replace(LINKS[text], **RADIO)
+            shaper = stack.enter_context(Shaper(address, link))
+            client = stack.enter_context(Client(shaper.address, timeout_s=300))
+            for factor in numbers(FACTORS.value, "--factors"):
+                if any(
+                    (r["link"], r["factor"]) == (text, factor) for r in document["rows"]
+                ):
+                    continue
+                planned = strategies.plans(every, link, bounds, factor)
+                rows = cell(planned, prepared, link, factor, client, test)
+                document["rows"] += [
+                    {"link": text, "factor": factor, **row} for row in rows
+                ]
+                out.write_text(json.dumps(document, indent=1) + "\n")
+                for row in rows:
+                    print(line(text, factor, row), flush=True)
+
+
+def line(link: str, factor: float, row: dict[str, Any]) -> str:
+    took = f"{1e3 * row['p50_s']:.1f} ms" if "p50_s" in row else row["note"]
+    return (
+        f"{link:8} x{factor:<4g} {row['strategy']:30} {row['plan']:40} predicted "
+        f"{1e3 * row['predicted_s']:.1f} ms, took {took}{' *' * row['chosen']}"
+    )
+
+
+if __name__ == "__main__":
+    cli.start(main)

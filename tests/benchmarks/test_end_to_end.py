@@ -1,0 +1,136 @@
+"""Strategies of the end-to-end benchmark, its slowed device, and its section."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.results_page import end_to_end
+from benchmarks.serving import slow_device, strategies
+from sc_jax.compressors import Image, named
+from sc_jax.plan import Bounds, Cut, Link, Profile
+from sc_jax.recipes import RECIPES
+
+STAGES = ("stem", "middle", "top")
+WHOLE = Profile(
+    "net", STAGES, device_s=(0.01, 0.02, 0.03), edge_s=(0.001, 0.002, 0.003),
+    cuts=(Cut("stem", "float32", 50_000, quality=0.8),), quality=0.8,
+)  # fmt: skip
+FILES = Profile(
+    "jpeg", STAGES, device_s=WHOLE.device_s, edge_s=WHOLE.edge_s,
+    cuts=(Cut("input", "image", 9_000, 0.004, 0.001, quality=0.79),),
+)  # fmt: skip
+PAIR = Profile(
+    "pair", STAGES, device_s=WHOLE.device_s, edge_s=WHOLE.edge_s,
+    cuts=tuple(
+        Cut("stem", f"level={n}", 500 * (n + 1), 0.001, 0.001, quality=0.6 + n / 10)
+        for n in range(3)
+    ),
+)  # fmt: skip
+KINDS = {
+    "whole": strategies.LAYERS,
+    "jpeg": strategies.FILE,
+    "pair": strategies.STUDENT,
+}
+EVERY = strategies.strategies(KINDS, {"whole": WHOLE, "jpeg": FILES, "pair": PAIR})
+
+
+def test_only_the_unmodified_network_is_computed_locally():
+    local = {name for name in EVERY for each in EVERY[name].values() if each.local}
+    assert local == {strategies.LOCAL, strategies.LAYERS}
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e6, 1e8])
+@pytest.mark.parametrize("factor", [1, 4, 16])
+def test_the_choice_is_the_fastest_of_all_within_the_floor(rate, factor):
+    link, bounds = Link(rate, 0.01), Bounds(quality=0.75)
+    planned = strategies.plans(EVERY, link, bounds, factor)
+    prices = {strategies.LOCAL: factor * sum(WHOLE.device_s)}
+    for strategy, profile in (
+        (strategies.LAYERS, WHOLE),
+        (strategies.FILE, FILES),
+        (strategies.STUDENT, PAIR),
+    ):
+        depth = {"input": 0, "stem": 1}
+        prices[strategy] = min(
+            factor * (sum(WHOLE.device_s[: depth[cut.after]]) + cut.encode_s)
+            + 8 * cut.sent_bytes / rate
+            + link.rtt_s
+            + cut.decode_s
+            + sum(WHOLE.edge_s[depth[cut.after] :])
+            for cut in profile.cuts
+            if cut.quality >= 0.75
+        )
+    # Its own strategy computes locally where that is faster than to send.
+    prices[strategies.LAYERS] = min(prices[strategies.LAYERS], prices[strategies.LOCAL])
+    found = {name: plan.latency_s for name, (_, plan) in planned.items()}
+    assert found == pytest.approx(prices)
+    assert prices[strategies.chosen(planned)] == min(prices.values())
+    assert planned[strategies.STUDENT][1].cut.codec == "level=2"
+
+
+def test_a_floor_that_a_strategy_cannot_keep_leaves_it_out():
+    planned = strategies.plans(EVERY, Link(1e6, 0.01), Bounds(quality=0.795))
+    assert set(planned) == {strategies.LOCAL, strategies.LAYERS, strategies.STUDENT}
+    (row,) = strategies.regions(EVERY, (1e3, 1e9), (16.0,), 0.0, Bounds(quality=0.75))
+    assert row == [strategies.LOCAL, strategies.FILE]
+
+
+def test_what_a_run_sends_names_its_strategy():
+    knobs = {"teacher_epochs": 0.01}
+    for text, strategy in (
+        ("image:format=JPEG+quality=50", strategies.FILE),
+        ("image:format=PNG", strategies.LAYERS),
+    ):
+        assert isinstance(named(text), Image)
+        recipe = RECIPES["unmodified"](after="input", compressor=text, **knobs)
+        assert strategies.strategy_of(recipe) == strategy
+    assert strategies.strategy_of(RECIPES["unmodified"](**knobs)) == strategies.FREE
+    student = RECIPES["entropic_student"](**knobs)
+    assert strategies.strategy_of(student) == strategies.STUDENT
+    assert strategies.strategy_of(student.teacher) == strategies.LAYERS
+
+
+def test_a_slow_device_takes_its_time_before_it_sends():
+    begun = []
+
+    class Server:
+        def infer(self, model, data, timeout_s):
+            begun.append(time.perf_counter())
+            return type("Reply", (), {"outputs": {"prediction": np.array(3)}})
+
+    def compute(image):
+        time.sleep(0.02)
+        return b"frame", None
+
+    start = time.perf_counter()
+    took = slow_device.once(compute, np.zeros(1), 4, Server(), "model")
+    assert begun[0] - start >= 0.08 and took.device_s >= 0.08
+    assert (took.sent_bytes, took.prediction) == (5, 3)
+    alone = slow_device.once(lambda _: (None, 7), np.zeros(1), 1, Server(), "")
+    assert (alone.sent_bytes, alone.prediction, len(begun)) == (0, 7, 1)
+
+
+def row(strategy, predicted, took, chosen=False):
+    return {
+        "link": "LTE", "factor": 4.0, "strategy": strategy, "plan": "cut",
+        "predicted_s": predicted, "p50_s": took, "p95_s": took, "energy_j": None,
+        "device_s": 0.01, "sent_bytes": 10, "quality": 0.8, "chosen": chosen,
+    }  # fmt: skip
+
+
+def test_the_section_says_how_far_the_plan_was_off(tmp_path):
+    rows = [row("a", 0.1, 0.2), row("b", 0.09, 0.1), row("c", 0.08, 0.12, True)]
+    report = {
+        "date": "2026-01-02", "command": "python -m x", "machine": {"cpu": "x"},
+        "network": "net", "local_quality": 0.82, "floor": 0.79, "rows": rows,
+        "watts": {"device": {"compute_w": 2.0}},
+    }  # fmt: skip
+    assert end_to_end.loss(rows) == pytest.approx(0.2)
+    assert end_to_end.errors(rows) == pytest.approx([0.5, 0.1, 1 / 3])
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    text = "\n".join(end_to_end.end_to_end(tmp_path / "r.json", tmp_path))
+    assert "on 0 of 1 links, at worst +20% (LTE)" in text
+    assert "off by 33% in the median" in text
+    assert (tmp_path / end_to_end.PICTURE).stat().st_size > 1000
