@@ -181,6 +181,13 @@ def read(file: str) -> bytes:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
+def pair(name: str, file: str | None, other: str, second: str | None) -> tuple:
+    """What two files hold that go together, () for none; UsageError for one alone."""
+    if bool(file) != bool(second):
+        raise UsageError(f"--{name} and --{other} go together")
+    return tuple(read(each) for each in (file, second) if each)
+
+
 def secret(file: str) -> str:
     """The one line of a file; an empty one is a mistake, never an open door."""
     text = read(file).decode("utf-8", "replace").strip()

@@ -1,13 +1,12 @@
 """Serves trained runs or tail files: frames in, predictions out, over gRPC.
 
   python -m launch.serve --workdir=runs/first --port=50051
-  python -m launch.serve --workdir=first.tail
-  python -m launch.serve --workdir=small=runs/a,large=runs/b --host=0.0.0.0 \\
+  python -m launch.serve --workdir=small=runs/a,large=big.tail --host=0.0.0.0 \\
       --tls_cert=edge.pem --tls_key=edge.key --token_file=token --metrics_port=9464
 
-Devices name a model by its id: NAME of NAME=PATH, or the folder's own name. Tail files
-(launch.export --tail) need no training code here. Requests that come together share a
-batch. SIGTERM drains: exit code 0, or 1 where a batch did not end (docs/deployment.md).
+Devices name a model by its id: NAME, or the folder's own name. Tail files (of
+launch.export) need no training code. With --forward this is the edge: its exits answer,
+or a launch.serve of the same run, the cloud. SIGTERM drains (docs/deployment.md).
 """
 
 from absl import flags
@@ -28,6 +27,9 @@ MAX_BYTES = flags.DEFINE_integer("max_bytes", 4 << 20, "of one message", 1 << 10
 TOKEN = flags.DEFINE_string("token_file", None, "file of the token that clients send")
 CERT = flags.DEFINE_string("tls_cert", None, "PEM chain; with --tls_key turns TLS on")
 KEY = flags.DEFINE_string("tls_key", None, "PEM private key")
+FORWARD = flags.DEFINE_string("forward", "", "host:port,... of the next tier's servers")
+NEXT_TOKEN = flags.DEFINE_string("forward_token_file", None, "file of their token")
+NEXT_ROOTS = flags.DEFINE_string("forward_tls_roots", None, "PEM, turns TLS on there")
 RECEIVE_S = flags.DEFINE_float("receive_s", 20.0, "for a request to come whole", 0.1)
 BATCH_S = flags.DEFINE_float("batch_s", 30.0, "of a batch, then NOT_SERVING", 0.1)
 RECIPE = flags.DEFINE_list("recipe", [], "FILE.py,... of the run, to be trusted")
@@ -41,14 +43,14 @@ def main(_):
         from sc_jax.deploy.server import batching, edge, lifetime, models
     except ImportError as error:
         raise cli.UsageError(f"{error}; pip install 'sc_jax[serve]'") from None
-    if len(tls := [cli.read(f) for f in (CERT.value, KEY.value) if f]) == 1:
-        raise cli.UsageError("--tls_cert and --tls_key go together")
-    token = cli.secret(TOKEN.value) if TOKEN.value else None
+    tls = cli.pair("tls_cert", CERT.value, "tls_key", KEY.value)
+    token, next_token = (f and cli.secret(f) for f in (TOKEN.value, NEXT_TOKEN.value))
+    roots = cli.read(NEXT_ROOTS.value) if NEXT_ROOTS.value else b""
     sizes = tuple(size for size in batching.SIZES if size <= MAX_BATCH.value)
-    where = HOST.value, PORT.value, METRICS.value
-    limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value
-    times = RECEIVE_S.value, BATCH_S.value
-    settings = edge.Settings(*where, sizes, *limits, token, tuple(tls), *times)
+    where = HOST.value, PORT.value, METRICS.value, sizes
+    limits = WAIT_MS.value / 1e3, QUEUE.value, MAX_BYTES.value, token, tls
+    more = RECEIVE_S.value, BATCH_S.value, FORWARD.value, next_token, roots
+    settings = edge.Settings(*where, *limits, *more)
     devices.start(multihost=False)
     served = models.load_all(WORKDIR.value)
     lifetime.until_signal(edge.serve(served, settings), served, sizes, GRACE_S.value)

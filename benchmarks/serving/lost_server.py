@@ -33,9 +33,9 @@ from benchmarks.serving.server import free_ports, serving
 from benchmarks.untrained import untrained
 from launch import cli
 from sc_jax.deploy import bundle
-from sc_jax.deploy.device.breaker import Breaker
 from sc_jax.deploy.device.device import Device, connect
 from sc_jax.deploy.export import package
+from sc_jax.deploy.wire.breaker import Breaker
 from sc_jax.evaluate.reports.report import machine
 from sc_jax.runs import run_folder
 from sc_jax.train import devices

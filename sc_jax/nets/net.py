@@ -180,6 +180,12 @@ def tail(net: Net, cut: str) -> Net:
     return _between(net, start, len(net.stages), kept)
 
 
+def following(net: Net, split: SplitPoint) -> SplitPoint | None:
+    """The split that a request meets next behind `split`; None: there is none."""
+    behind = [s for s in net.splits if _index(net, s.after) > _index(net, split.after)]
+    return min(behind, key=lambda s: _index(net, s.after), default=None)
+
+
 def inject(
     net: Net,
     replaced: tuple[str, ...],

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from sc_jax.deploy.device import answers
-from sc_jax.deploy.device.breaker import Breaker
 from sc_jax.deploy.device.device import Answer
+from sc_jax.deploy.wire.breaker import Breaker
 from sc_jax.errors import UsageError
 
 

@@ -5,15 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sc_jax.deploy.device.breaker import Breaker, Open
-from sc_jax.deploy.device.device import (
-    FAULTS,
-    NOWHERE,
-    Answer,
-    Device,
-    ServerLost,
-    _is_loss,
-)
+from sc_jax.deploy.device.device import NOWHERE, Answer, Device
+from sc_jax.deploy.wire.breaker import Breaker, Open
+from sc_jax.deploy.wire.sending import FAULTS, ServerLost, is_loss
 
 
 class World:
@@ -32,7 +26,7 @@ class World:
 
     def image(self):
         try:
-            return self.breaker.call(self.ask, _is_loss)
+            return self.breaker.call(self.ask, is_loss)
         except ServerLost:
             return "lost"
         except Open as error:
@@ -98,13 +92,13 @@ def test_a_request_at_fault_is_not_a_lost_server():
 
         for _ in range(4):
             with pytest.raises(ServerLost, match=status):
-                world.breaker.call(refuse, _is_loss)
+                world.breaker.call(refuse, is_loss)
     assert world.breaker.summary() == "" and "INVALID_ARGUMENT" in FAULTS
     for _ in range(3):
         world.image()
     world.now += 0.5
     with pytest.raises(ServerLost):  # who refuses is there
-        world.breaker.call(refuse, _is_loss)
+        world.breaker.call(refuse, is_loss)
     world.up = True
     assert world.image() == "answer"
 
@@ -159,7 +153,7 @@ def test_of_many_threads_one_probes():
 
     found = []
     probe = threading.Thread(
-        target=lambda: found.append(world.breaker.call(slow, _is_loss))
+        target=lambda: found.append(world.breaker.call(slow, is_loss))
     )
     probe.start()
     assert begun.wait(10)
@@ -188,7 +182,7 @@ def test_an_interrupted_probe_is_a_loss_and_the_next_comes():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        world.breaker.call(interrupted, _is_loss)
+        world.breaker.call(interrupted, is_loss)
     assert world.image() == "kept"
     world.now, world.up = world.now + 1, True
     assert world.image() == "answer"

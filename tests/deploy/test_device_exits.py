@@ -19,11 +19,11 @@ from benchmarks.speed import timed_head
 from sc_jax.compressors import Raw
 from sc_jax.compressors.splits import codecs_of
 from sc_jax.deploy import bundle
-from sc_jax.deploy.device.breaker import Breaker
 from sc_jax.deploy.device.device import Device, ServerLost, connect
 from sc_jax.deploy.device.runtime import latent_of
 from sc_jax.deploy.export.chain import chain, runner
 from sc_jax.deploy.export.convert import ExportError
+from sc_jax.deploy.wire.breaker import Breaker
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from sc_jax.data import folders, sources
 from sc_jax.data.dataset import Dataset
-from sc_jax.deploy.device.device import Answer, Device
+from sc_jax.deploy.device.device import DEVICE, NOWHERE, Answer, Device
+from sc_jax.deploy.wire.reply import CLOUD, EDGE
 from sc_jax.errors import UsageError
 
 
@@ -91,7 +92,9 @@ def row(
         **_labels(answer, labels),
         **({"top": classes} if top > 1 else {}),
         "exit": answer.exit,
+        "tier": answer.tier,
         "sent_bytes": answer.sent_bytes,
+        "forwarded_bytes": answer.forwarded_bytes,
         "seconds": answer.seconds,
         "note": answer.note,
     }
@@ -169,11 +172,31 @@ def summary(
     notes = Counter(a.note for a in answers if a.note)
     # A lost link gives a thousand notes of one kind.
     lines += [f"{count} x {note}" for note, count in notes.most_common(3)]
-    sent = np.mean([a.sent_bytes for a in answers])
-    lines.append(f"sent {sent:.1f} bytes an image, framed")
-    for step in ("head", "code", "edge"):
+    lines += _hops(answers)
+    for step in ("head", "code", "edge", "cloud"):
         spent = [1e3 * a.seconds[step] for a in answers if step in a.seconds]
         if spent:
             p95 = np.percentile(spent, 95)
             lines.append(f"{step}: median {np.median(spent):.3f} ms, p95 {p95:.3f} ms")
     return lines
+
+
+def _hops(answers: Sequence[Answer]) -> list[str]:
+    """Bytes an image; of an edge that forwards, those of both hops, and the tiers."""
+    sent, forwarded = (
+        np.mean([getattr(a, name) for a in answers])
+        for name in ("sent_bytes", "forwarded_bytes")
+    )
+    line = f"sent {sent:.1f} bytes an image, framed"
+    tiers = Counter(a.tier for a in answers)
+    names = [name for name in (DEVICE, EDGE, CLOUD, NOWHERE) if tiers[name]]
+    forwards = any(a.forwarded_bytes or a.tier == CLOUD for a in answers)
+    if not forwards and not any(a.tier == EDGE != a.exit for a in answers):
+        return [line]
+    shares = ", ".join(
+        f"{name} {100 * tiers[name] / len(answers):.1f} %" for name in names
+    )
+    return [
+        f"answers by tier: {shares}",
+        f"{line}; from edge to cloud {forwarded:.1f}",
+    ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.deploy.bundle import Bundle
-from sc_jax.deploy.device.breaker import Breaker, Open
 from sc_jax.deploy.device.leaving import Leaving
 from sc_jax.deploy.device.runtime import (
     FINAL,
@@ -19,37 +19,30 @@ from sc_jax.deploy.device.runtime import (
     in_turn,
     latent_of,
 )
-from sc_jax.deploy.wire import frame
-from sc_jax.deploy.wire import reply as replies
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire import frame, sending
+from sc_jax.deploy.wire.breaker import Breaker, Open
+from sc_jax.deploy.wire.reply import EDGE, Reply
+from sc_jax.deploy.wire.sending import LATE, Send, ServerLost, connect, is_late, is_loss
 from sc_jax.errors import UsageError
 from sc_jax.tasks import TASKS, classification, multilabel, probabilities
 
+__all__ = ["NOWHERE", "Answer", "Device", "ServerLost", "connect"]
+
 NOWHERE = "none"  # the exit of an answer that nothing could give
-LATE = "DEADLINE_EXCEEDED"
-# gRPC's names for what the same request would meet again: no sign of a lost server.
-FAULTS = frozenset(
-    {
-        "INVALID_ARGUMENT",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "FAILED_PRECONDITION",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "UNAUTHENTICATED",
-    }
-)
+DEVICE = "device"  # the tier of an exit here; a server's are those of its reply
 
 
 @dataclass(frozen=True)
 class Answer:
     """prediction: class, or None where the task predicts none or no exit answered.
 
-    exit: "edge", the local exit that answered, or NOWHERE. sent_bytes: the frame's, 0
-    where it never left. seconds: by step (head, code, edge). note: why the edge did not
-    answer, one line; status: a gRPC name for it, empty where the edge was not asked.
-    outputs: the task's reply, arrays by name; a class's are `prediction` and `logits`.
+    exit: the exit that answered, here or on a server that forwards; "edge" or "cloud"
+    where that server's last answer is it; or NOWHERE. tier: "device", "edge", "cloud"
+    or NOWHERE. sent_bytes: the frame's, 0 where it never left; forwarded_bytes: of the
+    second frame, from edge to cloud. seconds: by step (head, code, edge; cloud is a
+    part of edge). note: why the edge, or the cloud, did not answer, one line; status: a
+    gRPC name for it, empty where the edge was not asked or answered. outputs: the
+    task's reply, arrays by name; a class's are `prediction` and `logits`.
     """
 
     prediction: int | None
@@ -59,6 +52,8 @@ class Answer:
     note: str = ""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     status: str = ""
+    tier: str = NOWHERE
+    forwarded_bytes: int = 0
 
     @property
     def refused(self) -> bool:
@@ -75,17 +70,6 @@ class Answer:
         return probabilities(self.outputs)
 
 
-class ServerLost(Exception):
-    """The server gave no answer: unreachable, too late, or refused (one line).
-
-    status: gRPC's name for it. sent: whether the frame may have left the device.
-    """
-
-    def __init__(self, line: str, status: str = "UNAVAILABLE", sent: bool = True):
-        super().__init__(line)
-        self.status, self.sent = status, sent
-
-
 class Device:
     """Answers images with a bundle's head and the edge server behind `send`.
 
@@ -98,7 +82,7 @@ class Device:
     def __init__(
         self,
         bundle: Bundle,
-        send: Callable[[str, bytes, float], Reply] | None = None,
+        send: Send | None = None,
         *,
         deadline_s: float = 1.0,
         threads: int = 1,
@@ -171,13 +155,16 @@ class Device:
         if left <= 0:
             return replace(best, note="the deadline passed in the coder")
 
+        model, labels = self.bundle.manifest["model"], self.bundle.labels
+        ask = partial(sending.asked, self.send, model, data, left, labels)
+
         def lost(error: BaseException) -> bool | None:
             # Where head and coder took most of the time, it says nothing of the server.
-            late = isinstance(error, ServerLost) and error.status == "DEADLINE_EXCEEDED"
-            return None if late and 2 * left < self.deadline_s else _is_loss(error)
+            short = 2 * left < self.deadline_s
+            return None if short and is_late(error) else is_loss(error)
 
         try:
-            reply = self.breaker.call(lambda: self._request(data, left), lost)
+            reply = self.breaker.call(ask, lost)
         except Open as error:
             return replace(best, note=str(error))
         except ServerLost as error:
@@ -185,17 +172,7 @@ class Device:
             sent = len(data) if error.sent else 0
             return replace(best, note=str(error), status=error.status, sent_bytes=sent)
         seconds["edge"] = time.perf_counter() - begun
-        return _answer(dict(reply.outputs), "edge", len(data), seconds)
-
-    def _request(self, data: bytes, left: float) -> Reply:
-        """The server's answer to a frame, of this model's classes; ServerLost."""
-        assert self.send is not None
-        reply = self.send(self.bundle.manifest["model"], data, left)
-        try:
-            replies.check(reply.outputs, len(self.bundle.labels))
-        except replies.ReplyError as error:
-            raise ServerLost(str(error), "DATA_LOSS") from None
-        return reply
+        return _of_server(reply, len(data), seconds)
 
     def _local(self, exit: str, logits: np.ndarray, seconds: dict) -> Answer:
         """The answer of a local exit with logits f32[1, K]."""
@@ -246,30 +223,20 @@ class Device:
 
 def _answer(outputs: dict, exit: str, sent_bytes: int, seconds: dict) -> Answer:
     prediction = int(outputs["prediction"]) if "prediction" in outputs else None
-    return Answer(prediction, exit, sent_bytes, seconds, outputs=outputs)
+    return Answer(prediction, exit, sent_bytes, seconds, outputs=outputs, tier=DEVICE)
 
 
-def _is_loss(error: BaseException) -> bool:
-    """Whether no later image need be sent, not this one alone."""
-    return not (isinstance(error, ServerLost) and error.status in FAULTS)
-
-
-def connect(
-    address: str, token: str | None = None, roots: bytes = b""
-) -> Callable[[str, bytes, float], Reply]:
-    """`send` of a Device for the edge server at host:port; needs grpcio.
-
-    token: the server's bearer token. roots: PEM that its certificate is checked
-    against; empty: no TLS.
-    """
-    from sc_jax.deploy.wire.client import Client, EdgeError
-
-    client = Client(address, token, roots or None)
-
-    def send(model: str, data: bytes, left: float) -> Reply:
-        try:
-            return client.infer(model, data, left, timeout_s=left)
-        except EdgeError as error:
-            raise ServerLost(str(error), error.code, error.sent) from None
-
-    return send
+def _of_server(reply: Reply, sent_bytes: int, seconds: dict[str, float]) -> Answer:
+    """A server's answer, or the next server's where it forwards."""
+    answer = _answer(dict(reply.outputs), EDGE, sent_bytes, seconds)
+    if (hop := reply.hop) is None:
+        return replace(answer, tier=EDGE)
+    if hop.sent_bytes:
+        seconds["cloud"] = hop.seconds
+    return replace(
+        answer,
+        exit=hop.exit or hop.tier,
+        tier=hop.tier,
+        note=hop.note,
+        forwarded_bytes=hop.sent_bytes,
+    )

@@ -18,9 +18,10 @@ from typing import Any
 
 import grpc
 
-from sc_jax.deploy.server import batching, describe, health, reflected
+from sc_jax.deploy.server import batching, describe, forwarding, health, reflected
 from sc_jax.deploy.server import metrics as prometheus
 from sc_jax.deploy.server.batching import Batcher
+from sc_jax.deploy.server.forwarding import Forwarding
 from sc_jax.deploy.server.health import Health
 from sc_jax.deploy.server.holding import Doors, Holding, Method
 from sc_jax.deploy.server.infer import InFlight, infer
@@ -65,6 +66,9 @@ class Settings:
     tls: tuple[bytes, ...] = ()
     receive_s: float = 20.0  # for a request to come whole
     batch_s: float = 30.0  # a batch that takes longer makes the server NOT_SERVING
+    forward: str = ""  # host:port,... of the next tier's servers; "": this is the last
+    forward_token: str | None = None
+    forward_roots: bytes = b""  # PEM that their certificate is checked against
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,11 @@ def serve(
     """Compiles every batch size of every tail; returns when health says SERVING.
 
     models: id -> tails in the order of their split ids. UsageError: a taken port, a
-    tail that gives no answers of its task.
+    tail that gives no answers of its task, or nothing to forward.
     """
     settings = settings or Settings()
+    if settings.forward:
+        forwarding.check(settings.forward, settings.host, settings.port, models)
     metrics, in_flight = prometheus.metrics(settings.sizes), InFlight(settings.queue)
     metrics.in_flight.set_function(in_flight.count)
     arriving = Holding(ARRIVING, settings.receive_s)
@@ -101,7 +107,7 @@ def serve(
     def model_infer(message, context):
         return infer(
             message, context, models, parts.batchers, in_flight, metrics,
-            settings.max_bytes,
+            settings.max_bytes, parts.forwarding,
         )  # fmt: skip
 
     about = describe.answers(models, parts.batchers, parts.sound)
@@ -114,6 +120,11 @@ def serve(
             metrics_port, parts.end_metrics = prometheus.expose(
                 metrics, settings.host, settings.metrics_port
             )
+        if settings.forward:
+            own = settings.forward, settings.forward_token, settings.forward_roots
+            parts.forwarding = Forwarding(*own, metrics)
+            for name, tails in models.items():
+                parts.forwarding.prepare(name, tails)
         parts.server.start()  # before compiling: a probe sees "not yet", no closed port
         check = lambda: parts.check(settings.batch_s)  # noqa: E731
         threading.Thread(target=_repeat, args=(check, parts.ended), daemon=True).start()
@@ -140,6 +151,7 @@ class _Parts:
     batchers: dict[str, tuple[Batcher, ...]] = field(default_factory=dict)
     ended: threading.Event = field(default_factory=threading.Event)
     end_metrics: Callable[[], None] = lambda: None
+    forwarding: Forwarding | None = None
 
     def each_batcher(self) -> list[Batcher]:
         return [each for several in list(self.batchers.values()) for each in several]
@@ -173,6 +185,8 @@ class _Parts:
         whole.append(stopped.wait(left()))
         for door in self.doors:
             door.close()
+        if self.forwarding is not None:
+            self.forwarding.close()
         self.end_metrics()
         return all(whole)
 
@@ -188,15 +202,23 @@ def _repeat(check: Callable[[], None], ended: threading.Event) -> None:
 def _compiled(
     name: str, tails: Sequence[Tail], settings: Settings, histogram: Any
 ) -> tuple[Batcher, ...]:
-    """A batcher for each tail of a model, every batch size compiled."""
+    """A batcher for each tail of a model, every batch size compiled.
+
+    Of a server that forwards they run to the next split, where there is one.
+    """
+    forwards = bool(settings.forward)
     for tail in tails:
         try:
-            tail.compile(settings.sizes)
+            if forwards and tail.middle is not None:
+                shape = tails[tail.middle.to].codec.shape
+                tail.compile_middle(settings.sizes, shape)
+            else:
+                tail.compile(settings.sizes)
         except ReplyError as error:
             raise UsageError(f"model {name} cannot be served: {error}") from None
     return tuple(
         Batcher(
-            tail.reply,
+            forwarding.runs(tail, forwards),
             sizes=settings.sizes,
             wait_s=settings.wait_s,
             limit=settings.queue,

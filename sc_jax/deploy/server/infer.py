@@ -17,6 +17,7 @@ import numpy as np
 from sc_jax.codec.rans import CorruptStream
 from sc_jax.deploy.server import batching
 from sc_jax.deploy.server.batching import Batcher
+from sc_jax.deploy.server.forwarding import Forwarding, remaining_s
 from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.server.refusals import Refused, parsed
@@ -113,10 +114,12 @@ def infer(
     in_flight: InFlight,
     metrics: Metrics,
     max_bytes: int,
+    forwarding: Forwarding | None = None,
 ) -> bytes:
     """The serialised ModelInferResponse to a request's bytes, or Refused.
 
-    context: of gRPC, for when the call ends early.
+    context: of gRPC, for when the call ends early. forwarding: to the next server, of
+    frames that come at a split before the last.
     """
     since = time.perf_counter()
     request = parsed(protocol.InferRequest, message)
@@ -132,17 +135,33 @@ def infer(
             raise Refused("message", error) from None
     received, latency = metrics.of_model(name)
     received.inc(len(data))
+    via, hop = _via(request, forwarding), None
     with in_flight:  # decoding counts too: it takes memory and time
         split, z = latent(data, tails, max_bytes)
         answer = _awaited(batchers[name][split], z, deadline_s, context)
+        if forwarding is not None and tails[split].middle is not None:
+            if not context.is_active():
+                raise Refused("gone", "the client left")
+            left = remaining_s(deadline_s, context)
+            answer, hop = forwarding.onward(name, tails, split, answer, left, via)
     if not answer.numbers:  # its own may be, another's or those of padding are not
         try:
             check_numbers(answer.outputs)
         except ReplyError as error:
             raise Refused("number", error) from None
-    response = layout.response(request, answer)
+    response = layout.response(request, answer, hop)
     latency.observe(time.perf_counter() - since)
     return response
+
+
+def _via(request: Any, forwarding: Forwarding | None) -> str:
+    """What its frame says where it goes on; Refused where it has been here."""
+    if forwarding is None:
+        return ""
+    try:
+        return forwarding.via(protocol.via_of(request))
+    except protocol.TensorError as error:
+        raise Refused("message", error) from None
 
 
 def _awaited(

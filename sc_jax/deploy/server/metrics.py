@@ -40,6 +40,12 @@ class Metrics:
     batches: Histogram  # {model}: examples a batch, without padding
     rejects: Counter  # {reason}; messages above the byte limit never get this far
     in_flight: Gauge  # requests held now, waiting or running
+    # Of a server that forwards:
+    forwarded: Counter  # {model}: frames that may have left for the next server
+    forwarded_bytes: Counter  # {model}
+    exits: Counter  # {model, exit}: answers of its own exits
+    next_lost: Counter  # {status}: frames that the next server did not answer
+    next_left_alone: Gauge  # 1 while the breaker is open
     children: dict[str, tuple[Counter, Histogram]] = field(default_factory=dict)
 
     def of_model(self, model: str) -> tuple[Counter, Histogram]:
@@ -64,6 +70,11 @@ def metrics(sizes: tuple[int, ...]) -> Metrics:
         make(Histogram, "batch_examples", "Batches", "model", buckets=sizes),
         make(Counter, "rejects", "Requests refused", "reason"),
         make(Gauge, "held_requests", "Requests held now"),
+        make(Counter, "forwarded", "Frames to the next server", "model"),
+        make(Counter, "forwarded_bytes", "Of these frames", "model"),
+        make(Counter, "exit_answers", "Of this server's exits", "model", "exit"),
+        make(Counter, "next_lost", "Not answered by the next server", "status"),
+        make(Gauge, "next_left_alone", "1: the next server is not asked"),
     )
 
 

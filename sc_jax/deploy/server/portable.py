@@ -20,6 +20,7 @@ from jax import export
 from sc_jax import foreign
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
+from sc_jax.deploy.server.middle import Middle
 from sc_jax.deploy.wire.reply import check_shapes
 from sc_jax.errors import UsageError
 from sc_jax.tasks import classification
@@ -40,6 +41,7 @@ class Tail:
 
     jitted: (variables, z [B, ...]) -> arrays [B, ...] by name: the reply is computed
     where the tail is, so a large answer (a map of logits) need not leave the device.
+    middle: the part up to the next split, of the same variables; None: there is none.
     """
 
     codec: codecs.Codec
@@ -47,13 +49,16 @@ class Tail:
     jitted: jax.stages.Wrapped
     task: str = classification.name
     labels: tuple[str, ...] = ()
+    middle: Middle | None = None
 
     def reply(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """The task's reply to decoded latents [B, *codec.shape], arrays by name."""
-        return {
-            name: _widened(np.asarray(array))
-            for name, array in self.jitted(self.variables, z).items()
-        }
+        return _arrays(self.jitted(self.variables, z))
+
+    def up_to_next(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """What `middle` gives of decoded latents [B, *codec.shape]."""
+        assert self.middle is not None
+        return _arrays(self.middle.jitted(self.variables, z))
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Zeros of the shapes and types of `reply` for a batch of one."""
@@ -77,10 +82,21 @@ class Tail:
             outputs = self.reply(np.zeros((size, *self.codec.shape), self.dtype))
             check_shapes(outputs, size, len(self.labels))
 
+    def compile_middle(self, sizes: Sequence[int], shape: tuple[int, ...]) -> None:
+        """`compile` of the part up to the next split, whose latents are of `shape`."""
+        assert self.middle is not None
+        for size in sizes:
+            z = np.zeros((size, *self.codec.shape), self.dtype)
+            self.middle.check(self.up_to_next(z), shape, size)
+
     @property
     def dtype(self) -> type[np.generic]:
         """Of the latents that the codec decodes to."""
         return self.codec.latent_dtype
+
+
+def _arrays(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: _widened(np.asarray(array)) for name, array in outputs.items()}
 
 
 def _widened(array: np.ndarray) -> np.ndarray:

@@ -25,6 +25,10 @@ STATUS = {  # reason -> name of a gRPC status
     "late": "DEADLINE_EXCEEDED",  # budget_s passed in the queue
     "slow": "DEADLINE_EXCEEDED",  # its message, or who reads the answer
     "gone": "CANCELLED",  # by the client, or its timeout
+    "loop": "FAILED_PRECONDITION",  # forwarded to a server that it came from
+    # The next server gives no answer and no exit stands here. Not UNAVAILABLE: clients
+    # would send the frame five times.
+    "cloud": "ABORTED",
     "token": "UNAUTHENTICATED",
     "starting": "UNAVAILABLE",
     "stuck": "UNAVAILABLE",  # a batch overran its limit, or a tail's thread has ended

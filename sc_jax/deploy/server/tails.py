@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
+from sc_jax.deploy.device.runtime import FEATURE, confidence_of
 from sc_jax.deploy.server import portable
+from sc_jax.deploy.server.middle import Middle
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.errors import UsageError
-from sc_jax.nets.net import FINAL, Net, tail
+from sc_jax.nets.net import FINAL, Net, SplitPoint, following, head, tail
 from sc_jax.nets.run import Variables, run
 from sc_jax.runs import run_folder
 from sc_jax.runs.source import data_facts
@@ -52,9 +55,32 @@ def tails(
         )
         # Once, here: a batch would otherwise move the weights each time.
         placed = jax.device_put(Variables(*parts))
-        facts = task.name, tuple(labels)
+        facts = task.name, tuple(labels), _middle(net, split, task)
         found.append(Tail(splits[split.name], placed, jitted, *facts))
     return tuple(found)
+
+
+def _middle(net: Net, split: SplitPoint, task: Task) -> Middle | None:
+    """The part from `split` to the next one; None: it is the last."""
+    end = following(net, split)
+    if end is None:
+        return None
+    part = tail(head(net, end.after), split.after)
+
+    def program(variables, z):
+        out, _ = run(part, variables, z)
+        found = {FEATURE: out.features[end.after].astype(jnp.float32)}
+        for exit_ in part.exits:
+            name, answer = exit_.name, out.predictions[exit_.name]
+            reply = task.reply(answer).items()
+            found |= {f"{name}/{key}": array for key, array in reply}
+            found[name] = task.logits(answer)
+            if (sure := out.extras[name].get("confidence")) is not None:
+                found[confidence_of(name)] = jax.nn.sigmoid(sure)
+        return found
+
+    exits = tuple(exit_.name for exit_ in part.exits)
+    return Middle(net.splits.index(end), exits, jax.jit(program))
 
 
 def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:

@@ -123,12 +123,14 @@ class Client:
         frame: bytes,
         budget_s: float = 0.0,
         timeout_s: float | None = None,
+        via: str = "",
     ) -> Reply:
         """The Reply to one packed frame; EdgeError for everything else.
 
-        budget_s: the server refuses the frame if its batch has not begun by then.
+        budget_s: the server refuses the frame if its batch has not begun by then. via:
+        ids of the servers that the frame has come through, of one that forwards.
         """
-        request = layout.request(model, frame, budget_s)
+        request = layout.request(model, frame, budget_s, via)
         response = self._call("ModelInfer", request, timeout_s)
         try:
             return self._read(response)

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from sc_jax.deploy.wire import protocol
 from sc_jax.deploy.wire.frame import U32
 from sc_jax.deploy.wire.protocol import InferRequest, InferResponse
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import Hop, Reply
 
 RAW_INPUT = b"\x3a"  # field 7, bytes
 LARGEST = 127  # batch_size that takes one byte
@@ -25,14 +25,20 @@ KEPT = 8  # layouts of a reader
 Kinds = tuple[tuple[str, np.dtype, tuple[int, ...]], ...]  # name, dtype, shape
 
 
-def request(model: str, frame: bytes, budget_s: float = 0.0) -> bytes:
-    """`protocol.infer_request` of the same, serialised."""
+def request(model: str, frame: bytes, budget_s: float = 0.0, via: str = "") -> bytes:
+    """`protocol.infer_request` of the same, serialised.
+
+    via: ids of the servers that the frame has come through.
+    """
     size = len(frame)
     parts = _request_head(model), RAW_INPUT, _varint(size + 4), U32.pack(size)
     message = b"".join((*parts, frame))
     if budget_s:  # messages one behind another are read as one
         own = InferRequest()
         own.parameters[protocol.BUDGET].double_param = budget_s
+        message += own.SerializeToString()
+    if via:
+        own = InferRequest(parameters={protocol.VIA: {"string_param": via}})
         message += own.SerializeToString()
     return message
 
@@ -52,10 +58,10 @@ def _varint(number: int) -> bytes:
     return bytes((*parts, number))
 
 
-def response(request: Any, reply: Any) -> bytes:
+def response(request: Any, reply: Any, hop: Hop | None = None) -> bytes:
     """The ModelInferResponse with the outputs requested, all if none; TensorError.
 
-    reply: a Reply, or what has its fields.
+    reply: a Reply, or what has its fields. hop: of a server that forwards.
     """
     arrays = reply.outputs
     if request.outputs:
@@ -69,6 +75,9 @@ def response(request: Any, reply: Any) -> bytes:
     if request.id or count > LARGEST:  # read as one with the rest, the last holds
         own = InferResponse(id=request.id)
         own.parameters["batch_size"].int64_param = count
+        message += own.SerializeToString()
+    if hop is not None:
+        own = InferResponse(parameters=protocol.hop_parameters(hop))
         message += own.SerializeToString()
     return message
 

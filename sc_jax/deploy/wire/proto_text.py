@@ -21,7 +21,8 @@ HEADER = """\
 // endian, in raw_input_contents. Its parameter budget_s (double) is the time until its
 // batch must begin. The response has the task's reply as named outputs in
 // raw_output_contents, little endian, after a batch axis of 1, and the parameters
-// queue_s, compute_s and batch_size. All else is in docs/deployment.md.
+// queue_s, compute_s and batch_size; of a server that forwards also tier, exit,
+// forwarded_bytes, forward_s and note. All else is in docs/deployment.md.
 """
 KNOWN = descriptor_pb2.FieldDescriptorProto
 KINDS = {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import Hop, Reply
 
 PACKAGE, NAME = "inference", "GRPCInferenceService"
 SERVICE = f"{PACKAGE}.{NAME}"
@@ -103,6 +103,15 @@ FRAME = "frame"  # the one input: BYTES [1]
 VERSION = "1"  # every model has this one
 BUDGET = "budget_s"  # a request's parameter: seconds until its batch must begin
 TIMEOUT = "timeout"  # Triton's name for the same, in microseconds
+VIA = "via"  # a request's: ids of the servers it has come through, commas between
+# A response's of a server that forwards, fields of Hop: the kind of InferParameter.
+HOP = {
+    "tier": ("tier", "string_param"),
+    "exit": ("exit", "string_param"),
+    "forwarded_bytes": ("sent_bytes", "int64_param"),
+    "forward_s": ("seconds", "double_param"),
+    "note": ("note", "string_param"),
+}
 DATATYPES = {  # of NumPy's kinds and widths
     "bool": "BOOL",
     **{f"{s}int{n}": f"{s}int{n}".upper() for s in ("", "u") for n in (8, 16, 32, 64)},
@@ -228,6 +237,35 @@ def budget_of(request: Any) -> float:
     return 0.0
 
 
+def via_of(request: Any) -> tuple[str, ...]:
+    """Ids of the servers that a request has come through; TensorError."""
+    if VIA not in request.parameters:
+        return ()
+    value = parameter(request.parameters[VIA])
+    if not isinstance(value, str):
+        raise TensorError(f"{VIA} is {str(value)[:40]!r}, not a text")
+    return tuple(value.split(","))
+
+
+def hop_parameters(hop: Hop) -> dict[str, dict[str, Any]]:
+    """A Hop as the parameters of a response."""
+    return {name: {kind: getattr(hop, field)} for name, (field, kind) in HOP.items()}
+
+
+def hop_of(response: Any) -> Hop | None:
+    """The Hop of a response; None of a server that does not forward."""
+    parameters = response.parameters
+    if "tier" not in parameters:
+        return None
+    return Hop(
+        **{
+            field: getattr(parameters[name], kind)
+            for name, (field, kind) in HOP.items()
+            if name in parameters
+        }
+    )
+
+
 def parameter(value: Any) -> Any:
     """What an InferParameter holds; None where nothing."""
     kind = value.WhichOneof("parameter_choice")
@@ -267,4 +305,5 @@ def reply_of(response: Any) -> Reply:
         parameters["queue_s"].double_param,
         parameters["compute_s"].double_param,
         parameters["batch_size"].int64_param,
+        hop_of(response),
     )

@@ -7,9 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+EDGE, CLOUD = "edge", "cloud"  # tiers behind the device (Teerapittayanon et al. 2017)
+
 
 class ReplyError(ValueError):
     """Arrays that are no answer of the task; one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Who answered a frame that came to a server which forwards.
+
+    tier: EDGE, one of its own exits, whose name is `exit`, or CLOUD, the next server.
+    sent_bytes: of the frame that it forwarded, 0 where none left; seconds: of asking.
+    note: why the next server did not answer though it should have, one line.
+    """
+
+    tier: str
+    exit: str = ""
+    sent_bytes: int = 0
+    seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +36,14 @@ class Reply:
 
     outputs: the task's reply, arrays by name, of one example (no batch axis).
     queue_s: waited for the batch to begin; compute_s: of the whole batch of
-    batch_size requests, without padding.
+    batch_size requests, without padding. hop: None of a server that does not forward.
     """
 
     outputs: dict[str, np.ndarray]
     queue_s: float = 0.0
     compute_s: float = 0.0
     batch_size: int = 1
+    hop: Hop | None = None
 
     @property
     def prediction(self) -> int:

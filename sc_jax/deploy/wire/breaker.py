@@ -96,6 +96,11 @@ class Breaker:
             self._next_s = now + self._wait_s
 
     @property
+    def is_open(self) -> bool:
+        """Whether the server is left alone now, but for probes."""
+        return self._since is not None
+
+    @property
     def open_s(self) -> float:
         """How long the server has been left alone, all times together."""
         with self._lock:
