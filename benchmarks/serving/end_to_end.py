@@ -183,7 +183,8 @@ def main(_):
     test = run_folder.dataset_of(next(iter(runs.values())).recipe, "test")
     document = {
         **origin(), "machine": machine(), "network": whole.network, "rows": [],
-        "floor": bounds.quality, "local_quality": whole.quality, "watts": {"device": WATTS, "radio": RADIO},
+        "floor": bounds.quality, "local_quality": whole.quality,
+        "watts": {"device": WATTS, "radio": RADIO},
     }  # fmt: skip
     rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
     document["regions"] = {
