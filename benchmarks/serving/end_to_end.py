@@ -4,14 +4,14 @@
       --runs=whole=runs/z4/teacher,pair=runs/z4,clipped=runs/u6,webp=runs/webp
 
 --runs: finished runs of one network and test set: the unmodified one, which has no
-split, and those that send: a trained pair, training-free codecs and image files
-(recipe unmodified). launch.profile measures each on two cores of this machine, a device
-and a server; of each strategy the fastest plan that loses at most --points_below of
-top-1 is then really run, in every cell of --links x --factors. Between the two stands
-serving.shaper with the link's rate and round trip, in user space: that is not a radio.
-A device `factor` times slower sleeps for the rest of its seconds, so its memory is as
-fast as this one's. The joules are modelled, from watts that are assumed here alike for
-all devices and radios. A second call goes on with the cells that --out has not.
+split, and those that send: a trained pair, training-free codecs, image files, float32
+values of a stage (recipe unmodified). launch.profile measures each on two cores of this
+machine, a device and a server; of each strategy the fastest plan that loses at most
+--points_below of top-1 is then really run, in every cell of --links x --factors.
+Between the two stands serving.shaper with the link's rate and round trip, in user
+space: that is not a radio. A device `factor` times slower sleeps for the rest of its
+seconds, so its memory is as fast as this one's. The joules are modelled, from watts
+that are assumed here alike for all devices and radios. A second call goes on with the cells that --out has not.
 """
 
 from __future__ import annotations
@@ -101,18 +101,28 @@ class Prepared:
 
     def of(self, name: str, plan: Plan) -> tuple[slow_device.Compute, str] | None:
         """(what computes, the model's id); None: no run of --runs does this."""
-        run = self.runs[name]
         if plan.cut is None:
             return slow_device.local(self.bundle(name)), ""
-        if not run.recipe.net.splits:
-            return None
-        (codec,) = run.codecs.values()
+        if not self.runs[name].recipe.net.splits:  # its cuts are runs of their own
+            name = self._lossless().get(plan.cut.after, "")
+            if not name:
+                return None
+        (codec,) = self.runs[name].codecs.values()
         if not codec.exports:
             return slow_device.file(codec), name
         installed = self.bundle(name)
         level = plan.cut.codec.removeprefix("level=")
         chosen = int(level) if level.isdigit() else None
         return slow_device.pair(installed, chosen), installed.manifest["model"]
+
+    def _lossless(self) -> dict[str, str]:
+        """{stage: run that sends its values as they are}."""
+        recipes = {name: run.recipe for name, run in self.runs.items()}
+        return {
+            recipe.net.splits[0].after: name
+            for name, recipe in recipes.items()
+            if recipe.net.splits and strategies.strategy_of(recipe) == strategies.LAYERS
+        }
 
 
 def cell(
@@ -197,7 +207,7 @@ def main(_):
     served = {n: path for n, path in workdirs.items() if runs[n].recipe.net.splits}
     with ExitStack() as stack:
         for name in served:  # before the server starts: it serves bundles' tables too
-            if kinds[name] in (strategies.FREE, strategies.STUDENT):
+            if next(iter(runs[name].codecs.values())).exports:
                 prepared.bundle(name)
         address, _ = stack.enter_context(serving(served, "--wait_ms=0", core=SERVER))
         for text in NAMES.value:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sc_jax.compressors import Image, Raw
 from sc_jax.errors import UsageError
-from sc_jax.nets.net import INPUT
 from sc_jax.plan import Bounds, Link, Plan, Profile, neurosurgeon
 from sc_jax.train.recipe import Recipe
 
@@ -27,9 +27,12 @@ def strategy_of(recipe: Recipe) -> str:
     if not recipe.net.splits:
         return LAYERS
     (split,) = recipe.net.splits
-    if split.after == INPUT:
-        # What loses nothing is how an unmodified network is computed on the edge.
-        return LAYERS if getattr(split.compressor, "quality", 0) is None else FILE
+    compressor = split.compressor
+    # What loses nothing is how an unmodified network is computed on the edge.
+    if isinstance(compressor, Raw):
+        return LAYERS
+    if isinstance(compressor, Image):
+        return LAYERS if compressor.quality is None else FILE
     return STUDENT if split.after == "encoder" else FREE
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.results_page import end_to_end
 from benchmarks.serving import slow_device, strategies
-from sc_jax.compressors import Image, named
 from sc_jax.plan import Bounds, Cut, Link, Profile
 from sc_jax.recipes import RECIPES
 
@@ -83,10 +82,11 @@ def test_what_a_run_sends_names_its_strategy():
         ("image:format=JPEG+quality=50", strategies.FILE),
         ("image:format=PNG", strategies.LAYERS),
     ):
-        assert isinstance(named(text), Image)
         recipe = RECIPES["unmodified"](after="input", compressor=text, **knobs)
         assert strategies.strategy_of(recipe) == strategy
     assert strategies.strategy_of(RECIPES["unmodified"](**knobs)) == strategies.FREE
+    values = RECIPES["unmodified"](compressor="raw", **knobs)
+    assert strategies.strategy_of(values) == strategies.LAYERS
     student = RECIPES["entropic_student"](**knobs)
     assert strategies.strategy_of(student) == strategies.STUDENT
     assert strategies.strategy_of(student.teacher) == strategies.LAYERS

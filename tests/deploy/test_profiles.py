@@ -8,7 +8,7 @@ import pytest
 from benchmarks.untrained import untrained
 from sc_jax import plan
 from sc_jax.compressors import Image
-from sc_jax.deploy.export import profiles
+from sc_jax.deploy.export import profiles, stage_seconds
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.plan import profile
@@ -48,6 +48,18 @@ def test_a_students_profile_has_its_own_split_with_real_bytes(student, sides):
         test.example(),
     )
     assert sum(device.macs) == whole
+
+
+def test_stages_share_out_the_seconds_of_the_whole(student):
+    net = student.recipe.net
+    taken = {name: 1.0 + i for i, name in enumerate(net.names)}
+    whole = 0.5 * sum(taken.values())
+    shared = stage_seconds.shared_out({**taken, "": whole}, net)
+    assert sum(shared.values()) == pytest.approx(whole)
+    assert all(shared[n] == pytest.approx(0.5 * taken[n]) for n in net.names)
+    # Without one of them the others are no shares of the whole.
+    missing = {n: taken[n] for n in net.names[1:]}
+    assert stage_seconds.shared_out({**missing, "": whole}, net) == missing
 
 
 def test_both_sides_are_files_that_a_plan_reads(sides, tmp_path):

@@ -82,7 +82,8 @@ def device(
     the input FILES, after a stage PLAIN, at the run's own split its codec, at each
     level. 0: no cut is run; of a split run its report says it, and any other network
     has float32 cuts alone, which lose nothing. A stage that LiteRT cannot run has no
-    seconds, and the log says why. What exits add is modelled: their MACs at the stages'
+    seconds, and the log says why; where all can, they share out the seconds of the
+    whole network in one segment. What exits add is modelled: their MACs at the stages'
     seconds a MAC.
     """
     net, variables = loaded.recipe.net, loaded.variables
@@ -94,11 +95,7 @@ def device(
     calls, refused = stage_seconds.on_device(net, variables, given, threads)
     for name, reason in refused.items():
         LOGGER.warning("%s has no seconds: %s", name or "the whole net", reason)
-    taken = stage_seconds.seconds(calls, runs)
-    whole = taken.pop("", None)
-    if whole is not None and len(taken) == len(net.names):
-        share = sum(taken.values()) / whole
-        LOGGER.info("the stages' seconds sum to %.2f of the whole segment's", share)
+    taken = stage_seconds.shared_out(stage_seconds.seconds(calls, runs), net)
     known = _network(loaded, given)
     # Of the stages that have seconds alone.
     counted = sum(n for name, n in zip(net.names, known.macs) if name in taken)
@@ -125,7 +122,7 @@ def server(
     for size in sorted({1, *batches}):
         LOGGER.info("the server's stages, batch %d", size)
         calls = stage_seconds.on_server(net, variables, given, size)
-        found = stage_seconds.seconds(calls, runs)
+        found = stage_seconds.shared_out(stage_seconds.seconds(calls, runs), net)
         taken[size] = tuple(found[name] for name in net.names)
     return replace(
         _network(loaded, given, edge_s=taken.pop(1)),

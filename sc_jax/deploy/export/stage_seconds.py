@@ -22,6 +22,7 @@ from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.segments import inputs_of, segment
 from sc_jax.nets.net import INPUT, Net
 from sc_jax.nets.run import Variables, run
+from sc_jax.train.log import LOGGER
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -67,13 +68,17 @@ def on_device(
 def on_server(
     net: Net, variables: Variables, given: dict[str, Any], size: int
 ) -> Calls:
-    """A call of every stage on a batch of `size`, compiled, with arrays in place."""
+    """A call of every stage and, under "", of the whole net on a batch of `size`.
+
+    Compiled, with arrays in place.
+    """
     calls: Calls = {}
     whole = bare(net)
-    for start, stop in steps(net):
+    every = INPUT, net.names[-1]
+    for name, (start, stop) in zip((*net.names, ""), (*steps(net), every)):
         program = jax.jit(partial(output, whole, start, stop))
         batch = jax.tree.map(lambda x: np.resize(x, (size, *x.shape[1:])), given[start])
-        calls[stop] = partial(_finished, program, variables, jax.device_put(batch))
+        calls[name] = partial(_finished, program, variables, jax.device_put(batch))
     return calls
 
 
@@ -97,6 +102,20 @@ def seconds(calls: Calls, runs: int, warm_up: int = 3) -> dict[str, float]:
             if number >= warm_up:
                 taken[name].append(time.perf_counter() - begun)
     return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def shared_out(taken: dict[str, float], net: Net) -> dict[str, float]:
+    """The whole net's seconds, under "", shared out as its stages' own.
+
+    Each stage alone is called, reads and writes: their sum is more than the net takes
+    in one piece, as it runs in use. Where one has no seconds they stay as they are.
+    """
+    stages = {name: taken[name] for name in net.names if name in taken}
+    if len(stages) < len(net.names) or "" not in taken:
+        return stages
+    share = taken[""] / sum(stages.values())
+    LOGGER.info("the network takes %.2f of its stages' seconds", share)
+    return {name: share * each for name, each in stages.items()}
 
 
 def coder_seconds(
