@@ -11,7 +11,8 @@ machine, a device and a server; of each strategy the fastest plan that loses at 
 Between the two stands serving.shaper with the link's rate and round trip, in user
 space: that is not a radio. A device `factor` times slower sleeps for the rest of its
 seconds, so its memory is as fast as this one's. The joules are modelled, from watts
-that are assumed here alike for all devices and radios. A second call goes on with the cells that --out has not.
+that are assumed here alike for all devices and radios. A second call goes on with the
+cells that --out has not.
 """
 
 from __future__ import annotations
