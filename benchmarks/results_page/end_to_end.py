@@ -151,7 +151,7 @@ def _measured(axes, found: dict[Cell, list[dict[str, Any]]], names: list[str]) -
         axes.text(x, y, text, ha="center", va="center", color="white", fontsize=8)
     axes.set_xlim(-0.5, len(links) - 0.5)
     axes.set_ylim(-0.5, len(factors) - 0.5)
-    axes.set_xticks(range(len(links)), links)
+    axes.set_xticks(range(len(links)), [name.replace(",", "\n") for name in links])
     axes.set_yticks(range(len(factors)), [f"x{f:g}" for f in factors])
     axes.set_ylabel("device slower by")
     axes.set_title("measured: the fastest strategy", fontsize=10)

@@ -7,7 +7,7 @@
 split, and those that send: a trained pair, training-free codecs, image files, float32
 values of a stage (recipe unmodified). launch.profile measures each on two cores of this
 machine, a device and a server; of each strategy the fastest plan that loses at most
---points_below of top-1 is then really run, in every cell of --links x --factors.
+--points_below of top-1 is then really run, in every cell of --link x --factors.
 Between the two stands serving.shaper with the link's rate and round trip, in user
 space: that is not a radio. A device `factor` times slower sleeps for the rest of its
 seconds, so its memory is as fast as this one's. The joules are modelled, from watts
@@ -39,16 +39,16 @@ from benchmarks.serving.shaper import Shaper
 from launch import cli
 from sc_jax.deploy import bundle
 from sc_jax.deploy.wire.client import Client
-from sc_jax.errors import unknown
 from sc_jax.evaluate.reports.report import machine
 from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, profile
+from sc_jax.plan.link import parse
 from sc_jax.runs import loading, run_folder
 from sc_jax.runs.loading import LoadedRun
 from sc_jax.spec import named, numbers
 
 RUNS = flags.DEFINE_list("runs", [], "NAME=FOLDER,... of one network and test set")
 FOLDER = flags.DEFINE_string("folder", None, "keeps profiles and bundles")
-NAMES = flags.DEFINE_list("links", list(LINKS), "presets")
+NAMES = flags.DEFINE_multi_string("link", list(LINKS), "each, as launch.plan has it")
 FACTORS = flags.DEFINE_list("factors", ["1", "4", "16"], "how much slower a device is")
 BELOW = flags.DEFINE_float("points_below", 3.0, "of top-1 that a plan may lose", 0)
 IMAGES = flags.DEFINE_integer("images", 20, "of a cell; slower than 1 s: a third", 3)
@@ -138,13 +138,14 @@ def cell(
     slow = max(plan.latency_s for _, plan in planned.values()) > 1
     count = max(3, IMAGES.value // 3) if slow else IMAGES.value
     places = np.linspace(0, len(test) - 1, count).astype(int)
-    for number, place in enumerate([*places[:WARM], *places]):
+    warm = 1 if slow else WARM
+    for number, place in enumerate([*places[:warm], *places]):
         image, label = test.image(int(place)), int(test.labels[place])
         for key, found in ready.items():
             if found is not None:
                 compute, model = found
                 took = slow_device.once(compute, image, factor, client, model)
-                taken[key] += [(took, took.prediction == label)] * (number >= WARM)
+                taken[key] += [(took, took.prediction == label)] * (number >= warm)
     return [
         {
             "strategy": strategy, "run": name, "plan": plan.name,
@@ -175,9 +176,7 @@ def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
 def main(_):
     if not (RUNS.value and FOLDER.value and OUT.value):
         raise cli.UsageError("give --runs, --folder and --out")
-    for name in NAMES.value:
-        if name not in LINKS:
-            raise unknown("link", name, LINKS)
+    links = {text: replace(parse(text), **RADIO) for text in NAMES.value}
     cli.writable(OUT.value)
     folder, out = Path(FOLDER.value), Path(OUT.value)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,8 +210,7 @@ def main(_):
             if next(iter(runs[name].codecs.values())).exports:
                 prepared.bundle(name)
         address, _ = stack.enter_context(serving(served, "--wait_ms=0", core=SERVER))
-        for text in NAMES.value:
-            link = replace(LINKS[text], **RADIO)
+        for text, link in links.items():
             shaper = stack.enter_context(Shaper(address, link))
             client = stack.enter_context(Client(shaper.address, timeout_s=300))
             for factor in numbers(FACTORS.value, "--factors"):
