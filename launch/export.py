@@ -4,11 +4,10 @@
   python -m launch.export --workdir=runs/first --out=bundle_int8 --dtype=int8
   python -m launch.export --workdir=runs/first --tail=first.tail
 
-Writes the folder --out and the same as --out.zip: the .tflite head, the integer tables,
-fitted to its outputs on training images, labels, a manifest of hashes. It is
-compared with JAX and measured on the test split; beyond a bound nothing is written. Of
-a run without a split the whole net, which sends nothing. --tail: what a server needs,
-as one file. Needs: pip install -e '.[export]' (docs/bundle.md).
+Writes the folder --out and --out.zip: the .tflite head, integer tables, fitted to its
+outputs on training images, labels, hashes. It is compared with JAX and measured on the
+test split; beyond a bound nothing is written. --whole, and a run without a split: all
+of the net. --tail: a server's part. Needs: pip install -e '.[export]' (docs/bundle.md).
 """
 
 from pathlib import Path
@@ -23,6 +22,7 @@ DTYPES = ["float32", "float16", "int8_weights", "dynamic", "int8"]
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
 OUT = flags.DEFINE_string("out", None, "folder of the bundle; must not exist")
 TAIL = flags.DEFINE_string("tail", None, "file of the server's part; must not exist")
+WHOLE = flags.DEFINE_bool("whole", False, "the net of a split run in one piece")
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "of weights; int8: all of it")
 FLOAT_OPS = flags.DEFINE_list("float_ops", ["DIV"], "what int8 leaves in float")
 FLOAT_STAGES = flags.DEFINE_list("float_stages", [], "stages kept in float: normalise")
@@ -43,9 +43,9 @@ def main(_):
         raise cli.UsageError(f"{TAIL.value} exists; give another --tail or remove it")
     options = dict(
         dtype=DTYPE.value, policy=POLICY.value, calibration=CALIBRATION.value,
+        whole=WHOLE.value, max_drop_points=DROP.value, max_more_bytes=MORE.value,
         float_ops=tuple(FLOAT_OPS.value), float_stages=tuple(FLOAT_STAGES.value),
         thresholds=THRESHOLDS.value and numbers(THRESHOLDS.value, "--thresholds"),
-        max_drop_points=DROP.value, max_more_bytes=MORE.value,
     )  # fmt: skip
     from sc_jax.deploy.export import package  # after --help, which is quick so
 

@@ -23,45 +23,71 @@ from sc_jax.plan.plan import Plan
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan as adaptation needs it: seconds of device and edge, bytes on the link."""
+    """A plan as adaptation needs it.
+
+    device_s: mean seconds of the device, its coder included. sent_bytes: of a message,
+    0: none is sent. edge_s: of a message's seconds, those that the link does not take:
+    the server's. quality: of the answers, None: not known. share: of the inputs that
+    are sent; an exit on the device answers the others.
+    """
 
     name: str
-    compute_s: float
+    device_s: float
     sent_bytes: float = 0.0
+    edge_s: float = 0.0
+    quality: float | None = None
+    share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.compute_s < math.inf and 0 <= self.sent_bytes < math.inf):
+        numbers = self.device_s, self.sent_bytes, self.edge_s
+        if not all(0 <= each < math.inf for each in numbers):
             raise UsageError(
                 f"{self.name}: seconds and bytes are 0 or more and finite, not "
-                f"{self.compute_s} and {self.sent_bytes}"
+                f"{', '.join(map(str, numbers))}"
             )
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"{self.name}: share is in 0..1, not {self.share}")
 
 
 def choice_of(plan: Plan, link: Link) -> Choice:
-    """A plan that crosses the link once, planned for `link`; UsageError for others."""
+    """A plan that crosses the link once, planned for `link`; UsageError for others.
+
+    Where a threshold decides who is sent, its bytes are a mean over the inputs, those
+    of its cut a message's.
+    """
     if len(plan.cuts) > 1:
         raise UsageError(f"{plan.name} crosses the link more than once")
-    if plan.cuts and plan.threshold is not None:
-        # Its bytes are a mean over inputs, no message's.
-        raise UsageError(f"{plan.name} sends only what no exit answers")
-    on_air = latency_s(link, plan.sent_bytes) if plan.cuts else 0.0
-    return Choice(plan.name, max(0.0, plan.latency_s - on_air), plan.sent_bytes)
+    name = plan.name
+    if not plan.cuts:
+        return Choice(name, plan.latency_s, quality=plan.quality)
+    message = plan.cuts[0].sent_bytes
+    share = min(1.0, plan.sent_bytes / message)
+    on_air = latency_s(link, message)
+    if plan.device_s is None:
+        device_s = max(0.0, plan.latency_s - share * on_air)
+        return Choice(name, device_s, message, 0.0, plan.quality, share)
+    behind_s = (plan.latency_s - plan.device_s) / share if share else 0.0
+    edge_s = max(0.0, behind_s - on_air)
+    return Choice(name, plan.device_s, message, edge_s, plan.quality, share)
 
 
 @dataclass(frozen=True)
 class Controller:
     """Choices and what is believed of the link; `start` makes one.
 
-    on_air_s: of each choice, seconds of its message both ways; 0 where none is sent.
-    heard: whether they are of a message since the link last changed. gain: of the
-    moving average, in 0..1; a message more than `abrupt` times off is believed alone.
-    margin: share by which a choice must be faster to be changed to. probe_s: seconds
-    between messages beside; they double up to `probe_most_s` while nothing changes.
+    message_s: of each choice, seconds from its frame to the answer, the server's
+    included; 0 where none is sent. heard: whether they are of a message since the link
+    last changed. deadline_s: of an input; None: the fastest choice is the best. gain:
+    of the moving average, in 0..1; a message more than `abrupt` times off is believed
+    alone. margin: share by which a choice must be faster, or within the deadline, to be
+    changed to. probe_s: seconds between messages beside; they double up to
+    `probe_most_s` while nothing changes.
     """
 
     choices: tuple[Choice, ...]
-    on_air_s: tuple[float, ...]
+    message_s: tuple[float, ...]
     heard: tuple[bool, ...]
+    deadline_s: float | None = None
     gain: float = 0.5
     abrupt: float = 3.0
     margin: float = 0.1
@@ -84,31 +110,68 @@ class Controller:
                 f"probe_s is above 0 and at most probe_most_s, not {self.probe_s} and "
                 f"{self.probe_most_s}"
             )
+        if self.deadline_s is not None and not 0 < self.deadline_s < math.inf:
+            raise UsageError(f"deadline_s is above 0, not {self.deadline_s}")
 
 
 def start(choices: Sequence[Choice], link: Link, **settings: Any) -> Controller:
     """A controller that believes in `link` until it hears otherwise."""
-    on_air = (latency_s(link, c.sent_bytes) if c.sent_bytes else 0.0 for c in choices)
+    message = (
+        latency_s(link, c.sent_bytes) + c.edge_s if c.sent_bytes else 0.0
+        for c in choices
+    )
     unheard = (False,) * len(choices)
-    return Controller(tuple(choices), tuple(on_air), unheard, **settings)
+    return Controller(tuple(choices), tuple(message), unheard, **settings)
 
 
 def predicted_s(controller: Controller) -> list[float]:
-    """Seconds of each choice, by what is believed of the link."""
-    pairs = zip(controller.choices, controller.on_air_s)
-    return [each.compute_s + on_air for each, on_air in pairs]
+    """Mean seconds of each choice, by what is believed of the link."""
+    indices = range(len(controller.choices))
+    return [_seconds(controller, i, controller.message_s[i]) for i in indices]
+
+
+def _seconds(controller: Controller, i: int, message_s: float) -> float:
+    each = controller.choices[i]
+    return each.device_s + (each.share * message_s if each.sent_bytes else 0.0)
+
+
+def rank(controller: Controller, i: int, seconds: float) -> tuple[bool, float, float]:
+    """More is better: who keeps the deadline, of those the best, then the fastest."""
+    keeps = controller.deadline_s is not None and seconds <= controller.deadline_s
+    known = controller.choices[i].quality
+    quality = -math.inf if known is None or not keeps else known
+    return keeps, quality, -seconds
+
+
+def _worth_it(controller: Controller, i: int, seconds: float, followed: float) -> bool:
+    """Whether to change to choice i, which takes `seconds`, beyond the margin."""
+    assert controller.current is not None
+    least = 1 - controller.margin
+    old = rank(controller, controller.current, followed)
+    # What is just within the deadline now may miss it with the next message.
+    new = rank(controller, i, seconds)
+    sure = rank(controller, i, seconds / least)
+    if new[:2] == old[:2]:
+        return seconds < least * followed
+    return sure[:2] > old[:2] or (new > old and seconds < least * followed)
 
 
 def choose(controller: Controller, now_s: float) -> tuple[Controller, int, int | None]:
     """(the controller from now on, the input's choice, one to look at beside or None).
 
-    Indices of choices. The fastest by belief, changed to only beyond the margin.
+    Indices of choices. By belief: the best quality of those that keep the deadline; the
+    fastest where none does or there is no deadline. Changed to beyond the margin alone.
     """
     seconds = predicted_s(controller)
     current = controller.current
-    best = min(range(len(seconds)), key=seconds.__getitem__)
-    if current is None or seconds[best] < (1 - controller.margin) * seconds[current]:
-        current = best
+    likely = [
+        i
+        for i in range(len(seconds))
+        if current is None or _worth_it(controller, i, seconds[i], seconds[current])
+    ]
+    if likely:
+        current = max(likely, key=lambda i: rank(controller, i, seconds[i]))
+    assert current is not None
     looked_s = now_s if controller.looked_s is None else controller.looked_s
     wait_s = controller.wait_s or controller.probe_s
     controller = replace(controller, current=current, looked_s=looked_s, wait_s=wait_s)
@@ -120,69 +183,76 @@ def choose(controller: Controller, now_s: float) -> tuple[Controller, int, int |
 
 
 def _worth_a_look(controller: Controller) -> int | None:
-    """The choice that might be faster than the one followed; None: surely none.
+    """The choice that might be better than the one followed; None: surely none.
 
     A device that sends nothing hears nothing: the fewest bytes tell it most cheaply.
     """
     assert controller.current is not None
     choices, followed = controller.choices, controller.choices[controller.current]
+    now_s = predicted_s(controller)[controller.current]
+
+    def hopeful(i: int, message_s: float) -> bool:
+        return _worth_it(controller, i, _seconds(controller, i, message_s), now_s)
+
+    # Of these alone a message can tell something: a perfect link might make them best.
     others = [
-        i for i, each in enumerate(choices) if each.sent_bytes and each is not followed
+        i
+        for i, each in enumerate(choices)
+        if each.sent_bytes and each is not followed and hopeful(i, each.edge_s)
     ]
+    source = controller.current
     if not followed.sent_bytes:
-        few = min(others, key=lambda i: choices[i].sent_bytes, default=None)
-        known = [i for i in others if controller.heard[i]]
+        known = [i for i, each in enumerate(choices) if each.sent_bytes]
+        few = min(known, key=lambda i: choices[i].sent_bytes, default=None)
+        known = [i for i in known if controller.heard[i]]
         source = max(known, key=lambda i: choices[i].sent_bytes, default=None)
-        if few is None or source is None:
+        if few is None or not others:
+            return None
+        if source is None:
             return few
         # Once that one has been heard, a larger may still be worth it.
-        bounds = {i: _allowed(controller, source, i)[0] for i in others}
     else:
         few = None
-        bounds = {i: _allowed(controller, controller.current, i)[0] for i in others}
-    least = (1 - controller.margin) * predicted_s(controller)[controller.current]
-    hopeful = [
-        i
-        for i in others
-        if not controller.heard[i] and choices[i].compute_s + bounds[i] < least
-    ]
-    return min(hopeful, key=lambda i: choices[i].sent_bytes, default=few)
+    unheard = [i for i in others if not controller.heard[i]]
+    least = {i: _allowed(controller, source, i)[0] for i in unheard}
+    likely = [i for i in unheard if hopeful(i, least[i])]
+    return min(likely, key=lambda i: choices[i].sent_bytes, default=few)
 
 
 def _allowed(controller: Controller, heard: int, other: int) -> tuple[float, float]:
     """Least and most seconds of another message, by any rate and round trip."""
-    on_air = controller.on_air_s[heard]
-    sizes = (controller.choices[i].sent_bytes for i in (heard, other))
-    known, asked = sizes
+    known, asked = (controller.choices[i] for i in (heard, other))
+    # A server that is faster than planned leaves less to the link than all of it.
+    on_air = max(controller.message_s[heard] - known.edge_s, 0.0)
     # All of it the round trip, or all of it the bytes.
-    alike = on_air, on_air * asked / known
-    return min(alike), max(alike)
+    alike = on_air, on_air * asked.sent_bytes / known.sent_bytes
+    return min(alike) + asked.edge_s, max(alike) + asked.edge_s
 
 
-def observe(controller: Controller, index: int, link_s: float) -> Controller:
-    """After a message of choice `index` took `link_s` on its way, edge left out.
+def observe(controller: Controller, index: int, message_s: float) -> Controller:
+    """After a message of choice `index` took `message_s`, from the frame to the answer.
 
     Of a message that was given up, the seconds that it was waited for.
     """
-    if not (controller.choices[index].sent_bytes and 0 < link_s < math.inf):
+    if not (controller.choices[index].sent_bytes and 0 < message_s < math.inf):
         raise UsageError(
             f"a message of {controller.choices[index].name} has bytes and takes time, "
-            f"not {link_s} s"
+            f"not {message_s} s"
         )
-    on_air, heard = list(controller.on_air_s), list(controller.heard)
-    first, ratio = not heard[index], link_s / on_air[index]
+    believed, heard = list(controller.message_s), list(controller.heard)
+    first, ratio = not heard[index], message_s / believed[index]
     # Of what was never heard a wrong belief says nothing of the link's change.
     changed = not first and abs(math.log(ratio)) > math.log(controller.abrupt)
-    on_air[index] *= ratio ** (1.0 if first or changed else controller.gain)
+    believed[index] *= ratio ** (1.0 if first or changed else controller.gain)
     heard = [kept and not changed for kept in heard]
     heard[index] = True
-    now = replace(controller, on_air_s=tuple(on_air), heard=tuple(heard))
+    now = replace(controller, message_s=tuple(believed), heard=tuple(heard))
     for i, each in enumerate(controller.choices):
         if not heard[i] and each.sent_bytes:
             least, most = _allowed(now, index, i)
-            on_air[i] = min(max(ratio * on_air[i], least), most)
+            believed[i] = min(max(ratio * believed[i], least), most)
     wait_s = 0.0 if changed else controller.wait_s
-    return replace(now, on_air_s=tuple(on_air), wait_s=wait_s)
+    return replace(now, message_s=tuple(believed), wait_s=wait_s)
 
 
 def replay(
@@ -198,11 +268,11 @@ def replay(
         link = [each for since, each in links if since <= now][-1]
         controller, taken, beside = choose(controller, now)
         each = controller.choices[taken]
-        seconds = each.compute_s
+        seconds = each.device_s
         for index in (taken, beside):
-            if index is not None and (sent := controller.choices[index].sent_bytes):
-                on_air = latency_s(link, sent)
-                controller = observe(controller, index, on_air)
-                seconds += on_air if index == taken else 0.0
+            if index is not None and (sent := controller.choices[index]).sent_bytes:
+                message_s = latency_s(link, sent.sent_bytes) + sent.edge_s
+                controller = observe(controller, index, message_s)
+                seconds += sent.share * message_s if index == taken else 0.0
         found.append((each.name, seconds))
     return found

@@ -11,11 +11,14 @@ from typing import Any
 
 from sc_jax.errors import UsageError, unknown
 from sc_jax.plan import records
+from sc_jax.plan.link import Link
 from sc_jax.plan.profile import Cut, Profile
 from sc_jax.plan.records import number
 
 FORMAT = 1
 DEVICE, EDGE = "device", "edge"
+# Figures that a plan may leave out.
+OPTIONAL = ("energy_j", "quality", "memory_bytes", "device_s", "deadline_s")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ class Plan:
     quality, memory_bytes: None where the profile does not say. binding: the bound that
     refuses what would be better, None where nothing better was refused; slack: what
     the plan leaves of it, in its unit. runner_up: the next best plan within the bounds,
-    None: there is no other.
+    None: there is no other. device_s: what of latency_s the device computes, its coder
+    included; None: not said. link, deadline_s: what it was planned for; alternatives:
+    what a device may change to when the link changes, itself first, within all bounds
+    but the deadline. Files of older versions have none of these.
     """
 
     planner: str
@@ -90,6 +96,10 @@ class Plan:
     binding: str | None = None
     slack: float | None = None
     runner_up: Plan | None = None
+    device_s: float | None = None
+    link: Link | None = None
+    deadline_s: float | None = None
+    alternatives: tuple[Plan, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.stages) != len(self.places) or not self.stages:
@@ -99,7 +109,7 @@ class Plan:
         for place in self.places:
             if place not in (DEVICE, EDGE):
                 raise unknown("place of a stage", place, (DEVICE, EDGE))
-        for name in ("latency_s", "energy_j", "sent_bytes", "quality", "memory_bytes"):
+        for name in ("latency_s", "sent_bytes", *OPTIONAL):
             value = getattr(self, name)
             if value is not None or name in ("latency_s", "sent_bytes"):
                 number(name, value, negative=name == "quality")
@@ -129,5 +139,10 @@ def read(path: str | Path) -> Plan:
 
 
 def _plan(content: Any) -> Plan:
-    cut = lambda value: records.record(Cut, value, "a cut", {})  # noqa: E731
-    return records.record(Plan, content, "a plan", {"cuts": cut, "runner_up": _plan})
+    parts = {
+        "cuts": lambda value: records.record(Cut, value, "a cut", {}),
+        "link": lambda value: records.record(Link, value, "a link", {}),
+        "runner_up": _plan,
+        "alternatives": _plan,
+    }
+    return records.record(Plan, content, "a plan", parts)

@@ -280,6 +280,14 @@ def at_batch(profile: Profile, size: int) -> Profile:
     raise UsageError(f"batch {size} was not timed: the edge's profile has {known}")
 
 
+def only(profile: Profile, cut: Cut | None) -> Profile:
+    """The profile with this one way to run: a cut of it, or None, local computing."""
+    if cut is None:
+        return replace(profile, cuts=())
+    # Without the seconds of its last stage the device computes nothing alone.
+    return replace(profile, cuts=(cut,), device_s=(*profile.device_s[:-1], None))
+
+
 def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> Profile:
     """Its seconds scaled so that the stages up to `cut` take `head_s` together.
 

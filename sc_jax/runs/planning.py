@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from sc_jax.evaluate.reports import plan_plots
 from sc_jax.plan import PARTITION, link, plan, profile
 from sc_jax.plan.link import LINKS, Link
 from sc_jax.plan.plan import BOUNDED, Bounds, Plan
-from sc_jax.plan.profile import Profile
+from sc_jax.plan.profile import Profile, only
 
 UNITS = {
     "latency_s": (1e3, "ms"),
@@ -50,7 +51,8 @@ def run(
     best = best_of(found, name)
     print(text(best, found, refused, over))
     if out:
-        plan.write(out, best)
+        others = alternatives(networks, over, bounds, name, knobs)
+        plan.write(out, followable(best, others, over, bounds))
     if picture:
         chosen = next(n for n in networks if n.network == best.network)
         plan_plots.latency(chosen, over, picture)
@@ -115,6 +117,32 @@ def planner_of(text: str, recorded: str | None = None) -> tuple[str, dict[str, A
     if recorded is not None:
         knobs |= {key: arrays[key] for key in ("scores", "correct")}
     return name, knobs
+
+
+def alternatives(
+    networks: Sequence[Profile], over: Link, bounds: Bounds, planner: str, knobs: dict
+) -> tuple[Plan, ...]:
+    """What a device may change to: local computing and each cut of every network.
+
+    The planner's own plan of a network that has this one option, in all bounds but the
+    deadline, which another link may keep.
+    """
+    lasting, found = replace(bounds, deadline_s=None), []
+    for network in networks:
+        for cut in (None, *network.cuts):
+            with suppress(UsageError):  # it keeps no other bound
+                one = PARTITION[planner](only(network, cut), over, lasting, **knobs)
+                found.append(replace(one, binding=None, slack=None, runner_up=None))
+    return tuple(found)
+
+
+def followable(best: Plan, others: Sequence[Plan], over: Link, bounds: Bounds) -> Plan:
+    """The plan with what a device needs to follow it; itself first of what it may."""
+    own = replace(best, binding=None, slack=None, runner_up=None)
+    rest = tuple(o for o in others if (o.network, o.name) != (own.network, own.name))
+    return replace(
+        best, link=over, deadline_s=bounds.deadline_s, alternatives=(own, *rest)
+    )
 
 
 def figure_of(each: Plan) -> str:

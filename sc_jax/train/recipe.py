@@ -80,5 +80,10 @@ class Recipe:
     ] = 0
 
     @property
+    def network(self) -> str:
+        """What profiles, plans and bundles of the recipe's runs call the network."""
+        return ", ".join(filter(None, (self.name, self.setting, self.backbone)))
+
+    @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)

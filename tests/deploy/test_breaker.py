@@ -136,7 +136,7 @@ def test_a_slow_head_is_no_lost_server():
     for head_s, calls in ((0.9, 5), (0.1, 3)):
         asked.clear()
         for _ in range(5):
-            device._sent(b"frame", Answer(None, NOWHERE, 0, {"head": head_s}))
+            device.deliver(b"frame", Answer(None, NOWHERE, 0, {"head": head_s}))
         assert len(asked) == calls
 
 

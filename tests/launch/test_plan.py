@@ -65,7 +65,9 @@ def test_the_command_prints_the_plan_and_writes_it(files, tmp_path):
     assert done.returncode == 0, done.stderr
     found = plan.read(out)
     joined = profile.combined(WIDE, SERVER)
-    assert found == neurosurgeon(joined, LINKS["LTE"], Bounds(deadline_s=0.1))
+    alone = replace(found, alternatives=(), link=None, deadline_s=None)
+    assert alone == neurosurgeon(joined, LINKS["LTE"], Bounds(deadline_s=0.1))
+    assert (found.link, found.deadline_s) == (LINKS["LTE"], 0.1)
     assert done.stdout.startswith("wide: cut input/jpeg (neurosurgeon)\n")
     for words in ("takes", "next best", "binding", "won as", "ms"):
         assert words in done.stdout
@@ -84,6 +86,40 @@ def test_the_best_of_several_networks_is_named(files, capsys):
     assert "left out    neurosurgeon: no plan of slim keeps quality >= 0.85" in (
         capsys.readouterr().out
     )
+
+
+def test_a_file_has_what_a_device_may_change_to(files, tmp_path):
+    """Each cut and local computing of every network, in all bounds but the deadline."""
+    link = "up=1e5,rtt=0"
+    bounds = Bounds(deadline_s=0.25, quality=0.8)
+    out = str(tmp_path / "plan.json")
+    run(files, "wide", "slim", link=link, bounds=bounds, out=out)
+    found = plan.read(out)
+    names = [(each.network, each.name) for each in found.alternatives]
+    assert names[0] == (found.network, found.name) == ("wide", "cut a/z")
+    assert sorted(names[1:]) == [("wide", "cut input/jpeg"), ("wide", "local")]
+    for each in found.alternatives:
+        assert each.runner_up is None and not each.alternatives
+        assert each.device_s is not None and each.latency_s >= each.device_s
+    own = {e.name: e.device_s for e in found.alternatives}
+    assert own == pytest.approx(
+        {"cut a/z": 0.02, "cut input/jpeg": 0.004, "local": 0.32}
+    )
+    # A planner's own bounds hold too.
+    run(files, "wide", link=link, planner="jeong:first=1", out=str(tmp_path / "j.json"))
+    found = plan.read(tmp_path / "j.json")
+    assert {e.name for e in found.alternatives} == {"cut a/z", "local"}
+
+
+def test_a_plan_of_an_older_version_is_read(files, tmp_path):
+    out = tmp_path / "plan.json"
+    best = run(files, "wide", out=str(out))
+    content = json.loads(out.read_text())
+    for key in ("link", "alternatives", "deadline_s", "device_s"):
+        del content[key]
+    content["runner_up"] = None
+    out.write_text(json.dumps(content))
+    assert plan.read(out) == replace(best, device_s=None, runner_up=None)
 
 
 def test_batches_planners_with_knobs_and_links_by_figures(files):

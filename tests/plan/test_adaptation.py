@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
-from sc_jax.plan import LINKS, Cut, Profile, latency_s, neurosurgeon
+from sc_jax.plan import LINKS, Cut, Link, Profile, latency_s, neurosurgeon
 from sc_jax.plan.adaptation import (
     Choice,
     choice_of,
@@ -28,7 +28,7 @@ WIFI, LORA, LTE = (LINKS[name] for name in ("Wi-Fi", "LoRaWAN", "LTE"))
 
 def best_s(link):
     return min(
-        each.compute_s + (latency_s(link, each.sent_bytes) if each.sent_bytes else 0)
+        each.device_s + (latency_s(link, each.sent_bytes) if each.sent_bytes else 0)
         for each in CHOICES
     )
 
@@ -109,10 +109,84 @@ def test_a_choice_of_a_plan_is_one_message():
     plan = neurosurgeon(net, LTE)
     found = choice_of(plan, LTE)
     assert (found.name, found.sent_bytes) == ("cut a/z", 99)
-    assert found.compute_s == pytest.approx(0.012)
+    assert found.device_s == pytest.approx(0.01)
+    assert found.edge_s == pytest.approx(0.002)
     # Of exits with a threshold, latency and bytes are means over the inputs.
-    with pytest.raises(UsageError, match=r"threshold 0\.5 sends only what no exit"):
-        choice_of(replace(plan, threshold=0.5, sent_bytes=25.0), LTE)
+    third = plan.device_s + (plan.latency_s - plan.device_s) / 3
+    some = replace(plan, threshold=0.5, sent_bytes=33.0, latency_s=third)
+    found = choice_of(some, LTE)
+    assert (found.sent_bytes, found.share) == (99, pytest.approx(1 / 3))
+    assert found.edge_s == pytest.approx(0.002)
+    assert predicted_s(start((found,), LTE)) == [pytest.approx(third)]
+    with pytest.raises(UsageError, match="more than once"):
+        choice_of(replace(plan, cuts=plan.cuts * 2), LTE)
+
+
+def best_of(controller):
+    """By the rule in words: the best quality in time, else the fastest."""
+    seconds = predicted_s(controller)
+    late = controller.deadline_s
+    intime = [i for i in range(len(seconds)) if late and seconds[i] <= late]
+    quality = {i: controller.choices[i].quality or -1 for i in intime}
+    if intime:
+        intime = [i for i in intime if quality[i] == max(quality.values())]
+    return min(intime or range(len(seconds)), key=seconds.__getitem__)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_a_deadline_the_best_quality_in_time_is_chosen(seed):
+    rng, seen = np.random.default_rng(seed), set()
+    for _ in range(300):
+        choices = [
+            Choice(
+                str(i), rng.uniform(0, 0.2), rng.choice([0, rng.uniform(10, 9000)]),
+                rng.uniform(0, 0.1), rng.choice([None, 0.7, 0.8, 0.9]), rng.random(),
+            )
+            for i in range(rng.integers(1, 6))
+        ]  # fmt: skip
+        late = rng.choice([None, rng.uniform(0.01, 0.4)])
+        link = Link(10 ** rng.uniform(4, 7), rng.uniform(0, 0.1))
+        controller = start(choices, link, deadline_s=late, margin=0.0)
+        if rng.random() < 0.7:
+            current = int(rng.integers(len(choices)))
+            controller = replace(controller, current=current)
+        wanted = best_of(controller)
+        assert choose(controller, 0.0)[1] == wanted
+        seen.add((late is None, wanted == controller.current))
+    assert len(seen) == 4
+
+
+def test_it_follows_quality_while_the_deadline_allows_and_looks_no_more_than_it_must():
+    """A better but slower file over Wi-Fi; none of it in time over LoRaWAN."""
+    choices = (
+        Choice("local", 0.05, quality=0.7),
+        Choice("split", 0.03, 1200, 0.002, 0.8),
+        Choice("file", 0.02, 9000, 0.01, 0.9),
+    )
+    links = [(0.0, WIFI), (50.0, LORA), (100.0, WIFI)]
+    controller = start(choices, WIFI, deadline_s=0.1, margin=0.1)
+    found = replay(controller, links, np.arange(0, 150, 0.5))
+    names = np.array([name for name, _ in found])
+    assert set(names[:100]) == {"file"} and set(names[103:200]) == {"local"}
+    assert (names[220:] == "file").all() and "file" not in names[101:200]
+    late = [seconds > 0.1 for _, seconds in found]
+    assert sum(late) <= 3
+    # What nothing could better is not looked for.
+    best = replace(choices[0], quality=0.95)
+    controller = start((best, *choices[1:]), LORA, deadline_s=0.1)
+    for now in np.arange(0, 60, 0.5):
+        controller, taken, beside = choose(controller, float(now))
+        assert (taken, beside) == (0, None)
+
+
+def test_a_choice_within_the_margin_of_the_deadline_is_not_changed_to():
+    choices = Choice("a", 0.05, quality=0.7), Choice("b", 0.095, quality=0.9)
+    controller = replace(start(choices, WIFI, deadline_s=0.1), current=0)
+    assert choose(controller, 0.0)[1] == 0
+    assert choose(replace(controller, current=1), 0.0)[1] == 1
+    assert choose(replace(controller, deadline_s=0.11), 0.0)[1] == 1
+    # The fastest where none keeps it.
+    assert choose(replace(controller, current=1, deadline_s=0.04), 0.0)[1] == 0
 
 
 def test_a_margin_keeps_what_is_nearly_as_fast():
@@ -129,7 +203,7 @@ def test_beliefs_come_to_what_is_observed():
     assert predicted_s(controller)[1] == pytest.approx(0.15 + wanted, rel=1e-3)
     controller = observe(controller, 1, 100 * wanted)
     least, most = 100 * wanted, 100 * wanted * 9000 / 1200
-    assert least <= controller.on_air_s[2] <= most
+    assert least <= controller.message_s[2] <= most
 
 
 @pytest.mark.parametrize(
@@ -139,7 +213,9 @@ def test_beliefs_come_to_what_is_observed():
         lambda: start(CHOICES, WIFI, gain=0.0),
         lambda: start(CHOICES, WIFI, abrupt=1.0),
         lambda: start(CHOICES, WIFI, probe_s=9, probe_most_s=3),
+        lambda: start(CHOICES, WIFI, deadline_s=0.0),
         lambda: Choice("x", -1.0),
+        lambda: Choice("x", 0.1, share=1.5),
         lambda: observe(start(CHOICES, WIFI), 0, 1.0),
         lambda: observe(start(CHOICES, WIFI), 1, float("nan")),
     ],

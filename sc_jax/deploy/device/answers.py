@@ -18,8 +18,11 @@ from tqdm import tqdm
 from sc_jax.data import folders, sources
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy.device.device import DEVICE, NOWHERE, Answer, Device
+from sc_jax.deploy.device.following import Follower
 from sc_jax.deploy.wire.reply import CLOUD, EDGE
 from sc_jax.errors import UsageError
+
+STEPS = ("head", "code", "edge")  # one after another; a cloud's part is in the edge's
 
 
 def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
@@ -41,7 +44,7 @@ def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
 
 
 def answer_all(
-    runtime: Device,
+    runtime: Device | Follower,
     examples: Dataset,
     add: Callable[[dict[str, Any]], None] | None,
     top: int = 1,
@@ -91,6 +94,7 @@ def row(
         **(classes[0] if classes else {"class": None, "probability": None}),
         **_labels(answer, labels),
         **({"top": classes} if top > 1 else {}),
+        **({"choice": answer.choice} if answer.choice else {}),
         "exit": answer.exit,
         "tier": answer.tier,
         "sent_bytes": answer.sent_bytes,
@@ -173,12 +177,23 @@ def summary(
     # A lost link gives a thousand notes of one kind.
     lines += [f"{count} x {note}" for note, count in notes.most_common(3)]
     lines += _hops(answers)
-    for step in ("head", "code", "edge", "cloud"):
+    for step in (*STEPS, "cloud"):
         spent = [1e3 * a.seconds[step] for a in answers if step in a.seconds]
         if spent:
             p95 = np.percentile(spent, 95)
             lines.append(f"{step}: median {np.median(spent):.3f} ms, p95 {p95:.3f} ms")
-    return lines
+    return lines + _choices(answers)
+
+
+def _choices(answers: Sequence[Answer]) -> list[str]:
+    """How many images each of a plan's choices answered, and their mean time."""
+    counts = Counter(a.choice for a in answers if a.choice)
+    found = []
+    for name, count in counts.most_common():
+        each = [a.seconds for a in answers if a.choice == name]
+        spent = [1e3 * sum(s.get(step, 0.0) for step in STEPS) for s in each]
+        found.append(f"{name}: {count} images, mean {np.mean(spent):.3f} ms")
+    return found
 
 
 def _hops(answers: Sequence[Answer]) -> list[str]:

@@ -43,6 +43,7 @@ class Answer:
     part of edge). note: why the edge, or the cloud, did not answer, one line; status: a
     gRPC name for it, empty where the edge was not asked or answered. outputs: the
     task's reply, arrays by name; a class's are `prediction` and `logits`.
+    choice: of a plan's alternatives, the one that was followed.
     """
 
     prediction: int | None
@@ -54,6 +55,7 @@ class Answer:
     status: str = ""
     tier: str = NOWHERE
     forwarded_bytes: int = 0
+    choice: str = ""
 
     @property
     def refused(self) -> bool:
@@ -143,10 +145,17 @@ class Device:
         if self._codec is None:
             return self._local(FINAL, outputs[FINAL], seconds)
         data, seconds["code"] = self._code(outputs)
-        return self._sent(data, replace(best, seconds=seconds))
+        return self.deliver(data, replace(best, seconds=seconds))
 
-    def _sent(self, data: bytes, best: Answer) -> Answer:
-        """The server's answer to a frame, or the best local one with a note."""
+    def trial(self, image: np.ndarray) -> Answer:
+        """An answer to see whether a server answers at all."""
+        return self.infer(image)
+
+    def deliver(self, data: bytes, best: Answer) -> Answer:
+        """The server's answer to a frame, or the best local one with a note.
+
+        It runs no segment: another thread may call it.
+        """
         if self.send is None:
             return replace(best, note="no server is set")
         seconds = best.seconds

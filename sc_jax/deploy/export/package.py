@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def package(
     workdir: Path,
     out: Path,
     *,
+    whole: bool = False,
     dtype: str = "float32",
     float_ops: tuple[str, ...] = FLOAT_OPS,
     float_stages: tuple[str, ...] = (),
@@ -51,14 +52,16 @@ def package(
     Each exit of the head ends a segment. policy: a spec, solved on what the segments
     answer to the validation split; thresholds: one an exit, of its largest probability;
     neither: local exits answer only where the server does not. float_ops: what an int8
-    head leaves in float.
+    head leaves in float. whole: the net of a split run in one piece, without its split:
+    local computing.
     """
     bundle.refuse_existing(out)
-    recipe = run_folder.recipe_of(workdir)
+    trained = run_folder.recipe_of(workdir)
+    recipe = _unsplit(trained) if whole else trained
     _check_splits(recipe)
     leaving = exit_policy.carried(recipe, workdir, policy, thresholds)
     made, segments = _converted(
-        workdir, recipe, calibration,
+        workdir, trained, recipe, calibration,
         dtype=dtype, float_ops=float_ops, float_stages=float_stages,
     )  # fmt: skip
     leaving, solved = _solved(policy, recipe, made, leaving)
@@ -70,6 +73,7 @@ def package(
     facts = {
         "recipe": recipe.name,
         "setting": recipe.setting,
+        "network": recipe.network,
         **solved,
         "cut": recipe.net.splits[0].after if made.codec else recipe.net.names[-1],
         "dtype": dtype,
@@ -78,7 +82,7 @@ def package(
         "input": list(test.shape),
         **_facts_of(segments, proof),
     }
-    digest = tails.weights_digest(recipe, workdir, made.variables)
+    digest = tails.weights_digest(trained, workdir, made.variables)
     models = {name: each.model for name, each in segments.items()}
     written = store(
         workdir, out, models, made.refitted, split=0, labels=test.classes,
@@ -112,6 +116,10 @@ def _check_bounds(
         )
 
 
+def _unsplit(recipe: Recipe) -> Recipe:
+    return replace(recipe, net=replace(recipe.net, splits=()))
+
+
 def _check_splits(recipe: Recipe) -> None:
     """ExportError where there is no head between the image and one split."""
     splits = recipe.net.splits
@@ -125,13 +133,13 @@ def _check_splits(recipe: Recipe) -> None:
 
 
 def _converted(
-    workdir: Path, recipe: Recipe, calibration: int, **options: Any
+    workdir: Path, trained: Recipe, recipe: Recipe, calibration: int, **options: Any
 ) -> tuple[Exported, dict[str, Segment]]:
     """The head's segments, and tables refitted to what they give; training images."""
-    variables, saved = run_folder.restore(recipe, workdir)
+    variables, saved = run_folder.restore(trained, workdir)
     splits = recipe.net.splits
     codec = saved[splits[0].name] if splits else None
-    seen, trained = _examples(recipe, options["dtype"])
+    seen, training = _examples(recipe, options["dtype"])
     some = np.random.default_rng(0).permutation(len(seen))[:calibration]
     chosen = seen.take(np.sort(some))
     images = next(pipeline.evaluation_batches(chosen, len(chosen)))[0]
@@ -140,7 +148,7 @@ def _converted(
     # What a head gives is not quite what the prior expects. Mixed: folders come sorted
     # by class, and a codec may read only some.
     mixed = seen.take(np.random.default_rng(1).permutation(len(seen)))
-    refitted = codec.refit(_outputs(run_all, mixed)) if codec and trained else codec
+    refitted = codec.refit(_outputs(run_all, mixed)) if codec and training else codec
     return Exported(recipe, variables, codec, refitted, run_all), segments
 
 

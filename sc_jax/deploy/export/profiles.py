@@ -225,11 +225,10 @@ def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profil
         cost.parameters(variables.params[stage.owner or stage.name])
         for stage in net.stages
     ]
-    names = loaded.recipe.name, loaded.recipe.setting, loaded.recipe.backbone
     # Neither side is complete without its own, which come last.
     seconds = seconds or {"device_s": (None,) * len(net.names)}
     return Profile(
-        network=", ".join(filter(None, names)),
+        network=loaded.recipe.network,
         stages=net.names,
         macs=tuple(
             cost.macs(

@@ -134,4 +134,5 @@ def _plan(planner: str, options: Options, i: int, objective: str) -> Plan:
         float(options.sent_bytes[i]),
         known(options.quality),
         known(options.memory_bytes),
+        device_s=float(options.device_s[i]),
     )

@@ -294,11 +294,14 @@ def _plan(profile: Profile, moves: Moves, path: Path, objective: str) -> Plan:
         quality = cuts[0].quality
     elif cuts:
         quality = None if np.isnan(lost) else float(profile.quality - lost)
+    places = tuple(kind for kind, _ in path if kind in (DEVICE, EDGE))
+    busy = [s for place, s in zip(places, moves.device[:, 0]) if place == DEVICE]
     return Plan(
         "jointdnn", profile.network, objective, profile.stages,
-        tuple(kind for kind, _ in path if kind in (DEVICE, EDGE)), cuts, None, None,
+        places, cuts, None, None,
         float(latency), None if np.isnan(energy) else float(energy), float(sent),
         quality, None if not profile.memory_bytes else float(memory),
+        device_s=float(sum(busy) + sum(cut.encode_s for cut in cuts)),
     )  # fmt: skip
 
 

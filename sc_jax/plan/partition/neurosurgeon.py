@@ -8,11 +8,14 @@ every codec that the profile has there.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from sc_jax.plan.link import Link
 from sc_jax.plan.partition.choice import choose
-from sc_jax.plan.partition.options import Load, Objective, splits
+from sc_jax.plan.partition.options import Load, splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile
+from sc_jax.spec import Knob
 
 
 def neurosurgeon(
@@ -20,13 +23,19 @@ def neurosurgeon(
     link: Link,
     bounds: Bounds = NO_BOUNDS,
     *,
-    objective: Objective = "latency_s",
+    objective: Annotated[
+        Literal["latency_s", "energy_j", "quality"], Knob("what is best")
+    ] = "latency_s",
     load: Load = 1.0,
 ) -> Plan:
     """One cut of least latency or device energy, by enumeration (Kang et al. 2017).
 
     load: Neurosurgeon's K, by which a busy server is slower than in the profile.
+    quality is this project's: the best answers within the bounds, then the fastest.
     """
     options = splits(profile, link, load=load)
+    if objective == "quality":
+        keys, goal = [-options.quality, options.latency_s], "quality, then latency_s"
+        return choose("neurosurgeon", options, bounds, goal, keys)
     keys = [getattr(options, objective)]
     return choose("neurosurgeon", options, bounds, objective, keys)

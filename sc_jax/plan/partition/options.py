@@ -39,7 +39,8 @@ class Options:
     """C candidates: cut is an index into the profile's cuts or LOCAL.
 
     depth, end: stages on the device, and stages that run at all; exit: of each, the
-    index of its exit or -1. threshold: NaN where none decides.
+    index of its exit or -1. threshold: NaN where none decides. device_s: what of the
+    latency the device computes, its coder included.
     """
 
     profile: Profile
@@ -53,6 +54,7 @@ class Options:
     sent_bytes: np.ndarray
     quality: np.ndarray
     memory_bytes: np.ndarray
+    device_s: np.ndarray
 
 
 def joined(parts: Sequence[Options]) -> Options:
@@ -170,6 +172,7 @@ def priced(
         sent_bytes=share * sent,
         quality=_quality(profile, rows, share, rest * answers, whole),
         memory_bytes=memory if profile.memory_bytes else rest * np.nan,
+        device_s=busy,
     )  # fmt: skip
 
 
