@@ -2,17 +2,18 @@
 
   python -m launch.profile --workdir=runs/first --out=phone.json
   python -m launch.profile --workdir=runs/first --side=server --out=server.json
-  python -m launch.profile --workdir=runs/first/teacher --out=phone_teacher.json
+  python -m launch.profile --workdir=runs/exits --out=phone.json --records=validation
 
 --side=device: each stage through LiteRT here, and of each cut the real bytes, the
 coder's seconds and the answers to --examples test images: of a split run its own codec,
 of any other net image files at the input and plain values after each stage. With
 --examples=0, in a minute, a split run's report says them, and any other net has float32
-cuts alone.
---side=server: the stages jitted, at batch 1 and --batches. The two may be of two
-machines. --bundle takes the head's seconds from an exported bundle (int8, say), with
---benchmark_model those of a phone, which LiteRT's tool printed for that bundle's head
-(docs/on_device.md). Watts are never measured here: state them.
+cuts alone. --records also writes phone.npz: what every input of a split met, for
+launch.plan --max_risk.
+--side=server: the stages jitted, at batch 1 and --batches; it may be another machine.
+--bundle takes the head's seconds from an exported bundle (int8, say), --benchmark_model
+those of a phone, which LiteRT's tool printed for that head (docs/on_device.md). Watts
+are never measured here: state them.
 """
 
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 from absl import flags
 
 from launch import cli
-from sc_jax.plan import profile
 from sc_jax.spec import numbers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
@@ -33,6 +33,7 @@ RUNS = flags.DEFINE_integer("runs", 30, "timings behind each median", 1)
 BATCHES = flags.DEFINE_list("batches", ["8", "64"], "of the server, beside 1")
 BUNDLE = flags.DEFINE_string("bundle", None, "of the run: its head's seconds count")
 LOG = flags.DEFINE_string("benchmark_model", None, "its output for --bundle's head")
+RECORDS = flags.DEFINE_enum("records", None, ["validation", "test"], "what inputs met")
 COMPUTE = flags.DEFINE_float("compute_w", None, "watts of the device at work", 0)
 IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 0)
 
@@ -40,18 +41,18 @@ IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 
 def main(_):
     if WORKDIR.value is None or OUT.value is None:
         raise cli.UsageError("give --workdir, a finished run, and --out, a file")
-    cli.absent(OUT.value)
+    cli.absent(OUT.value, RECORDS.value and str(Path(OUT.value).with_suffix(".npz")))
     log = LOG.value and cli.read(LOG.value).decode(errors="replace")
     options: dict[str, Any] = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
         batches=tuple(map(int, numbers(BATCHES.value, "--batches"))),
         installed=BUNDLE.value, log=log, log_file=LOG.value,
-        compute_w=COMPUTE.value, idle_w=IDLE.value,
+        compute_w=COMPUTE.value, idle_w=IDLE.value, split=RECORDS.value,
     )  # fmt: skip
     from sc_jax.deploy.export import profiles  # after --help, which is quick so
 
-    found = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
-    profile.write(OUT.value, found)
+    found, met = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
+    profiles.write(Path(OUT.value), found, met)
     print("\n".join(profiles.lines(found)))
 
 

@@ -29,6 +29,7 @@ from sc_jax.plan.placement import (
 )
 from sc_jax.plan.plan import Bounds, Plan
 from sc_jax.plan.profile import Batch, Cut, ExitCost, Machine, Profile
+from sc_jax.plan.recorded import Records
 from sc_jax.plan.transferred_bytes import device_bytes
 
 # Planners of a split, (profile, link, bounds, knobs) -> Plan: those of --planner.
@@ -36,6 +37,7 @@ PARTITION = {
     "crime": crime,
     "edgent": edgent,
     "jeong": jeong,
+    "joint": joint,
     "jointdnn": jointdnn,
     "li": li,
     "neurosurgeon": neurosurgeon,
@@ -48,7 +50,6 @@ PLANNERS = PARTITION | {
     "equal_macs": equal_macs,
     "every": every,
     "explicit": explicit,
-    "joint": joint,
     "li_ota_dong": li_ota_dong,
     "shares": shares,
 }
@@ -70,6 +71,7 @@ __all__ = [
     "OperationTime",
     "Plan",
     "Profile",
+    "Records",
     "answer_s",
     "break_even_bytes",
     "device_bytes",

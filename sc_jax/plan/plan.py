@@ -64,6 +64,23 @@ def private_depth(profile: Profile, bounds: Bounds) -> int:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """Of a plan: at most `max_risk` of quality lost, with probability 1 - delta.
+
+    Against the whole network, exits and codec together, over inputs drawn as the
+    `examples` of the run's `split`; on those it lost `lost`. score: the confidence
+    score that the plan's threshold is of.
+    """
+
+    max_risk: float
+    delta: float
+    split: str
+    examples: int
+    lost: float
+    score: str = "max_probability"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where the stages of one network run, and what that is predicted to take.
 
@@ -74,10 +91,11 @@ class Plan:
     quality, memory_bytes: None where the profile does not say. binding: the bound that
     refuses what would be better, None where nothing better was refused; slack: what
     the plan leaves of it, in its unit. runner_up: the next best plan within the bounds,
-    None: there is no other. device_s: what of latency_s the device computes, its coder
-    included; None: not said. link, deadline_s: what it was planned for; alternatives:
-    what a device may change to when the link changes, itself first, within all bounds
-    but the deadline. Files of older versions have none of these.
+    None: there is no other. certified: what it loses at most, where that was tested.
+    device_s: what of latency_s the device computes, its coder included; None: not said.
+    link, deadline_s: what it was planned for; alternatives: what a device may change to
+    when the link changes, itself first, within all bounds but the deadline. Files of
+    older versions have none of these.
     """
 
     planner: str
@@ -96,6 +114,7 @@ class Plan:
     binding: str | None = None
     slack: float | None = None
     runner_up: Plan | None = None
+    certified: Certified | None = None
     device_s: float | None = None
     link: Link | None = None
     deadline_s: float | None = None
@@ -142,6 +161,7 @@ def _plan(content: Any) -> Plan:
     parts = {
         "cuts": lambda value: records.record(Cut, value, "a cut", {}),
         "link": lambda value: records.record(Link, value, "a link", {}),
+        "certified": lambda value: records.record(Certified, value, "a risk", {}),
         "runner_up": _plan,
         "alternatives": _plan,
     }

@@ -101,7 +101,8 @@ class Profile:
     needs to be held on the device): f[S] or () where not known. quality: of the whole
     network, more is better, in one unit with cuts' and exits'. reply_bytes: of an
     answer. compute_w, idle_w: the device's watts while it computes and while it waits,
-    stated, never measured here. measured, modelled: names in NUMBERS.
+    stated, never measured here. measured, modelled: names in NUMBERS. records: the file
+    beside the device's with what single inputs met (plan.recorded).
     """
 
     network: str
@@ -123,6 +124,7 @@ class Profile:
     edge: Machine | None = None
     measured: tuple[str, ...] = ()
     modelled: tuple[str, ...] = ()
+    records: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.stages)
@@ -144,6 +146,9 @@ class Profile:
                 number(name, getattr(self, name))
         if self.quality is not None:
             number("quality", self.quality, negative=True)
+        name = self.records
+        if name is not None and not (isinstance(name, str) and Path(name).name == name):
+            raise UsageError(f"records is a file beside the profile's, not {name!r}")
         _check_batches(self)
         _check_places(self)
         _check_sources(self)

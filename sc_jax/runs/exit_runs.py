@@ -101,7 +101,7 @@ def recorded(
             if np.array_equal(found.trace.labels, dataset.labels):
                 return found
             # Drawn anew from a set that has changed, it may hold what was trained on.
-            if dataset.split == SPLITS[0] and _has_changed(recipe, workdir):
+            if dataset.split == SPLITS[0] and has_changed(recipe, workdir):
                 LOGGER.info("%s is of the data as it was: used", file)
                 return found
             LOGGER.info("%s is of other examples: recording again", file)
@@ -114,7 +114,7 @@ def recorded(
     return measured
 
 
-def _has_changed(recipe: Recipe, workdir: Path) -> bool:
+def has_changed(recipe: Recipe, workdir: Path) -> bool:
     """Whether the training split is not the one that the run was begun with."""
     facts = run_folder.facts_of(workdir)
     now = run_folder.dataset_of(recipe, "train")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from sc_jax import foreign, spec
+from sc_jax import spec
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate.reports import plan_plots
-from sc_jax.plan import PARTITION, link, plan, profile
+from sc_jax.plan import PARTITION, link, plan, profile, recorded
 from sc_jax.plan.link import LINKS, Link
-from sc_jax.plan.plan import BOUNDED, Bounds, Plan
+from sc_jax.plan.partition.joint import needed
+from sc_jax.plan.plan import BOUNDED, Bounds, Certified, Plan
 from sc_jax.plan.profile import Profile, only
+from sc_jax.plan.recorded import Records
 
 UNITS = {
     "latency_s": (1e3, "ms"),
@@ -29,21 +32,29 @@ def run(
     servers: Sequence[str],
     *,
     link: str | None,
-    planner: str,
+    planner: str | None = None,
     bounds: Bounds,
+    max_risk: float | None = None,
+    delta: float | None = None,
+    records: Sequence[str] = (),
     batch: int = 1,
-    recorded: str | None = None,
     out: str | None = None,
     picture: str | None = None,
 ) -> Plan:
-    """Prints the best plan over all networks, and writes it and a picture."""
+    """Prints the best plan over all networks, and writes it and a picture.
+
+    max_risk, delta: knobs of `joint`, which is the planner where one of them is given
+    and the planner is not. records: the networks' files, which else are those that
+    their profiles name.
+    """
     over = _link(link)
     networks = networks_of(devices, servers, batch)
-    name, knobs = planner_of(planner, recorded)
+    name, knobs = planner_of(planner, max_risk, delta)
+    met = records_of(name, networks, devices, records)
     found, refused = [], []
     for network in networks:
         try:
-            found.append(PARTITION[name](network, over, bounds, **knobs))
+            found.append(_planned(network, over, bounds, name, knobs, met))
         except UsageError as error:
             refused.append(str(error))
     if not found:
@@ -51,7 +62,7 @@ def run(
     best = best_of(found, name)
     print(text(best, found, refused, over))
     if out:
-        others = alternatives(networks, over, bounds, name, knobs)
+        others = alternatives(networks, over, bounds, name, knobs, met)
         plan.write(out, followable(best, others, over, bounds))
     if picture:
         chosen = next(n for n in networks if n.network == best.network)
@@ -93,45 +104,59 @@ def networks_of(
     return joined
 
 
-def planner_of(text: str, recorded: str | None = None) -> tuple[str, dict[str, Any]]:
-    """(name, knobs) of a planner of splits, checked; recorded: spinn's NPZ file."""
-    name, knobs = spec.parse(text, "planner")
+def planner_of(
+    text: str | None, max_risk: float | None = None, delta: float | None = None
+) -> tuple[str, dict[str, Any]]:
+    """(name, knobs) of a planner of splits, checked; max_risk, delta are joint's."""
+    risk = {"max_risk": max_risk, "delta": delta}
+    risk = {name: value for name, value in risk.items() if value is not None}
+    name, knobs = spec.parse(text or ("joint" if risk else "neurosurgeon"), "planner")
     if name not in PARTITION:
         raise unknown("planner of splits", name, PARTITION)
+    if risk and name != "joint":
+        raise UsageError(f"--{next(iter(risk))} is kept by --planner=joint, not {name}")
+    if twice := risk.keys() & knobs.keys():
+        raise UsageError(f"{min(twice)} is given twice: as a flag and as a knob")
+    knobs |= risk
+    if name == "spinn" and isinstance(knobs.get("objectives"), str):
+        knobs["objectives"] = tuple(knobs["objectives"].strip("()").split(","))
     known = spec.knobs_of(PARTITION[name], skip=3)
-    if (name == "spinn") != (recorded is not None):
-        raise UsageError(
-            "--recorded, an NPZ file with scores and correct, is for "
-            "--planner=spinn, which needs it"
-        )
-    if recorded is not None:
-        with foreign.reading(recorded, "record of scores"):
-            arrays = foreign.read_arrays(recorded)
-        for key in ("scores", "correct"):
-            if key not in arrays:
-                raise UsageError(f"{recorded} has no array {key!r}")
-        known = {k: v for k, v in known.items() if k not in ("scores", "correct")}
-        if isinstance(knobs.get("objectives"), str):
-            knobs["objectives"] = tuple(knobs["objectives"].strip("()").split(","))
+    known.pop("records", None)  # a file's, not a knob of the text
     spec.check(f"planner {name}", known, knobs)
-    if recorded is not None:
-        knobs |= {key: arrays[key] for key in ("scores", "correct")}
     return name, knobs
 
 
+def _planned(
+    network: Profile,
+    over: Link,
+    bounds: Bounds,
+    planner: str,
+    knobs: Mapping[str, Any],
+    met: Mapping[str, Records],
+) -> Plan:
+    more = {"records": met[network.network]} if met else {}
+    return PARTITION[planner](network, over, bounds, **knobs, **more)
+
+
 def alternatives(
-    networks: Sequence[Profile], over: Link, bounds: Bounds, planner: str, knobs: dict
+    networks: Sequence[Profile],
+    over: Link,
+    bounds: Bounds,
+    planner: str,
+    knobs: Mapping[str, Any],
+    met: Mapping[str, Records],
 ) -> tuple[Plan, ...]:
     """What a device may change to: local computing and each cut of every network.
 
     The planner's own plan of a network that has this one option, in all bounds but the
-    deadline, which another link may keep.
+    deadline, which another link may keep. A risk is certified for each by itself.
     """
     lasting, found = replace(bounds, deadline_s=None), []
     for network in networks:
         for cut in (None, *network.cuts):
             with suppress(UsageError):  # it keeps no other bound
-                one = PARTITION[planner](only(network, cut), over, lasting, **knobs)
+                alone = only(network, cut)
+                one = _planned(alone, over, lasting, planner, knobs, met)
                 found.append(replace(one, binding=None, slack=None, runner_up=None))
     return tuple(found)
 
@@ -143,6 +168,34 @@ def followable(best: Plan, others: Sequence[Plan], over: Link, bounds: Bounds) -
     return replace(
         best, link=over, deadline_s=bounds.deadline_s, alternatives=(own, *rest)
     )
+
+
+def records_of(
+    planner: str, networks: Sequence[Profile], devices: Sequence[str], files: Sequence
+) -> dict[str, Records]:
+    """By network, for a planner that reads records; {} for the others.
+
+    networks: of the files `devices`, in their order.
+    """
+    if "records" not in spec.knobs_of(PARTITION[planner], skip=3):
+        if files:
+            raise UsageError(f"--records are for joint and spinn, {planner} reads none")
+        return {}
+    beside = [
+        Path(path).with_name(network.records)
+        for path, network in zip(devices, networks)
+        if network.records is not None
+    ]
+    found = [recorded.read(path) for path in files or beside]
+    names = [each.network for each in found]
+    for network in networks:
+        if names.count(network.network) != 1:
+            raise UsageError(
+                f"{planner} reads what inputs of {network.network} met, one file of "
+                "it: launch.profile --records=validation makes one, --records=FILE.npz "
+                "gives it"
+            )
+    return dict(zip(names, found))
 
 
 def figure_of(each: Plan) -> str:
@@ -198,14 +251,29 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
         lines.append(f"  next best   {where}{other.name}: {figures(other)}")
     else:
         lines.append("  next best   there is no other within the bounds")
+    if best.certified is not None:
+        lines.append(f"  certified   {_certified(best.certified)}")
     if best.binding is None:
         lines.append("  binding     no bound refuses a better plan")
     else:
         figure = BOUNDED.get(best.binding)
-        factor, unit = UNITS[figure] if figure else (1.0, "stages")
+        unit = {"private": "stages", "max_risk": "of quality"}.get(best.binding, "")
+        factor, unit = UNITS[figure] if figure else (1.0, unit)
         slack = factor * (best.slack or 0.0)
         lines.append(f"  binding     {best.binding}, slack {slack:.4g} {unit}".rstrip())
     return "\n".join([*lines, *(f"  left out    {line}" for line in refused)])
+
+
+def _certified(known: Certified) -> str:
+    words = (
+        f"loses at most {known.max_risk:g} of the whole network's quality, with "
+        f"probability {1 - known.delta:g}; {known.lost:.4f} on {known.examples:,} "
+        f"{known.split} inputs"
+    )
+    least = needed(known.max_risk, known.delta)
+    if known.examples < least:
+        words += f", too few to certify another plan: {least:,} are needed"
+    return words
 
 
 def _stages(best: Plan, place: str) -> str:

@@ -1,5 +1,6 @@
 """Profiles of a run: real bytes, MACs that add up, and plans that read them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,22 @@ import pytest
 
 from benchmarks.untrained import untrained
 from sc_jax import plan
-from sc_jax.compressors import Image
-from sc_jax.deploy.export import profiles, stage_seconds
+from sc_jax.compressors import Image, Raw
+from sc_jax.deploy.export import (
+    profile_cuts,
+    profile_records,
+    profiles,
+    stage_seconds,
+)
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.plan import profile
-from sc_jax.runs import loading, rate_runs, run_folder
+from sc_jax.plan.plan import Bounds
+from sc_jax.plan.profile import Cut, ExitCost
+from sc_jax.runs import loading, planning, rate_runs, run_folder
 from sc_jax.traces import cost
 
+IMAGES = np.zeros((1, 28, 28, 1), np.uint8)
 FEW = {"examples": 40, "runs": 2}
 
 
@@ -78,11 +87,11 @@ def test_both_sides_are_files_that_a_plan_reads(sides, tmp_path):
 
 def test_a_classifier_may_be_cut_anywhere(tmp_path, monkeypatch):
     whole = loading.load(untrained(tmp_path / "run", "classifier"))
-    monkeypatch.setattr(profiles, "FILES", (Image("JPEG", 30), Image("WEBP", 30)))
+    monkeypatch.setattr(profile_cuts, "FILES", (Image("JPEG", 30), Image("WEBP", 30)))
     names = whole.recipe.net.names
     found = profiles.device(whole, **FEW)
     places = [cut.after for cut in found.cuts]
-    assert places == ["input"] * 2 + [n for n in names[:-1] for _ in profiles.PLAIN]
+    assert places == ["input"] * 2 + [n for n in names[:-1] for _ in profile_cuts.PLAIN]
     by = {cut.name: cut for cut in found.cuts}
     # Values as they are change no answer; a frame adds 17 bytes and 4 an axis.
     for name, size in zip(names[:-1], found.output_bytes):
@@ -99,6 +108,8 @@ def test_mistakes_are_one_line(student, tmp_path):
         ("server", {"batches": (8, 0)}, "a batch is of 1 or more, not 0"),
         ("server", {"installed": "bundle"}, "--side=device"),
         ("server", {"compute_w": 2.0}, "--side=device"),
+        ("server", {"split": "test"}, "--side=device"),
+        ("device", {"split": "train"}, "unknown split to record 'train'"),
     ):
         with pytest.raises(UsageError, match=words):
             profiles.measured(student.folder, side, **options)
@@ -125,3 +136,74 @@ def test_without_examples_a_classifier_has_lossless_cuts(tmp_path):
     for cut, size in zip(found.cuts, found.output_bytes):
         assert size + 21 <= cut.sent_bytes <= size + 29
         assert cut.quality == found.quality
+
+
+def test_records_are_what_single_inputs_met(tmp_path, monkeypatch):
+    """Of a net with exits: rows in the profile's names, means those of the parts."""
+    run = loading.load(untrained(tmp_path / "run", "branchynet"))
+    monkeypatch.setattr(profile_cuts, "FILES", (Image("JPEG", 30),))
+    monkeypatch.setattr(profile_cuts, "PLAIN", {"float32": Raw()})
+    data = profile_records.data_of(run, "validation").take(np.arange(30))
+    net = run.recipe.net
+    exits = tuple(ExitCost(e.after) for e in net.exits if e.after != net.names[-1])
+    cuts = tuple(Cut(n, "float32", 9.0) for n in net.names[:2])
+    known = profiles._network(run, stage_seconds.features(net, run.variables, IMAGES))
+    known = replace(known, exits=exits, cuts=(Cut("input", "JPEG q=30", 9.0), *cuts))
+    found = profile_records.recorded(run, known, data)
+    assert found.of(known).split == "validation" and found.whole.size == 30
+    assert found.exits == tuple(e.after for e in exits) and len(found.exits)
+    answers = loading.answer(run, np.stack([data.image(i) for i in range(30)]))
+    right = answers["prediction"] == data.labels
+    np.testing.assert_array_equal(found.whole, right)
+    # Values as they are change no answer, whatever stands before them.
+    for row in found.behind[1:]:
+        np.testing.assert_array_equal(row, right)
+    logits = answers["exit_logits"].astype(np.float64)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    surest = (shares / shares.sum(-1, keepdims=True)).max(-1)
+    np.testing.assert_allclose(found.score, surest[:-1], atol=1e-5)
+    early = logits.argmax(-1)[:-1] == data.labels
+    np.testing.assert_array_equal(found.right, early)
+
+
+def test_validation_images_that_weights_may_have_seen_certify_nothing(tmp_path):
+    run = loading.load(untrained(tmp_path / "run", "classifier"))
+    file = tmp_path / "run" / run_folder.FILE
+    whole = profile_records.data_of(run, "validation")
+    training = run_folder.dataset_of(run.recipe, "train")
+    assert len(whole) + len(training) == 12_000 - len(
+        profile_records.data_of(run, "test")
+    )
+    kept = run_folder.read_json(file)
+    for change, words in (
+        ({"recipe": kept["recipe"] | {"pretrained": "x.pth"}}, "a checkpoint, x.pth"),
+        ({"init": {"folder": "gone", "digest": "0"}}, "gone, which the run began with"),
+    ):
+        file.write_text(json.dumps(kept | change))
+        with pytest.raises(UsageError, match=words) as error:
+            profile_records.data_of(run, "validation")
+        assert "--records=test" in str(error.value)
+        assert len(profile_records.data_of(run, "test"))
+    file.write_text(json.dumps(kept))
+    other = untrained(tmp_path / "other", "classifier")
+    theirs = run_folder.read_json(other / run_folder.FILE)
+    theirs["data"]["name"] = "another"
+    (other / run_folder.FILE).write_text(json.dumps(theirs))
+    began = {"folder": str(other), "digest": "0"}
+    file.write_text(json.dumps(kept | {"init": began}))
+    with pytest.raises(UsageError, match="was trained on another, not on fashion"):
+        profile_records.data_of(run, "validation")
+
+
+def test_from_a_runs_folder_to_a_certified_plan(student, sides, tmp_path, capsys):
+    device, server = sides
+    data = profile_records.data_of(student, "validation")
+    met = profile_records.recorded(student, device, data)
+    profiles.write(tmp_path / "phone.json", device, met)
+    profiles.write(tmp_path / "server.json", server, None)
+    files = [str(tmp_path / "phone.json")], [str(tmp_path / "server.json")]
+    assert profile.read(files[0][0]).records == "phone.npz"
+    bounds = Bounds(deadline_s=0.2)
+    best = planning.run(*files, link="lte", bounds=bounds, max_risk=0.05)
+    assert best.certified.examples == len(data) > 500
+    assert "validation inputs" in capsys.readouterr().out

@@ -14,11 +14,13 @@ from PIL import Image
 from launch import cli
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import plan_plots
-from sc_jax.plan import plan, profile
+from sc_jax.plan import plan, profile, recorded
 from sc_jax.plan.link import LINKS, Link
+from sc_jax.plan.partition.joint import needed
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.plan import NO_BOUNDS, Bounds
 from sc_jax.plan.profile import Cut, ExitCost, Profile
+from sc_jax.plan.recorded import Records
 from sc_jax.runs import planning
 
 SLIM = Profile(
@@ -47,7 +49,7 @@ def files(tmp_path):
 
 
 def run(files, *names, **changed):
-    known = {"link": "lte", "planner": "neurosurgeon", "bounds": NO_BOUNDS}
+    known = {"link": "lte", "bounds": NO_BOUNDS}
     devices = [files[n] for n in names]
     return planning.run(devices, [files["server"]], **{**known, **changed})
 
@@ -130,15 +132,60 @@ def test_batches_planners_with_knobs_and_links_by_figures(files):
     assert slow.planner == "jointdnn" and slow.latency_s > alone.latency_s
 
 
-def test_spinn_reads_recorded_scores(files, tmp_path):
-    record = tmp_path / "r.npz"
-    np.savez(record, scores=[[0.9, 0.1]], correct=[[True, False], [True, True]])
-    asked = {"planner": "spinn:objectives=quality,latency_s", "recorded": str(record)}
-    best = run(files, "wide", **asked)
+def met(count=3000, split="validation"):
+    """Of the wide network: an exit that knows when it is right, cuts that lose some."""
+    rng = np.random.default_rng(0)
+    ease, whole = rng.random((1, count)), np.ones(count)
+    behind = np.stack([rng.random(count) > 0.05, rng.random(count) > 0.002])
+    cuts = ("input/jpeg", "a/z")
+    return Records("wide", split, ("a",), cuts, ease, ease > 0.2, behind, whole)
+
+
+def test_one_file_of_records_serves_spinn_and_joint(files, tmp_path, capsys):
+    record = str(tmp_path / "r.npz")
+    recorded.write(record, met())
+    spinn = "spinn:objectives=quality,latency_s"
+    best = run(files, "wide", planner=spinn, records=[record])
     assert best.objective == "quality, then latency_s" and best.quality == 1.0
-    np.savez(record, scores=[[0.9, 0.1]])
-    with pytest.raises(UsageError, match="has no array 'correct'"):
-        run(files, "wide", **asked)
+    assert best.certified is None
+    best = run(files, "wide", max_risk=0.02, records=[record])
+    assert (best.planner, best.certified.delta) == ("joint", 0.1)
+    said = capsys.readouterr().out
+    assert (
+        "certified   loses at most 0.02 of the whole network's quality, with " in said
+    )
+    assert f"{best.certified.lost:.4f} on 3,000 validation inputs" in said
+    # Looked for beside the profile, by the name that stands in it.
+    with pytest.raises(UsageError, match=r"one file of it: launch\.profile"):
+        run(files, "wide", max_risk=0.02)
+    profile.write(files["wide"], replace(WIDE, records="r.npz"))
+    assert run(files, "wide", max_risk=0.02) == best
+    out = str(tmp_path / "plan.json")
+    again = run(files, "wide", planner="joint:max_risk=0.02", out=out)
+    assert again == best
+    assert all(each.certified for each in plan.read(out).alternatives)
+
+
+def test_too_few_records_say_how_many_are_needed(files, tmp_path, capsys):
+    record = str(tmp_path / "r.npz")
+    recorded.write(record, met(100))
+    best = run(files, "wide", max_risk=0.02, delta=0.05, records=[record])
+    assert best.name == "local" and best.binding == "max_risk"
+    least = f"too few to certify another plan: {needed(0.02, 0.05):,} are needed"
+    assert least in capsys.readouterr().out
+    bounds = Bounds(deadline_s=0.2)
+    with pytest.raises(UsageError, match=r"at least .* are needed") as error:
+        run(files, "wide", bounds=bounds, max_risk=0.02, records=[record])
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_is_certified_on_training_images(files, tmp_path):
+    record = tmp_path / "r.npz"
+    recorded.write(record, met(split="test"))
+    with np.load(record) as file:
+        np.savez(record, **dict(file) | {"split": "train"})
+    with pytest.raises(UsageError, match=r"r\.npz: .* that no training has seen"):
+        run(files, "wide", max_risk=0.02, records=[str(record)])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +197,11 @@ def test_spinn_reads_recorded_scores(files, tmp_path):
         ({"planner": "shares"}, "unknown planner of splits 'shares'"),
         ({"planner": "li:quality_los=1"}, "unknown knob of planner li"),
         ({"planner": "li:quality_loss=-1"}, "quality_loss is a number, 0 or more"),
-        ({"planner": "spinn"}, "--recorded, an NPZ file"),
+        ({"planner": "spinn"}, "spinn reads what inputs of wide met"),
+        ({"planner": "li", "records": ["r.npz"]}, "--records are for joint and spinn"),
+        ({"planner": "li", "max_risk": 0.1}, "--max_risk is kept by --planner=joint"),
+        ({"max_risk": 2.0}, "planner joint: max_risk is"),
+        ({"delta": 0.1, "planner": "joint:delta=0.2"}, "delta is given twice"),
         ({"batch": 9}, "batch 9 was not timed"),
         (
             {"bounds": Bounds(deadline_s=1e-6)},

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from sc_jax.errors import UsageError
+from sc_jax.plan import plan, recorded
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.joint import Records, joint
+from sc_jax.plan.partition.joint import joint, needed
 from sc_jax.plan.plan import Bounds
 from sc_jax.plan.profile import Cut, ExitCost, Profile
+from sc_jax.plan.recorded import Records
 
 NET = Profile(
     "net", ("a", "b", "c", "d"), (0.01, 0.02, 0.03, 0.04), (0.001,) * 4,
@@ -29,9 +31,15 @@ def drawn(rng, n, losses=(0.02, 0.10, 0.004, 0.12), exits=(0.25, 0.1)):
     whole = (rng.random(n) < 0.8).astype(float)
     wrong = lambda share: np.where(rng.random(n) < share, 0.0, whole)  # noqa: E731
     right = np.stack([wrong(2 * share * (1 - ease)) for share in exits])
-    return Records(
-        np.stack([ease, ease**0.5]), right, [wrong(s) for s in losses], whole
+    return records_of(
+        NET, np.stack([ease, ease**0.5]), right, [wrong(s) for s in losses], whole
     )
+
+
+def records_of(net, *arrays):
+    """Of all exits and cuts of the network, in its order."""
+    exits = tuple(ending.after for ending in net.exits)
+    return Records("net", "validation", exits, tuple(c.name for c in net.cuts), *arrays)
 
 
 def risk_of(plan, losses, exits):
@@ -56,7 +64,6 @@ def risk_of(plan, losses, exits):
 def test_without_exits_it_is_the_best_cut_whose_loss_is_surely_small():
     rng = np.random.default_rng(0)
     plain, records = replace(NET, exits=()), drawn(rng, 4000)
-    records = replace(records, score=np.zeros((0, 4000)), right=np.zeros((0, 4000)))
     plan = joint(plain, LINK, records=records, max_risk=0.03)
     # level=1 loses 0.3 points and takes 0.063 s, a file 1.6 points and 0.099 s, the
     # device alone 0.1 s; what is faster loses 8 points.
@@ -167,9 +174,9 @@ def test_what_fits_on_all_records_alone_is_not_taken_without_a_test():
         behind = np.ones((1, 200))
         behind[0, np.random.default_rng(0).permutation(200)[half]] = 0.0
         none = np.zeros((0, 200))
-        records = Records(none, none, behind, np.ones(200))
-        with pytest.raises(UsageError, match=r"quality >= 0\.4|surely at most 0.01"):
-            joint(edge, LINK, Bounds(quality=0.4), records=records)
+        records = records_of(edge, none, none, behind, np.ones(200))
+        with pytest.raises(UsageError, match=r"quality >= 0\.4|surely at most 0\.1"):
+            joint(edge, LINK, Bounds(quality=0.4), records=records, max_risk=0.1)
 
 
 def test_the_whole_network_on_the_device_needs_no_proof():
@@ -196,13 +203,116 @@ def test_exits_out_of_order_and_scores_that_are_none_are_refused():
 
 def test_mistakes_are_one_line():
     records = drawn(np.random.default_rng(0), 100)
+    bad = drawn(np.random.default_rng(0), 200, losses=(0.9,) * 4, exits=(0.5, 0.5))
     with pytest.raises(UsageError, match=r"latency_s <= 0\.001"):
         joint(NET, LINK, Bounds(deadline_s=0.001), records=records)
-    with pytest.raises(UsageError, match="surely at most 1e-06 worse"):
-        joint(NET, LINK, Bounds(deadline_s=0.06), records=records, max_risk=1e-6)
-    with pytest.raises(UsageError, match="has 4 cuts"):
-        joint(NET, LINK, records=replace(records, behind=records.behind[:2]))
+    with pytest.raises(UsageError, match=r"surely at most 0\.2 worse"):
+        joint(
+            replace(NET, cuts=NET.cuts[1:2]), LINK, Bounds(deadline_s=0.06),
+            records=bad, max_risk=0.2,
+        )  # fmt: skip
+    few = replace(records, behind=records.behind[:2], cuts=records.cuts[:2])
+    with pytest.raises(UsageError, match="no cut b/level=1, which its profile has"):
+        joint(NET, LINK, records=few)
     with pytest.raises(UsageError, match="2 inputs or more"):
-        Records(records.score, records.right, records.behind, np.float64(1.0))
+        replace(records, whole=np.float64(1.0))
+    for split in ("train", "train+validation"):
+        with pytest.raises(UsageError, match="no training has seen, validation or"):
+            replace(records, split=split)
     with pytest.raises(UsageError, match=r"quality in 0\.\.1"):
         replace(records, whole=records.whole + 1)
+
+
+def test_fewer_records_than_certify_a_lossless_plan_are_refused_by_their_number():
+    cut = NET.cuts[1:2]
+    edge = replace(NET, device_s=(0.01, 0.02, 0.03, None), exits=(), cuts=cut)
+    for max_risk, delta in ((0.01, 0.1), (0.05, 0.01), (0.1, 0.3)):
+        least = needed(max_risk, delta)
+
+        def lossless(n, max_risk=max_risk, delta=delta):
+            none, ones = np.zeros((0, n)), np.ones((1, n))
+            records = records_of(edge, none, none, ones, np.ones(n))
+            return joint(edge, LINK, records=records, max_risk=max_risk, delta=delta)
+
+        assert lossless(least).certified.lost == 0.0
+        words = rf"certify nothing at max_risk {max_risk:g} and .* at least {least:,} "
+        with pytest.raises(UsageError, match=words):
+            lossless(int(least / 1.1) - 2)
+
+
+def test_the_bound_that_refuses_something_better_is_named():
+    records = drawn(np.random.default_rng(0), 4000)
+    free = joint(NET, LINK, records=records, max_risk=0.5)
+    assert free.binding is None and free.certified.lost <= 0.5
+    # b/level=0 is the fastest cut, and loses 8 points.
+    risky = joint(replace(NET, exits=()), LINK, records=records, max_risk=0.03)
+    assert risky.binding == "max_risk"
+    assert risky.slack == pytest.approx(0.03 - risky.certified.lost)
+    assert risky.certified.lost == pytest.approx(
+        records.whole.mean() - records.behind[2].mean()
+    )
+    # What loses too much is late too: without the deadline nothing would be better.
+    same = joint(NET, LINK, Bounds(deadline_s=0.07), records=records, max_risk=0.02)
+    assert same.binding == "max_risk"
+    free = joint(NET, LINK, records=records, max_risk=0.02)
+    assert (same.name, same.latency_s) == (free.name, free.latency_s)
+    # On the device alone the mean is best, and the slowest input late.
+    slow, bounds = Link(1e5, rtt_s=0.02), Bounds(deadline_s=0.0855)
+    free = joint(NET, slow, records=records, max_risk=0.1)
+    timely = joint(NET, slow, bounds, records=records, max_risk=0.1)
+    assert free.latency_s < timely.latency_s and timely.cuts
+    assert timely.binding == "deadline_s"
+    assert timely.slack == pytest.approx(0.0855 - 0.085)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    records = drawn(np.random.default_rng(0), 2000)
+    found = joint(NET, LINK, records=records, max_risk=0.05)
+    plan.write(tmp_path / "plan.json", found)
+    assert plan.read(tmp_path / "plan.json") == found
+    assert found.certified.examples == 2000 and found.certified.delta == 0.1
+
+
+def test_records_are_read_by_name_in_any_order(tmp_path):
+    records = drawn(np.random.default_rng(3), 500)
+    found = joint(NET, LINK, records=records, max_risk=0.1)
+    turned = replace(
+        records, exits=records.exits[::-1], cuts=records.cuts[::-1],
+        score=records.score[::-1], right=records.right[::-1],
+        behind=records.behind[::-1],
+    )  # fmt: skip
+    recorded.write(tmp_path / "r.npz", turned)
+    again = recorded.read(tmp_path / "r.npz").of(NET)
+    assert again.cuts == records.cuts and again.split == "validation"
+    np.testing.assert_array_equal(again.behind, records.behind)
+    np.testing.assert_allclose(again.score, records.score, rtol=1e-7)
+    assert joint(NET, LINK, records=turned, max_risk=0.1) == found
+    with pytest.raises(UsageError, match="of network net, the profile of other"):
+        again.of(replace(NET, network="other"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"whole": None}, "has no array 'whole'"),
+        (
+            {"split": "train"},
+            "no training has seen, .*, not of 'train'",
+        ),
+        ({"format": 9}, "format 9 of records|format array"),
+        ({"more": 1}, "'more' is no array of records"),
+        ({"cuts": np.array(["b/x"])}, r"behind of records is \[1, 50\], not"),
+        ({"right": np.full((2, 50), "x")}, "right of records is numbers"),
+    ],
+)
+def test_a_file_that_is_no_records_is_one_line(tmp_path, change, said):
+    recorded.write(tmp_path / "r.npz", drawn(np.random.default_rng(3), 50))
+    with np.load(tmp_path / "r.npz") as file:
+        arrays = dict(file) | change
+    kept = {name: value for name, value in arrays.items() if value is not None}
+    np.savez(tmp_path / "r.npz", **kept)
+    with pytest.raises(UsageError, match=said) as error:
+        recorded.read(tmp_path / "r.npz")
+    assert "\n" not in str(error.value) and "r.npz" in str(error.value)
+    with pytest.raises(UsageError, match="is missing; make it again"):
+        recorded.read(tmp_path / "none.npz")

@@ -13,6 +13,7 @@ from sc_jax.plan.link import Link, receive_s, send_s
 from sc_jax.plan.partition.spinn import spinn
 from sc_jax.plan.plan import Bounds
 from sc_jax.plan.profile import Cut, ExitCost, Profile
+from sc_jax.plan.recorded import Records
 
 THRESHOLDS = (0.0, 0.3, 0.6, 0.9, 1.1)
 
@@ -21,6 +22,17 @@ def ordered(p):
     """The profile with its exits in the network's order."""
     ranked = sorted(p.exits, key=lambda e: p.stages.index(e.after))
     return replace(p, exits=tuple(ranked))
+
+
+def met(p, scores, correct):
+    """Records of the profile; what comes over its cuts is not spinn's to read."""
+    behind = np.ones((len(p.cuts), scores.shape[1]))
+    names = [ending.after for ending in p.exits], [cut.name for cut in p.cuts]
+    exits, cuts = map(tuple, names)
+    correct = np.asarray(correct)
+    return Records(
+        p.network, "validation", exits, cuts, scores, correct[:-1], behind, correct[-1]
+    )
 
 
 def one_input(p, ln, cut, leaves, load):
@@ -89,8 +101,9 @@ def test_the_best_design_point_is_found(objectives):
         top = rng.choice(points)[2][0] * rng.uniform(0.95, 1.3)
         inside = [q for q in points if q[3] >= floor and q[2][0] <= top]
         run = partial(
-            spinn, p, ln, Bounds(deadline_s=top, quality=floor), scores=scores,
-            correct=correct, objectives=objectives, thresholds=THRESHOLDS, load=load,
+            spinn, p, ln, Bounds(deadline_s=top, quality=floor),
+            records=met(p, scores, correct), objectives=objectives,
+            thresholds=THRESHOLDS, load=load,
         )  # fmt: skip
         # On the edge of a bound the two sums may round apart.
         if any(abs(q[3] - floor) < 1e-9 or abs(q[2][0] - top) < 1e-9 for q in points):
@@ -121,7 +134,7 @@ NET = Profile(
 def test_a_slow_link_is_for_those_alone_that_are_unsure():
     scores = np.array([[0.9, 0.8, 0.95, 0.2]])
     correct = np.array([[True, True, True, False], [True] * 4])
-    asked = {"scores": scores, "correct": correct, "thresholds": (0.5, 1.1)}
+    asked = {"records": met(NET, scores, correct), "thresholds": (0.5, 1.1)}
     plan = spinn(NET, Link(1e4, 0.0), Bounds(quality=1.0), **asked)
     # 0.05 s for the last, 0.011 for three others: nothing is worth sending.
     assert plan.name == "local, threshold 0.5" and plan.quality == 1.0
@@ -133,16 +146,15 @@ def test_a_slow_link_is_for_those_alone_that_are_unsure():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"scores": np.zeros((2, 4))}, r"scores are \[1 exits, N\]"),
-        ({"correct": np.ones((1, 4), bool)}, r"correct is bool\[2, 4\]"),
-        ({"correct": np.ones((2, 4))}, r"correct is bool\[2, 4\]"),
-        ({"scores": np.full((1, 4), "x")}, "scores are numbers, not <U1"),
-        ({"scores": np.full((1, 4), np.nan)}, "a score is NaN"),
         ({"objectives": ("speed",)}, "unknown objective of spinn 'speed'"),
         ({"thresholds": ()}, "needs an objective and a threshold"),
+        ({"load": 0.5}, "load is 1"),
     ],
 )
-def test_what_was_not_recorded_is_one_line(changed, said):
-    known = {"scores": np.zeros((1, 4)), "correct": np.ones((2, 4), bool)}
+def test_mistakes_are_one_line(changed, said):
+    records = met(NET, np.zeros((1, 4)), np.ones((2, 4), bool))
     with pytest.raises(UsageError, match=said):
-        spinn(NET, Link(1e6, 0.0), **{**known, **changed})
+        spinn(NET, Link(1e6, 0.0), records=records, **changed)
+    other = replace(NET, exits=(ExitCost("a"),), stages=("a", "c"))
+    with pytest.raises(UsageError, match="no exit after a, which its profile has"):
+        spinn(other, Link(1e6, 0.0), records=replace(records, exits=("b",)))

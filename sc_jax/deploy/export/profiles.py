@@ -11,29 +11,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from sc_jax.codec import codecs
-from sc_jax.compressors import Affine, Compressor, Image, Raw
-from sc_jax.compressors.splits import codecs_of, levels_of
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn
-from sc_jax.deploy.export import stage_seconds
-from sc_jax.deploy.wire import frame
+from sc_jax.deploy.export import profile_cuts, profile_records, stage_seconds
 from sc_jax.errors import UsageError
-from sc_jax.evaluate import rate
 from sc_jax.evaluate.reports import report
-from sc_jax.nets.net import INPUT, Net, cut_at
-from sc_jax.nets.run import Variables
-from sc_jax.plan import benchmark_model
-from sc_jax.plan.profile import Batch, Cut, ExitCost, Machine, Profile, with_head_s
-from sc_jax.runs import exit_runs, loading, rate_runs, run_folder
+from sc_jax.nets.net import INPUT
+from sc_jax.plan import benchmark_model, profile, recorded
+from sc_jax.plan.profile import Batch, ExitCost, Machine, Profile, with_head_s
+from sc_jax.plan.recorded import Records
+from sc_jax.runs import exit_runs, loading, run_folder
 from sc_jax.runs.loading import LoadedRun
 from sc_jax.traces import cost
 from sc_jax.train.log import LOGGER
 
-# What is sent without a codec of the run's own: files at the input, values elsewhere.
-FILES = tuple(Image(kind, q) for kind in ("JPEG", "WEBP") for q in (10, 30, 50, 75, 90))
-PLAIN = {"float32": Raw(), "8 bit": Affine(8)}
 FEW = 8  # images that segments are compared on and coders timed with
 
 
@@ -50,11 +42,13 @@ def measured(
     log_file: str | None = None,
     compute_w: float | None = None,
     idle_w: float | None = None,
-) -> Profile:
+    split: str | None = None,
+) -> tuple[Profile, Records | None]:
     """A side, "device" or "server", of the finished run under `workdir`.
 
     installed: its bundle; log: what benchmark_model printed for that bundle's head.
-    compute_w, idle_w: the device's watts, stated.
+    compute_w, idle_w: the device's watts, stated. split: "validation" or "test", of
+    which also what every input met is recorded (profile_records).
     """
     if log is not None and not installed:
         raise UsageError("--benchmark_model timed a head: give its --bundle")
@@ -62,15 +56,22 @@ def measured(
         raise UsageError(f"a batch is of 1 or more, not {min(batches)}")
     if side == "server" and (installed or compute_w is not None or idle_w is not None):
         raise UsageError("a bundle and watts are of the device: --side=device")
+    if side == "server" and split is not None:
+        raise UsageError("records are of the device: --side=device")
     loaded = loading.load(workdir)
     if side == "server":
-        return server(loaded, batches=batches, runs=runs)
+        return server(loaded, batches=batches, runs=runs), None
+    # Before a minute of timing: there may be none.
+    data = None if split is None else profile_records.data_of(loaded, split)
     found = device(loaded, examples=examples, threads=threads, runs=runs)
     if log is not None:
         found = of_log(found, Path(installed or ""), log, log_file or "the log")
     elif installed:
         found = of_bundle(found, Path(installed), threads, runs)
-    return replace(found, compute_w=compute_w, idle_w=idle_w)
+    known = replace(found, compute_w=compute_w, idle_w=idle_w)
+    if data is None:
+        return known, None
+    return known, profile_records.recorded(loaded, known, data)
 
 
 def device(
@@ -90,7 +91,7 @@ def device(
     test = _test(loaded, examples)
     given = stage_seconds.features(net, variables, _images(test))
     # First: a report without its row shows before the timings.
-    known_by = _answers if examples else _reports
+    known_by = profile_cuts.answers if examples else profile_cuts.reports
     quality, cuts = known_by(loaded, test, given, runs)
     calls, refused = stage_seconds.on_device(net, variables, given, threads)
     for name, reason in refused.items():
@@ -173,6 +174,15 @@ def _installed(found: Profile, path: Path) -> bundle.Bundle:
     return installed
 
 
+def write(path: Path, found: Profile, met: Records | None) -> None:
+    """The profile as JSON, and what its inputs met as NPZ beside it."""
+    if met is not None:
+        beside = path.with_suffix(".npz")
+        recorded.write(beside, met)
+        found = replace(found, records=beside.name)
+    profile.write(path, found)
+
+
 def lines(found: Profile) -> list[str]:
     """The profile as two tables: stages, then cuts."""
     sides = {"device": found.device_s, "server": found.edge_s}
@@ -247,129 +257,6 @@ def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profil
         ),
         modelled=("memory_bytes",),
         **seconds,
-    )
-
-
-def _measured(
-    loaded: LoadedRun, net: Net, tables: dict[str, Any], test: Dataset, title: str
-) -> rate.Measured:
-    empty = {split.name: {} for split in net.splits}
-    # A compressor without parameters has an entry all the same.
-    variables = Variables(*({**empty, **part} for part in loaded.variables))
-    return rate.measure(
-        net, variables, tables, test, task=loaded.recipe.task, title=title
-    )
-
-
-def _reports(
-    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
-) -> tuple[float | None, list[Cut]]:
-    """(quality of local computing, cuts) without an answer at any cut.
-
-    None: of a split run nobody measured it.
-    """
-    net = loaded.recipe.net
-    if net.splits:
-        return None, list(_own_cuts(loaded, None, given, runs))
-    quality = _measured(loaded, net, {}, test, "local computing").figure
-    return quality, list(_lossless_cuts(loaded, given, runs, quality))
-
-
-def _answers(
-    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
-) -> tuple[float, list[Cut]]:
-    """(quality of local computing, cuts) by running each on the test images."""
-    bare = replace(loaded.recipe.net, splits=())
-    local = _measured(loaded, bare, {}, test, "local computing")
-    cuts = _own_cuts if loaded.recipe.net.splits else _other_cuts
-    return local.figure, list(cuts(loaded, test, given, runs))
-
-
-def _own_cuts(
-    loaded: LoadedRun, test: Dataset | None, given: dict[str, Any], runs: int
-) -> Iterator[Cut]:
-    """The run's own split at each of its rates; no test: as its report has it."""
-    net = loaded.recipe.net
-    for split in net.splits:
-        own = loaded.codecs[split.name]
-        for level in range(levels_of(net)):
-            codec = codecs.at_level(own, level) if levels_of(net) > 1 else own
-            name = f"level={level}" if levels_of(net) > 1 else codec.kind
-            if test is not None:
-                yield _cut(loaded, net, split.after, name, codec, test, given, runs)
-                continue
-            seconds = stage_seconds.coder_seconds(codec, given[split.after], runs)
-            sent, quality = _reported(loaded, level)
-            yield Cut(split.after, name, sent, *seconds, quality)
-
-
-def _other_cuts(
-    loaded: LoadedRun, test: Dataset, given: dict[str, Any], runs: int
-) -> Iterator[Cut]:
-    """With real bytes and answers; a feature of several arrays has none."""
-    for after in _places(loaded.recipe.net, given):
-        for name, compressor in _compressors(after, test):
-            net, codec = _cut_at(loaded, after, compressor, test.example())
-            yield _cut(loaded, net, after, name, codec, test, given, runs)
-
-
-def _lossless_cuts(
-    loaded: LoadedRun, given: dict[str, Any], runs: int, quality: float
-) -> Iterator[Cut]:
-    """Values as they are: as many bytes for every input, and its quality to all."""
-    for after in _places(loaded.recipe.net, given):
-        if after == INPUT:
-            continue
-        codec = _cut_at(loaded, after, Raw(), given[INPUT][:1])[1]
-        seconds = stage_seconds.coder_seconds(codec, given[after], runs)
-        data = frame.pack(codec.id, 0, codec.shape, codec.encode(given[after][0]))
-        yield Cut(after, "float32", len(data), *seconds, quality)
-
-
-def _places(net: Net, given: dict[str, Any]) -> Iterator[str]:
-    for after in (INPUT, *net.names[:-1]):
-        if isinstance(given[after], np.ndarray):
-            yield after
-        else:
-            LOGGER.info("%s gives several arrays: no cut is tried there", after)
-
-
-def _cut_at(
-    loaded: LoadedRun, after: str, compressor: Compressor, example: np.ndarray
-) -> tuple[Net, Any]:
-    """(the network with one split after a stage, the codec there)."""
-    net = cut_at(replace(loaded.recipe.net, splits=()), after, compressor)
-    known = Variables(*({**p, f"split@{after}": {}} for p in loaded.variables))
-    return net, codecs_of(net, known, example)[f"split@{after}"]
-
-
-def _compressors(after: str, test: Dataset) -> Iterator[tuple[str, Compressor]]:
-    if after != INPUT:
-        yield from PLAIN.items()
-    elif test.example().dtype == np.uint8 and test.shape[2:] in ((1,), (3,)):
-        for each in FILES:
-            yield f"{each.format} q={each.quality}", each
-
-
-def _cut(loaded, net, after, name, codec, test, given, runs) -> Cut:
-    tables = {net.splits[0].name: codec}
-    found = _measured(loaded, net, tables, test, f"{after}, {name}")
-    encode_s, decode_s = stage_seconds.coder_seconds(codec, given[after], runs)
-    sent = float(found.framed_bytes.mean())
-    LOGGER.info("cut %s, %s: %.0f bytes, quality %.4f", after, name, sent, found.figure)
-    return Cut(after, name, sent, encode_s, decode_s, found.figure)
-
-
-def _reported(loaded: LoadedRun, level: int) -> tuple[float, float]:
-    """(mean framed bytes, quality) in the run's report, of one level of its rates."""
-    recipe = loaded.recipe
-    setting = rate_runs.settings(recipe)[level]
-    for row in report.read(loaded.folder):
-        if (row.method, row.setting) == (recipe.title, setting) and row.framed_bytes:
-            return row.framed_bytes[0], row.quality
-    raise UsageError(
-        f"the report of {loaded.folder} has no row of {recipe.title} {setting}: "
-        "measure with --examples of 1 or more"
     )
 
 

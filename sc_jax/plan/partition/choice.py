@@ -5,7 +5,7 @@ Where none fits, one line names the bound that the nearest candidate misses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,11 +38,13 @@ def choose(
     bounds: Bounds,
     objective: str,
     keys: Sequence[np.ndarray],
+    more: Mapping[str, tuple[np.ndarray, float]] | None = None,
 ) -> Plan:
     """The first candidate by the keys, in their order, smaller first, in the bounds.
 
-    Ties go to the earlier candidate. UsageError where none fits: the bound that binds,
-    and by how much the nearest candidate misses it.
+    Ties go to the earlier candidate. more: further bounds by name, what each candidate
+    leaves of one, f[C], and the bound. UsageError where none fits: the bound that
+    binds, and by how much the nearest candidate misses it.
     """
     name = options.profile.network
     if not len(options.cut):
@@ -55,17 +57,21 @@ def choose(
             f"{planner}: {objective} is not known of every candidate of {name}: "
             + (POWER if "energy" in objective else "the profile does not say it")
         )
-    left = slacks(options, bounds)
+    more = more or {}
+    left = slacks(options, bounds) | {n: slack for n, (slack, _) in more.items()}
+    sizes = _sizes(options, bounds) | {n: bound for n, (_, bound) in more.items()}
     fits = np.all([slack >= 0 for slack in left.values()], axis=0)
     fits = np.broadcast_to(fits, options.cut.shape)
     if not fits.any():
-        raise UsageError(_infeasible(planner, options, bounds, left))
+        raise UsageError(_infeasible(planner, options, bounds, left, sizes))
     order = np.lexsort([*reversed(list(keys))])
     inside = order[fits[order]]
     best = inside[0]
     refused = order[: list(order).index(best)]
-    hard = [n for n, slack in left.items() if (slack[refused] < 0).any()]
-    relative = {n: _relative(n, float(left[n][best]), options, bounds) for n in hard}
+    # What is as good was not refused: it only came first.
+    refused = refused[np.any([key[refused] != key[best] for key in keys], axis=0)]
+    hard = _refusing({n: slack[refused] for n, slack in left.items()})
+    relative = {n: _relative(float(left[n][best]), sizes[n]) for n in hard}
     tightest = min(relative, key=relative.__getitem__, default=None)
     next_best = None
     if len(inside) > 1:
@@ -78,18 +84,41 @@ def choose(
     )
 
 
-def _relative(name: str, slack: float, options: Options, bounds: Bounds) -> float:
+def _refusing(left: Mapping[str, np.ndarray]) -> list[str]:
+    """The bounds that refuse a candidate by themselves; where each misses several, all.
+
+    left: f[R] of R refused candidates, each below 0 somewhere.
+    """
+    missed = {name: slack < 0 for name, slack in left.items()}
+    count = sum(missed.values())
+    alone = [name for name, each in missed.items() if (each & (count == 1)).any()]
+    return alone or [name for name, each in missed.items() if each.any()]
+
+
+def _sizes(options: Options, bounds: Bounds) -> dict[str, float]:
+    """The bounds by name, "private" as stages."""
+    known = {name: getattr(bounds, name) for name in BOUNDED}
+    known["private"] = float(private_depth(options.profile, bounds))
+    return {name: bound for name, bound in known.items() if bound is not None}
+
+
+def _relative(slack: float, bound: float) -> float:
     """Slack as a share of its bound."""
-    if name == "private":
-        return slack / private_depth(options.profile, bounds)
-    bound = abs(getattr(bounds, name))
-    return slack / bound if bound else float(np.sign(slack)) * np.inf if slack else 0.0
+    if bound:
+        return slack / abs(bound)
+    return float(np.sign(slack)) * np.inf if slack else 0.0
 
 
-def _infeasible(planner, options, bounds: Bounds, left: dict[str, np.ndarray]) -> str:
+def _infeasible(
+    planner: str,
+    options: Options,
+    bounds: Bounds,
+    left: Mapping[str, np.ndarray],
+    sizes: Mapping[str, float],
+) -> str:
     share = {
-        n: np.array([_relative(n, s, options, bounds) for s in slack])
-        for n, slack in left.items()
+        name: np.array([_relative(s, sizes[name]) for s in slack])
+        for name, slack in left.items()
     }
     worst = np.min(list(share.values()), axis=0)
     near = int(worst.argmax())

@@ -1,17 +1,19 @@
 """Exit, split, rate and threshold at once, with a bound on what the plan gets wrong.
 
-Every device exit or none, each cut of the profile (a rate of a codec is a cut of its
-own) and a grid of thresholds are one search. What it loses against the whole network is
-at most `max_risk`, with probability 1 - delta over the recorded examples, though the
-plan was chosen on them: Pareto testing (Laufer-Goldshtein et al. 2023,
-https://arxiv.org/abs/2210.07913) orders candidates on one half, from surely harmless to
-cheap, and tests them on the other in that order until the first failure (fixed sequence
-testing, Angelopoulos et al. 2021, https://arxiv.org/abs/2110.01052); all before it hold
-together.
+No exit, each exit alone, or all with one threshold between them; each cut of the
+profile (a rate of a codec is a cut of its own); and a grid of thresholds are one
+search: other sets of exits, and a threshold an exit, are not tried. What a plan loses
+against the whole network is at most `max_risk`, with probability 1 - delta over the
+recorded examples, though it was chosen on them: Pareto testing (Laufer-Goldshtein et
+al. 2023, https://arxiv.org/abs/2210.07913) orders candidates on one half, from surely
+harmless to cheap, and tests them on the other in that order until the first failure
+(fixed sequence testing, Angelopoulos et al. 2021, https://arxiv.org/abs/2110.01052);
+all before it hold together.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -34,44 +36,10 @@ from sc_jax.plan.partition.options import (
     cumulative,
     priced,
 )
-from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
+from sc_jax.plan.plan import NO_BOUNDS, Bounds, Certified, Plan
 from sc_jax.plan.profile import Profile
+from sc_jax.plan.recorded import Records
 from sc_jax.spec import Knob
-
-
-@dataclass(frozen=True, eq=False)
-class Records:
-    """What N independent labelled inputs met: qualities in 0..1, rows as in a profile.
-
-    score, right: f[E, N] of its exits, in its order; behind: f[C, N] of the last answer
-    over each of its cuts; whole: f[N] of the network in one piece.
-    """
-
-    score: np.ndarray
-    right: np.ndarray
-    behind: np.ndarray
-    whole: np.ndarray
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
-        n = self.whole.size
-        if self.whole.shape != (n,) or n < 2:
-            raise UsageError(f"records are of 2 inputs or more, not {self.whole.shape}")
-        for name in ("score", "right", "behind"):
-            shape = getattr(self, name).shape
-            if len(shape) != 2 or shape[1] != n:
-                raise UsageError(f"{name} of records is [rows, {n}], not {shape}")
-        if np.isnan(self.score).any():
-            raise UsageError("a score of records is NaN")
-        for name in ("right", "behind", "whole"):
-            values = getattr(self, name)
-            if not ((values >= 0) & (values <= 1)).all():
-                raise UsageError(f"{name} of records is a quality in 0..1")
-
-    def take(self, rows: np.ndarray) -> Records:
-        parts = (getattr(self, name)[..., rows] for name in self.__dataclass_fields__)
-        return Records(*parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +71,8 @@ def joint(
     nothing, or nothing of what they leave can be certified. The whole network on the
     device is no worse than itself, which needs no proof.
     """
-    _check(profile, records, max_risk=max_risk, delta=delta, points=points, load=load)
+    _check(profile, max_risk=max_risk, delta=delta, points=points, load=load)
+    records = records.of(profile)
     order = np.random.default_rng(seed).permutation(records.whole.size)
     halves = order[: order.size // 2], order[order.size // 2 :]
     design, held = (records.take(rows) for rows in halves)
@@ -120,43 +89,94 @@ def joint(
     tested = _tried(profile, link, load, held, grid).losses[path]
     p_values = betting(_unit(tested), _unit(max_risk), delta)
     # All of these hold together, so that the choice among them may see every record.
-    certified = _certified(whole, path, fixed_sequence(p_values, delta))
-    certified = certified[_fits(whole, bounds)[certified]]
-    if not certified.size:
-        raise UsageError(
-            f"joint: no plan of {profile.network} within the bounds is surely at most "
-            f"{max_risk:g} worse than the whole network (delta {delta:g}, "
-            f"{records.whole.size} records): the safest loses "
-            f"{whole.losses[path[0]].mean():.4f}; record more or allow more"
+    proven = _proven(whole.options, path, fixed_sequence(p_values, delta))
+    if not (proven & _fits(whole, bounds)).any():
+        raise UsageError(_unproven(profile, whole.losses[path[0]], max_risk, delta))
+    plan = _chosen(whole, bounds, objective, proven, path, max_risk)
+    assert plan.quality is not None, "records have every quality"
+    lost = float(records.whole.mean()) - plan.quality
+    size, score = records.whole.size, records.score_name
+    known = Certified(max_risk, delta, records.split, size, lost, score)
+    return replace(plan, certified=known)
+
+
+def needed(max_risk: float, delta: float) -> int:
+    """How many records certify a plan that loses on none of them: fewer, nothing.
+
+    To a hundredth; the lossless plan is tested on half of them.
+    """
+
+    def enough(n: int) -> bool:
+        # One row of losses that are all 0, as `joint` tests them.
+        return betting(np.full(n, _unit(0.0)), _unit(max_risk), delta) <= delta
+
+    # No bet gains more than the largest, from the first example on.
+    most = math.log1p(0.75 / (1 - _unit(max_risk)) * max_risk / 2)
+    low = high = max(1, math.ceil(-math.log(delta) / most))
+    while not enough(high):
+        low, high = high, 2 * high
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return 2 * high
+
+
+def _proven(options: Options, path: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """bool[P]: the path to its `last` proven candidate, and what needs no proof."""
+    proven = (options.cut == LOCAL) & np.isnan(options.threshold)
+    proven[path[: int(last) + 1]] = True
+    return proven
+
+
+def _unproven(profile: Profile, losses: np.ndarray, max_risk, delta) -> str:
+    least = needed(max_risk, delta)
+    if losses.size < least:
+        return (
+            f"joint: {losses.size} records certify nothing at max_risk {max_risk:g} "
+            f"and delta {delta:g}: at least {least:,} are needed"
         )
-    kept = _rows(whole.options, certified)
-    # Its deadline was kept by every input, not by the mean that `choose` would read.
+    return (
+        f"joint: no plan of {profile.network} within the bounds is surely at most "
+        f"{max_risk:g} worse than the whole network (delta {delta:g}, "
+        f"{losses.size} records): the safest loses {losses.mean():.4f}; record more or "
+        "allow more"
+    )
+
+
+def _chosen(
+    whole: Tried,
+    bounds: Bounds,
+    objective: str,
+    proven: np.ndarray,
+    path: np.ndarray,
+    max_risk: float,
+) -> Plan:
+    """The best that is proven and within the bounds."""
+    options, lost = whole.options, whole.losses.mean(1)
+    slack = max_risk - lost
+    slack[proven] = np.maximum(slack[proven], 0.0)
+    failed = np.setdiff1d(path, np.flatnonzero(proven))
+    slack[failed] = np.minimum(slack[failed], -np.finfo(float).tiny)
+    # Who was never tested, as a safer one was as fast, is refused by no bound.
+    refused = (slack < 0) | ~_fits(whole, bounds)
+    rows = np.flatnonzero(proven | (refused & ~np.isnan(getattr(options, objective))))
+    more = {"max_risk": (slack[rows], max_risk)}
+    if bounds.deadline_s is not None:
+        # Kept by every input, not by the mean that `choose` would read.
+        more["deadline_s"] = (
+            bounds.deadline_s - whole.slowest_s[rows],
+            bounds.deadline_s,
+        )
+    kept = _rows(options, rows)
     rest = replace(bounds, deadline_s=None)
-    return choose("joint", kept, rest, objective, [getattr(kept, objective)])
+    keys = [getattr(kept, objective)]
+    return choose("joint", kept, rest, objective, keys, more)
 
 
-def _certified(tried: Tried, path: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """i[...]: the path to its `last` proven candidate, and what needs no proof."""
-    proven, options = path[: int(last) + 1], tried.options
-    alone = (options.cut == LOCAL) & np.isnan(options.threshold)
-    return np.append(proven, np.setdiff1d(np.flatnonzero(alone), proven))
-
-
-def _check(profile: Profile, records: Records, **knobs: float) -> None:
+def _check(profile: Profile, **knobs: float) -> None:
     known = spec.knobs_of(joint, skip=3)
     spec.check("planner joint", {name: known[name] for name in knobs}, knobs)
     check_order("joint", profile)
-    for name, rows in (("score", profile.exits), ("right", profile.exits)):
-        if len(getattr(records, name)) != len(rows):
-            raise UsageError(
-                f"{name} of records has {len(getattr(records, name))} rows, "
-                f"{profile.network} has {len(rows)} exits"
-            )
-    if len(records.behind) != len(profile.cuts):
-        raise UsageError(
-            f"behind of records has {len(records.behind)} rows, {profile.network} has "
-            f"{len(profile.cuts)} cuts"
-        )
 
 
 def _unit(losses):

@@ -27,6 +27,7 @@ from sc_jax.plan.partition.options import (
 )
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
 from sc_jax.plan.profile import Profile
+from sc_jax.plan.recorded import Records
 
 OBJECTIVES = (
     "latency_s", "energy_j", "sent_bytes", "quality", "device_s", "edge_s",
@@ -40,20 +41,18 @@ def spinn(
     link: Link,
     bounds: Bounds = NO_BOUNDS,
     *,
-    scores: Sequence | np.ndarray,
-    correct: Sequence | np.ndarray,
+    records: Records,
     objectives: Sequence[str] = ("latency_s",),
     thresholds: Sequence[float] = THRESHOLDS,
     load: Load = 1.0,
 ) -> Plan:
     """A cut and a threshold: hard bounds, then ordered objectives (SPINN 2020).
 
-    scores: f[E, N], of each exit of the profile in the network's order on N recorded
-    inputs, larger is surer; an input leaves at the first exit whose score is at least
-    the threshold, else at the end. correct: bool[E + 1, N], the end last; the share of
-    right answers is the quality, less what the cut loses of the profile's. All figures
-    are means over the inputs. objectives: of OBJECTIVES; quality and throughput_per_s
-    (of the busier side) are as large as can be, others as small.
+    records: an input leaves at the first exit of the profile whose score is at least
+    the threshold, else at the end; the mean quality of the answers is the plan's, less
+    what the cut loses of the profile's, for exits behind a cut were recorded without
+    it. All figures are means over the inputs. objectives: of OBJECTIVES; quality and
+    throughput_per_s (of the busier side) are as large as can be, others as small.
     """
     if not 1 <= load < np.inf:
         raise UsageError(f"load is 1 (an idle server) or more, not {load}")
@@ -62,10 +61,12 @@ def spinn(
             raise unknown("objective of spinn", name, OBJECTIVES)
     if not objectives or not thresholds:
         raise UsageError("spinn needs an objective and a threshold")
-    scores, correct = _recorded(profile, scores, correct)
+    check_order("spinn", profile)
+    records = records.of(profile)
+    correct = np.concatenate([records.right, records.whole[None]])
     points, sides = [], []
     for threshold in thresholds:
-        shares, right = _leaving(scores, correct, threshold)
+        shares, right = _leaving(records.score, correct, threshold)
         point, side = _points(profile, link, shares, right, threshold, load)
         points.append(point)
         sides.append(side)
@@ -83,29 +84,10 @@ def spinn(
     return choose("spinn", options, bounds, goal, [keys[n] for n in objectives])
 
 
-def _recorded(profile: Profile, scores, correct) -> tuple[np.ndarray, np.ndarray]:
-    """Checked, with the exits in the network's order, as they were given."""
-    check_order("spinn", profile)
-    scores, correct, count = np.asarray(scores), np.asarray(correct), len(profile.exits)
-    if scores.dtype.kind not in "iuf":
-        raise UsageError(f"spinn: scores are numbers, not {scores.dtype}")
-    scores = scores.astype(np.float64)
-    if scores.ndim != 2 or len(scores) != count or not scores.size:
-        raise UsageError(f"spinn: scores are [{count} exits, N], not {scores.shape}")
-    if correct.shape != (count + 1, scores.shape[1]) or correct.dtype != bool:
-        raise UsageError(
-            f"spinn: correct is bool[{count + 1}, {scores.shape[1]}], not "
-            f"{correct.dtype}{list(correct.shape)}"
-        )
-    if np.isnan(scores).any():
-        raise UsageError("spinn: a score is NaN")
-    return scores, correct
-
-
 def _leaving(
     scores: np.ndarray, correct: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, float]:
-    """(share f[E + 1] that leaves at each exit and the end, share that is right)."""
+    """(share f[E + 1] that leaves at each exit and the end, mean quality)."""
     sure = np.concatenate([scores >= threshold, np.ones((1, scores.shape[1]), bool)])
     leaves = sure.argmax(0)
     shares = np.bincount(leaves, minlength=len(sure)) / scores.shape[1]
