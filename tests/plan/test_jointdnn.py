@@ -5,11 +5,13 @@ import random
 import time
 from dataclasses import replace
 
+import numpy as np
 import plan_instances as instances
 import pytest
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
+from sc_jax.plan.partition import jointdnn as joint_dnn
 from sc_jax.plan.partition.jointdnn import jointdnn
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.plan import Bounds
@@ -115,6 +117,62 @@ def test_the_best_two_of_all_paths(objective):
     assert planned >= 180 and crossed >= 5 and bound >= 30
 
 
+def every_sum(moves):
+    """f[P, 5] of all paths, none left out: the figures of their steps, added up."""
+    here, there = np.zeros((1, 5)), np.zeros((0, 5))
+    for i, (cuts, down) in enumerate(zip(moves.up, moves.down)):
+        if i:
+            here, there = here + moves.device[i - 1], there + moves.edge[i - 1]
+        here, there = (
+            np.concatenate([here, there + down]),
+            np.concatenate([there, *(here + step for _, step in cuts)]),
+        )
+    return here
+
+
+@pytest.mark.parametrize(("few", "block"), [(12, 128), (0, 3)])
+def test_nothing_within_bounds_is_discarded(monkeypatch, few, block):
+    """Tight bounds on longer chains, where multipliers and dominance discard most."""
+    monkeypatch.setattr(joint_dnn, "FEW", few)
+    monkeypatch.setattr(joint_dnn, "BLOCK", block)
+    names = ("deadline_s", "energy_j", "sent_bytes", "memory_bytes", "quality")
+    planned = tight = 0
+    for rng in instances.seeds(220):
+        p = instances.profile(rng, stages=rng.randint(6, 8), codecs=2)
+        p = replace(
+            p,
+            edge_s=tuple(rng.choice([0.001, 0.05]) for _ in p.stages),
+            cuts=tuple(replace(c, encode_s=1e-3, decode_s=1e-3) for c in p.cuts),
+        )
+        ln = replace(
+            instances.link(rng), up_bits_per_s=10 ** rng.uniform(6.5, 8), rtt_s=0.002
+        )
+        figures = every_sum(joint_dnn._moves(p, ln, 1.0, Bounds()))
+        figures[:, 4] = p.quality - figures[:, 4]
+        signs = np.array([1, 1, 1, 1, -1])
+        objective = rng.choice([0, 1])
+        inside, asked = np.ones(len(figures), bool), {}
+        for k in rng.sample([k for k in range(5) if k != objective], rng.randint(1, 3)):
+            best = figures[inside][figures[inside][:, objective].argmin(), k]
+            far = (signs * figures)[inside][:, k].min() * signs[k]
+            bound = best + rng.uniform(0.1, 0.7) * (far - best)
+            if k < 4 and bound < 0:
+                continue
+            asked[names[k]] = float(bound)
+            inside &= signs[k] * figures[:, k] <= signs[k] * bound
+        if not inside.any():
+            continue
+        name = ("latency_s", "energy_j")[objective]
+        plan = jointdnn(p, ln, Bounds(**asked), objective=name)
+        ranked = np.sort(figures[inside][:, objective])
+        assert getattr(plan, name) == pytest.approx(ranked[0], rel=1e-9)
+        if len(ranked) > 1:
+            assert getattr(plan.runner_up, name) == pytest.approx(ranked[1], rel=1e-9)
+        planned += 1
+        tight += plan.binding is not None
+    assert planned >= 200 and tight >= 100
+
+
 def test_no_way_back_leaves_the_single_splits():
     for rng in instances.seeds(60):
         p, ln = instances.profile(rng), instances.link(rng)
@@ -160,6 +218,39 @@ def test_a_bound_on_what_no_profile_says_is_one_line(bound):
     for more in ({}, {"deadline_s": 1.0}):
         with pytest.raises(UsageError, match=f"the profile does not say {name}"):
             jointdnn(edge, Link(1e6, 0.02), Bounds(**bound, **more))
+
+
+def test_a_bound_on_two_hundred_stages_leaves_few_labels(monkeypatch):
+    """A count and a ratio, for machines are noisy; without multipliers 2 s and more."""
+    labels, kept = joint_dnn._labels, []
+
+    def counted(*arguments):
+        history, ends = labels(*arguments)
+        kept.append(sum(len(side[0]) for sides in history for side in sides))
+        return history, ends
+
+    monkeypatch.setattr(joint_dnn, "_labels", counted)
+    ln = Link(1e8, 0.01, transmit_w=1.0, receive_w=1.0, idle_w=0.1)
+
+    def seconds(p, b):
+        begun = time.process_time()
+        plan = jointdnn(p, ln, b)
+        return plan, time.process_time() - begun
+
+    for seed in range(4):
+        rng = random.Random(seed)
+        p = instances.profile(rng, stages=200, codecs=4)
+        p = replace(p, edge_s=tuple(rng.choice([0.001, 0.05]) for _ in p.stages))
+        free, few = seconds(p, Bounds())
+        energy = jointdnn(p, ln, objective="energy_j")
+        bound = 0.3 * energy.energy_j + 0.7 * free.energy_j
+        kept.clear()
+        plan, many = seconds(p, Bounds(energy_j=bound))
+        assert plan.energy_j <= bound and plan.latency_s >= free.latency_s
+        assert plan.binding == "energy_j" or free.energy_j <= bound
+        # 2 x 201 places, of which each bears a few hundred without multipliers.
+        assert kept[0] < 100 * 402 / 2
+        assert many < 30 * few
 
 
 def test_two_hundred_stages_take_little_and_grow_linearly():

@@ -5,29 +5,36 @@ computing services, https://arxiv.org/abs/1801.08618. A shortest path over (stag
 place): a stage costs its seconds at its place, a crossing up one of the cuts there, a
 crossing down the stage's output_bytes, uncoded. Each crossing takes half a round trip.
 JointDNN hands its constrained problems to an integer programme; here labels that no
-two others dominate stay, so that the best and the next best path are exact.
+two others dominate stay, so that the best and the next best path are exact, and of
+those none that its Lagrangian bound shows to end above two known paths (multipliers).
 
 Assumed: what several lossy cuts cost in quality adds up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
-from sc_jax.plan.partition.choice import choose
+from sc_jax.plan.partition.multipliers import (
+    Chain,
+    multipliers,
+    remaining,
+    second_best,
+)
 from sc_jax.plan.partition.options import (
     POWER,
+    TINY,
     Load,
     Objective,
     depth_of,
     energy_j,
-    splits,
     unknown_as_nan,
 )
 from sc_jax.plan.plan import (
@@ -43,7 +50,9 @@ from sc_jax.plan.profile import Cut, Profile
 
 Seconds = float | np.ndarray
 FIGURES = ("latency_s", "energy_j", "sent_bytes", "memory_bytes", "loss")
-TINY = 1e-9  # a bound taken from a sum of floats must still fit
+KEPT = 6  # rows of multipliers that discard labels
+FEW = 12  # labels that are not worth comparing
+BLOCK = 128  # labels that are compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +81,15 @@ def jointdnn(
             + POWER
         )
     limits = _limits(profile, bounds)
-    # Single splits are paths too: whatever is worse than two of them can go.
-    ceiling = _second_split(profile, link, load, bounds, objective)
-    found = _search(profile, moves, objective, limits, ceiling)
-    plans = [_plan(profile, moves, path, objective) for path in found]
-    plans = [plan for plan in plans if not _missed(plan, bounds)][:2]
+    found = _search(profile, moves, objective, limits)
+    every = (_plan(profile, moves, path, objective) for path in found)
+    plans = list(islice((p for p in every if not _missed(p, bounds)), 2))
     if not plans:
         raise UsageError(_infeasible(profile, moves, bounds, limits))
     binding = None
     if limits:
-        free = _search(profile, moves, objective, {}, ceiling)
-        hard = _missed(_plan(profile, moves, free[0], objective), bounds)
+        free = _plan(profile, moves, _free(profile, moves, objective), objective)
+        hard = _missed(free, bounds)
         relative = {n: _relative(plans[0], bounds, n) for n in hard}
         binding = min(relative, key=relative.__getitem__, default=None)
     return replace(
@@ -165,16 +172,7 @@ def _limits(profile: Profile, bounds: Bounds) -> dict[str, float]:
     return found
 
 
-def _second_split(profile, link, load, bounds, objective) -> float:
-    """What the second best single split within the bounds takes; inf: there is none."""
-    options = splits(profile, link, load=load)
-    try:
-        found = choose("", options, bounds, objective, [getattr(options, objective)])
-    except UsageError:
-        return np.inf
-    return getattr(found.runner_up, objective) if found.runner_up else np.inf
-
-
+Kept = tuple[np.ndarray, int, int]  # candidates kept, how many stayed, U crossings
 Path = list[tuple[str, Cut | None]]  # steps: ("device" | "edge" | "up" | "down", cut)
 
 
@@ -183,57 +181,76 @@ def _search(
     moves: Moves,
     objective: str,
     limits: dict[str, float],
-    ceiling: float = np.inf,
-) -> list[Path]:
+) -> Iterator[Path]:
     """Paths within the limits, best first, among which the best two of all are."""
     names = [objective, *(n for n in limits if n != objective)]
     columns = [FIGURES.index(n) for n in names]
+    chain = _chain(moves, columns)
     most = np.array([limits.get(n, np.inf) for n in names], np.float64)
-    most[0] = min(most[0], ceiling)
-    # NaN: who does not say it keeps no bound.
-    cost = lambda v: np.where(np.isnan(v), np.inf, v)[..., columns]  # noqa: E731
-    device, edge, down = cost(moves.device), cost(moves.edge), cost(moves.down)
-    up = [[cost(step) for _, step in cuts] for cuts in moves.up]
-    rest = _rest(device, edge, up, down)
+    weights = np.eye(len(names))
+    if len(names) > 1:
+        found = multipliers(chain, most[1:])
+        most[0] = min(most[0], second_best(chain, found, most[1:]))
+        weights = np.concatenate([weights, found[-KEPT:]])
+    # A weight of 0 is of no limit at all, which is inf.
+    parts = np.multiply(weights, most, out=np.zeros_like(weights), where=weights != 0)
+    bound, size = parts.sum(1), np.abs(parts).sum(1)
     with np.errstate(invalid="ignore"):
         # NaN, of inf - inf: the end cannot be reached, and no label is as small.
-        room = [most + TINY * np.abs(most) - each for each in rest]
-    here, there = np.zeros((1, len(names))), np.empty((0, len(names)))
+        room = bound + TINY * size - remaining(chain, weights)
+    # An infinite label has no room, even where that is infinite.
+    history, ends = _labels(chain, weights, np.minimum(room, np.finfo(float).max))
+    for k in np.lexsort(ends.T[::-1]):
+        yield _traced(history, moves, int(k))
+
+
+def _labels(
+    chain: Chain, weights: np.ndarray, room: np.ndarray
+) -> tuple[list[tuple[Kept, Kept]], np.ndarray]:
+    """(what was kept after i stages on the device and the edge, f[L, D] at the end)."""
+    figures = chain.stage.shape[-1]
+    here, there = np.zeros((1, figures)), np.full((0, figures), np.inf)
     history = []
-    for i in range(len(profile.stages) + 1):
-        if i:
-            here, there = here + device[i - 1], there + edge[i - 1]
-        parts = [here, there + down[i]], [there, *(here + step for step in up[i])]
-        (here, of_here), (there, of_there) = (
-            _pruned(part, room[side][i]) for side, part in enumerate(parts)
-        )
-        history.append((of_here, of_there))
-    order = np.lexsort(here.T[::-1])
-    return [_traced(history, moves, int(k)) for k in order]
+    with np.errstate(invalid="ignore"):
+        for i, (down, up) in enumerate(chain.into[:, :, 1:]):
+            if i:
+                here = here + chain.stage[i - 1, 0]
+                there = there + chain.stage[i - 1, 1]
+            before = here
+            here, kept = _pruned(here, there, down[:1], weights, room[i, 0])
+            there, others = _pruned(there, before, up, weights, room[i, 1])
+            history.append((kept, others))
+    return history, here
 
 
-def _rest(device, edge, up, down) -> tuple[np.ndarray, np.ndarray]:
-    """The least still to come, of each figure apart, on the device and on the edge."""
-    stages = len(device)
-    here, there = np.zeros_like(down), np.full_like(down, np.inf)
-    for i in range(stages - 1, -1, -1):
-        up_again = [there[i + 1] + step for step in up[i + 1]]
-        here[i] = device[i] + np.min([here[i + 1], *up_again], axis=0)
-        back = down[i + 1] + here[i + 1]
-        there[i] = edge[i] + np.minimum(there[i + 1], back)
-    return here, there
+def _chain(moves: Moves, columns: Sequence[int]) -> Chain:
+    """Of some figures, without NaN: who does not say it keeps no bound."""
+    most = max(len(cuts) for cuts in moves.up)
+    into = np.full((len(moves.up), 2, 1 + max(most, 1), len(FIGURES)), np.inf)
+    into[:, :, 0], into[:, 0, 1] = 0.0, moves.down
+    for i, cuts in enumerate(moves.up):
+        for k, (_, step) in enumerate(cuts):
+            into[i, 1, 1 + k] = step
+    stage = np.stack([moves.device, moves.edge], 1)
+    known = (np.where(np.isnan(v), np.inf, v)[..., columns] for v in (stage, into))
+    return Chain(*known)
 
 
-def _pruned(parts: Sequence[np.ndarray], most: np.ndarray):
-    """(labels f[L, D] that may still be among the best two, (part, label) of each)."""
-    labels = np.concatenate(parts)
-    part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    index = np.concatenate([np.arange(len(p)) for p in parts])
-    keep = np.flatnonzero((np.isfinite(labels) & (labels <= most)).all(1))
-    if len(keep) > 2:
-        keep = keep[np.lexsort(labels[keep].T[::-1])]
-        keep = keep[_undominated(labels[keep])]
-    return labels[keep], np.stack([part[keep], index[keep]], 1)
+def _pruned(stayed, came, steps, weights, most) -> tuple[np.ndarray, Kept]:
+    """(labels f[L, D] that may still be among the best two, where they came from).
+
+    steps: f[U, D], of each crossing that `came` may take.
+    """
+    crossed = (came[:, None] + steps).reshape(-1, stayed.shape[1])
+    labels = np.concatenate([stayed, crossed])
+    keep = (labels @ weights.T <= most).all(1).nonzero()[0]
+    labels = labels[keep]
+    # Few are cheaper to keep than to compare.
+    if len(keep) > FEW:
+        order = np.lexsort(labels.T[::-1])
+        order = order[_undominated(labels[order])]
+        labels, keep = labels[order], keep[order]
+    return labels, (keep, len(stayed), len(steps))
 
 
 def _undominated(rows: np.ndarray) -> np.ndarray:
@@ -248,13 +265,15 @@ def _undominated(rows: np.ndarray) -> np.ndarray:
         before = np.concatenate([[np.inf], least[:-1]])
         second = np.minimum.accumulate(np.maximum(values, before))
         return values < np.concatenate([[np.inf], second[:-1]])
-    kept: list[int] = []
     mask = np.zeros(count, bool)
-    for k in range(count):
-        # Who is dominated twice is so by two that stay.
-        if (rows[kept] <= rows[k]).all(1).sum() < 2:
-            kept.append(k)
-            mask[k] = True
+    for start in range(0, count, BLOCK):
+        # Who is dominated twice is so by two that stay, and come earlier.
+        block = rows[start : start + BLOCK]
+        earlier = rows[:start][mask[:start]]
+        over = (earlier[:, None] <= block).all(2).sum(0)
+        among = (block[:, None] <= block).all(2)
+        over += np.triu(among, 1).sum(0)
+        mask[start : start + BLOCK] = over < 2
     return mask
 
 
@@ -262,14 +281,33 @@ def _traced(history, moves: Moves, label: int) -> Path:
     """The steps to the label, in their order."""
     steps, side = [], 0
     for i in range(len(history) - 1, -1, -1):
-        part, label = history[i][side][label]
-        if part:
-            cut = moves.up[i][part - 1][0] if side else None
-            steps.append(("up" if side else "down", cut))
+        keep, stayed, count = history[i][side]
+        label = int(keep[label])
+        if label >= stayed:
+            label, step = divmod(label - stayed, count)
+            steps.append(("up", moves.up[i][step][0]) if side else ("down", None))
             side = 1 - side
         if i:
             steps.append((EDGE if side else DEVICE, None))
     return steps[::-1]
+
+
+def _free(profile: Profile, moves: Moves, objective: str) -> Path:
+    """The shortest path without limits."""
+    chain = _chain(moves, [FIGURES.index(objective)])
+    rest = remaining(chain, np.ones((1, 1)))[..., 0]
+    steps, side = [], 0
+    for i, here in enumerate(rest):
+        over = chain.out[i, side, :, 0] + np.where(
+            np.arange(chain.out.shape[2]) > 0, here[1 - side], here[side]
+        )
+        if taken := int(over.argmin()):
+            up = side == 0
+            steps.append(("up", moves.up[i][taken - 1][0]) if up else ("down", None))
+            side = 1 - side
+        if i < len(profile.stages):
+            steps.append((EDGE if side else DEVICE, None))
+    return steps
 
 
 def _figures(moves: Moves, path: Path) -> np.ndarray:
@@ -337,7 +375,7 @@ def _infeasible(profile: Profile, moves: Moves, bounds: Bounds, limits: dict) ->
             continue
         column = "loss" if figure == "quality" else figure
         others = {n: limit for n, limit in limits.items() if n != column}
-        for path in _search(profile, moves, column, others)[:1]:
+        for path in islice(_search(profile, moves, column, others), 1):
             plan = _plan(profile, moves, path, "")
             near[name] = (_relative(plan, bounds, name), plan)
     if not near:

@@ -61,7 +61,7 @@ def _source(count: int) -> np.ndarray:
 
 
 def multipliers(chain: Chain, limits: np.ndarray) -> np.ndarray:
-    """f[M, D] rows of weights, 1 and multipliers, around those of the highest bound.
+    """f[M, D] rows of weights, 1 and multipliers, from low bounds to the highest found.
 
     limits: f[D - 1]. By coordinates, each round's grid within the last one's step.
     """
@@ -72,7 +72,7 @@ def multipliers(chain: Chain, limits: np.ndarray) -> np.ndarray:
     # A limit is worth what it is of the length, give or take some powers of ten.
     size = np.maximum(np.abs(limits), np.abs(free[1:]))
     unit = max(abs(free[0]), np.finfo(float).tiny) / np.where(size > 0, size, 1.0)
-    best, rows = np.zeros(count), [np.zeros(count)]
+    best, rows, bounds = np.zeros(count), [np.zeros(count)], [free[0]]
     low, high = np.full(count, -4.0), np.full(count, 4.0)
     for _ in range(3 if count == 1 else 5):
         powers = np.linspace(low, high, GRID // count + 2)
@@ -83,13 +83,16 @@ def multipliers(chain: Chain, limits: np.ndarray) -> np.ndarray:
         bound = remaining(chain, _with_one(tried))[0, 0] - tried @ limits
         first = int(bound.argmax())
         best = tried[first]
-        rows += list(tried[np.argsort(-bound)[:2]])
+        near = np.argsort(-bound)[:2]
+        rows, bounds = [*rows, *tried[near]], [*bounds, *bound[near]]
         step = (high - low) / (len(powers) - 1)
         known = best > 0
         at = np.log10(np.where(known, best / unit, 1.0))
         low = np.where(known, at - step, low)
         high = np.where(known, at + step, high)
-    return _with_one(np.unique(np.array(rows), axis=0))
+    once = np.unique(np.array(rows), axis=0, return_index=True)[1]
+    order = once[np.argsort(np.array(bounds)[once])]
+    return _with_one(np.array(rows)[order])
 
 
 def _with_one(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from sc_jax.plan.link import (
 from sc_jax.plan.profile import INPUT, Cut, ExitCost, Profile
 from sc_jax.spec import Knob
 
+TINY = 1e-9  # a bound taken from a sum of floats must still fit
 LOCAL = -1  # the cut of a candidate that sends nothing
 POWER = (
     "energy needs compute_w (and idle_w, to send) of the profile and transmit_w and "
