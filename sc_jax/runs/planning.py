@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -211,7 +212,11 @@ def best_of(found: Sequence[Plan], planner: str) -> Plan:
     """The best network's plan; its runner-up may be another network's."""
     figure = figure_of(found[0])
     sign = -1 if figure == "quality" else 1
-    key = lambda each: sign * getattr(each, figure)  # noqa: E731
+
+    def key(each: Plan) -> float:
+        value = getattr(each, figure)
+        return math.inf if value is None else sign * value  # not known: the worst
+
     ranked = sorted(found, key=key)
     best = ranked[0]
     others = [p for p in (best.runner_up, *ranked[1:]) if p is not None]

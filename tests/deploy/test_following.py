@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,7 +18,9 @@ pytest.importorskip("grpc_health")
 pytest.importorskip("prometheus_client")
 
 from benchmarks.serving.shaper import Shaper
-from sc_jax.codec.codecs import RawCodec
+from sc_jax.codec.codecs import RawCodec, VariableRateCodec
+from sc_jax.codec.tables import from_pmf
+from sc_jax.codec.variable_rate import bins_of
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import Bundle
@@ -27,9 +30,13 @@ from sc_jax.deploy.device.following import follow, runtime
 from sc_jax.deploy.device.routes import routes
 from sc_jax.deploy.export.chain import chain
 from sc_jax.deploy.server import tails
+from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies
 from sc_jax.exits.policies import PerClass, Threshold
+from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
+from sc_jax.nets.net import Exit
+from sc_jax.nets.run import Variables, init
 from sc_jax.plan import Bounds, Cut, Profile, plan, profile
 from sc_jax.plan.link import Link
 from sc_jax.plan.plan import Plan
@@ -263,3 +270,57 @@ def test_a_policy_of_another_kind_gives_way_to_the_plans_threshold():
     planned = replace(each, link=Link(1e6, 0.0), alternatives=(each,))
     (found,) = routes(planned, {"x": installed})
     assert found.bundle.policy == Threshold((0.7, 0.7))
+
+
+def test_a_level_of_a_rate_is_a_cut_of_its_own():
+    medians, widths = np.zeros(1, np.float32), np.array([[1.0], [0.5]])
+    tables = from_pmf([[1.0, 2.0, 1.0]], -1)
+    codec = VariableRateCodec(
+        (6, 1), (tables, tables), medians, bins_of(widths, medians), 1
+    )
+    installed = replace(exit_bundle(None), codec=codec)
+    net = ("net", "latency_s", ("a", "b", "c"), ("device", "device", "edge"))
+    every = [
+        Plan(
+            "neurosurgeon", *net, (Cut("b", name, 9),), None, None, 0.1, None, 9.0,
+            None, None,
+        )
+        for name in ("level=1", "level=0", "level=2", "variable_rate")
+    ]  # fmt: skip
+    planned = replace(every[0], link=Link(1e6, 0.0), alternatives=tuple(every))
+    found = routes(planned, {"x": installed})
+    assert [route.level for route in found] == [1, 0]
+    missing = replace(planned, alternatives=tuple(every[2:]))
+    with pytest.raises(UsageError, match="cut b/level=0, cut b/level=1"):
+        routes(missing, {"x": installed})
+
+
+def test_a_threshold_of_the_plan_decides_who_is_sent(student, images, tmp_path):
+    recipe, variables, cut, codec = student
+    net = replace(recipe.net, exits=(Exit(cut, PooledLinear(10)),))
+    fresh = init(net, jax.random.key(5), images[:1])
+    known = Variables(fresh.params | variables.params, fresh.state | variables.state)
+    made = chain(net, known, codec, images[:8])
+    installed = bundle.write(
+        tmp_path / "b", {k: s.model for k, s in made.items()}, codec, model="m",
+        split=0, exits=("exit@encoder", "final"), labels=tuple("0123456789"),
+        facts={"input": [28, 28, 1], "network": NETWORK, "cut": cut},
+    )  # fmt: skip
+    names = net.names
+    depth = names.index(cut) + 1
+    places = ("device",) * depth + ("edge",) * (len(names) - depth)
+    logits = np.arange(10, dtype=np.float32)
+    reply = Reply({"prediction": np.array(9), "logits": logits})
+    for threshold, exit in ((0.0, "exit@encoder"), (2.0, "edge")):
+        own = Plan(
+            "spinn", NETWORK, "latency_s", names, places, (Cut(cut, codec.kind, 200),),
+            None, threshold, 0.01, None, 100.0, None, None, device_s=0.002,
+        )  # fmt: skip
+        planned = replace(own, link=Link(FAST, 0.001), alternatives=(own,))
+        both = {"b": installed}
+        follower = follow(planned, both, lambda *_: reply, say=lambda _: None)
+        before = follower.controller.message_s
+        found = [follower.infer(image) for image in images[:3]]
+        assert {a.exit for a in found} == {exit}
+        # Who is answered here says nothing of the link.
+        assert (follower.controller.message_s == before) is (exit != "edge")

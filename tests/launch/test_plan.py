@@ -132,6 +132,21 @@ def test_batches_planners_with_knobs_and_links_by_figures(files):
     assert slow.planner == "jointdnn" and slow.latency_s > alone.latency_s
 
 
+def test_by_quality_the_best_within_the_deadline_wins(files):
+    best = {"planner": "neurosurgeon:objective=quality"}
+    assert run(files, "wide", **best).name == "cut a/z"  # as good as local, and faster
+    tight = best | {"bounds": Bounds(deadline_s=0.07)}
+    assert run(files, "wide", **tight).name == "cut input/jpeg"
+    # What nobody has measured is no better than anything.
+    unknown = replace(WIDE, cuts=(replace(WIDE.cuts[1], quality=None), WIDE.cuts[0]))
+    profile.write(files["wide"], replace(unknown, quality=None))
+    assert run(files, "wide", **best).name == "cut input/jpeg"
+    nothing = replace(unknown, quality=None, cuts=unknown.cuts[:1])
+    profile.write(files["wide"], nothing)
+    with pytest.raises(UsageError, match="not known of every candidate"):
+        run(files, "wide", **best)
+
+
 def met(count=3000, split="validation"):
     """Of the wide network: an exit that knows when it is right, cuts that lose some."""
     rng = np.random.default_rng(0)

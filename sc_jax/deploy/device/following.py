@@ -170,15 +170,14 @@ def changed(controller: Controller, index: int) -> str:
     assert controller.current is not None
     seconds = [1e3 * each for each in adaptation.predicted_s(controller)]
     old, new = (controller.choices[i] for i in (controller.current, index))
-    expected = f"{seconds[index]:.3g} ms expected"
-    other = f"{seconds[controller.current]:.3g} ms"
-    words = f"{old.name} -> {new.name}: {expected} instead of {other}"
-    if (deadline_s := controller.deadline_s) is None:
+    after, before = seconds[index], seconds[controller.current]
+    words = f"{old.name} -> {new.name}: {after:.3g} ms expected instead of {before:.3g}"
+    if controller.deadline_s is None:
         return words
-    late = seconds[controller.current] > 1e3 * deadline_s
-    if not late and old.quality != new.quality:
-        return f"{words}, quality {new.quality:.4g} instead of {old.quality or 0:.4g}"
-    return f"{words}, deadline {1e3 * deadline_s:g} ms" if late else words
+    if before > (late := 1e3 * controller.deadline_s):
+        return f"{words}, deadline {late:g} ms"
+    known = ["unknown" if c.quality is None else f"{c.quality:.4g}" for c in (new, old)]
+    return f"{words}, quality {known[0]} instead of {known[1]}"
 
 
 def follow(
@@ -195,7 +194,8 @@ def follow(
     deadline_s: after which an image is no longer waited for; the plan's own deadline,
     which is not above, says which choice is best. UsageError where they do not fit.
     """
-    longest_s = max(planned.latency_s, planned.deadline_s or 0.0)
+    sent_s = planned.latency_s if planned.cuts else 0.0
+    longest_s = max(sent_s, planned.deadline_s or 0.0)
     if longest_s > deadline_s:
         raise UsageError(
             f"the plan allows {longest_s:.3g} s, --deadline_s={deadline_s:g} ends an "

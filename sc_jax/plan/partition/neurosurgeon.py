@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
+
 from sc_jax.plan.link import Link
 from sc_jax.plan.partition.choice import choose
 from sc_jax.plan.partition.options import Load, splits
@@ -31,11 +33,14 @@ def neurosurgeon(
     """One cut of least latency or device energy, by enumeration (Kang et al. 2017).
 
     load: Neurosurgeon's K, by which a busy server is slower than in the profile.
-    quality is this project's: the best answers within the bounds, then the fastest.
+    quality is this project's: the best answers within the bounds, then the fastest; a
+    quality that is not known is the worst.
     """
     options = splits(profile, link, load=load)
     if objective == "quality":
         keys, goal = [-options.quality, options.latency_s], "quality, then latency_s"
+        if not np.isnan(options.quality).all():
+            keys[0] = np.nan_to_num(keys[0], nan=np.inf)
         return choose("neurosurgeon", options, bounds, goal, keys)
     keys = [getattr(options, objective)]
     return choose("neurosurgeon", options, bounds, objective, keys)
