@@ -28,6 +28,7 @@ from benchmarks.results_page import (
     speed,
     trade,
     training,
+    unmodified,
 )
 from launch import cli
 
@@ -55,6 +56,7 @@ BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
 END_TO_END = flags.DEFINE_string("end_to_end", None, "JSON of serving.end_to_end")
 PEER = flags.DEFINE_list("peer", [], "JSON of methods.peer_student, of peer_teacher")
+UNMODIFIED = flags.DEFINE_list("unmodified", [], "JSONs of methods.unmodified")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -96,6 +98,8 @@ def measured(out: Path) -> list[str]:
         lines += photographs.bits(Path(BITS.value), out)
     for path in CONTEXTS.value:
         lines += contexts.contexts(Path(path))
+    for path in UNMODIFIED.value:
+        lines += unmodified.section(path, out)
     if END_TO_END.value:
         lines += end_to_end.end_to_end(END_TO_END.value, out)
     if PEER.value:
