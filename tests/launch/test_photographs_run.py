@@ -87,7 +87,7 @@ def test_both_sets_are_named_in_folder_and_report(world, finished):
     assert {row["metric"] for row in rows} == {"top-1"}
 
 
-def test_validation_is_measured_by_agreement_with_the_teacher(finished, tmp_path):
+def test_validation_is_measured_by_agreement(world, finished, tmp_path):
     evaluation.measure(finished, split="validation", out=tmp_path)
     rows = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert {row["metric"] for row in rows} == {"agreement"}
@@ -98,6 +98,11 @@ def test_validation_is_measured_by_agreement_with_the_teacher(finished, tmp_path
     evaluation.measure(finished, out=tmp_path, baselines=False, agreement=True)
     (other,) = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert (other["metric"], other["examples"]) == ("agreement", 12)
+    # And of images that nobody labelled: no class of theirs is compared.
+    unlabelled = {"data": f"plain:{world}/album", "agreement": True}
+    evaluation.measure(finished, out=tmp_path, baselines=False, **unlabelled)
+    (other,) = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert (other["metric"], other["examples"]) == ("agreement", 40)
     with pytest.raises(UsageError, match="with --agreement also give --out"):
         evaluation.measure(finished, agreement=True)
     (row,) = api.evaluate(finished, split="validation")
