@@ -10,8 +10,9 @@ https://arxiv.org/abs/2103.04505, section 4.1): Choi and Bajić 2018
 (https://arxiv.org/abs/2105.06002) `clipped`; `affine` and `top_k` need no training
 either. What a compressor takes from activations (clip range, points, tables) is solved
 from training images at the end. Expected: the teacher's accuracy at 8 bits a value of
-`affine`, to a point or two at 16 points of `clipped`, about 3 bits; where the cut is
-early that is more than an image file: which cut pays is for a planner.
+`affine`; MobileNetV2 at 224 pixels within a point of its own after `layer4.0` by
+`clipped:points=5` and --set=context=8, 1.3 bits a value, 2.1 kB. Where the cut is early
+that is more than an image file: which cut pays is for a planner.
 """
 
 from dataclasses import replace
