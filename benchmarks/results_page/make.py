@@ -25,6 +25,7 @@ from benchmarks.results_page import (
     page,
     peer,
     photographs,
+    planning,
     speed,
     trade,
     training,
@@ -55,6 +56,7 @@ LABELLED = flags.DEFINE_list("labelled", [], "the teacher's folder, then its stu
 BITS = flags.DEFINE_string("bits", None, "JSON of methods.where_bits_go")
 CONTEXTS = flags.DEFINE_list("contexts", [], "JSONs of methods.contexts")
 END_TO_END = flags.DEFINE_string("end_to_end", None, "JSON of serving.end_to_end")
+PLANNING = flags.DEFINE_string("planning", None, "JSON of speed.planning")
 PEER = flags.DEFINE_list("peer", [], "JSON of methods.peer_student, of peer_teacher")
 UNMODIFIED = flags.DEFINE_list("unmodified", [], "JSONs of methods.unmodified")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
@@ -102,6 +104,8 @@ def measured(out: Path) -> list[str]:
         lines += unmodified.section(path, out)
     if END_TO_END.value:
         lines += end_to_end.end_to_end(END_TO_END.value, out)
+    if PLANNING.value:
+        lines += planning.planning(PLANNING.value, out)
     if PEER.value:
         lines += peer.student(*map(Path, PEER.value))
     for path in TRADE.value:

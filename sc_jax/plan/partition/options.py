@@ -93,15 +93,14 @@ def check_order(planner: str, profile: Profile) -> None:
 
 def candidates(profile: Profile, end: int) -> tuple[np.ndarray, np.ndarray]:
     """(cut i[C], depth i[C]) that can run with `end` stages: local first, then cuts."""
-    device = cumulative(profile.device_s, len(profile.stages))
-    depths = [depth_of(profile, cut) for cut in profile.cuts]
+    stages = len(profile.stages)
+    device = cumulative(profile.device_s, stages)
+    places = {name: i for i, name in enumerate((INPUT, *profile.stages))}
+    depths = [places[cut.after] for cut in profile.cuts]
     found = [(LOCAL, end)] if not np.isnan(device[end]) else []
     if profile.edge_s:
-        found += [
-            (i, depth)
-            for i, depth in enumerate(depths)
-            if depth < end and not np.isnan(device[depth])
-        ]
+        runs = (np.arange(stages + 1) < end) & ~np.isnan(device)
+        found += [(i, depth) for i, depth in enumerate(depths) if runs[depth]]
     cut, depth = np.array(found, int).reshape(-1, 2).T
     return cut, depth
 
@@ -156,22 +155,28 @@ def priced(
     nothing lost in the cut; what its own quality lacks of the network's is taken off
     the share that is sent. whole: whether every input runs to the network's end.
     """
-    rows = [profile.cuts[i] if i != LOCAL else None for i in cut]
-    sent = np.array([c.sent_bytes if c else 0.0 for c in rows])
-    coder = np.array([c.encode_s if c else 0.0 for c in rows])
-    decode = np.array([c.decode_s if c else 0.0 for c in rows])
-    air = np.array([send_s(link, each) for each in sent])
+
+    def of_cut(values: Sequence[float | None], local: float = 0.0) -> np.ndarray:
+        # LOCAL, -1, is the last.
+        return np.append(unknown_as_nan(values), local)[cut]
+
+    cuts = profile.cuts
+    sent = of_cut([c.sent_bytes for c in cuts])
+    coder = of_cut([c.encode_s for c in cuts])
+    decode = of_cut([c.decode_s for c in cuts])
+    air = of_cut([send_s(link, c.sent_bytes) for c in cuts])
+    own = of_cut([c.quality for c in cuts], np.nan)
     reply = receive_s(link, profile.reply_bytes)
     busy, waited = device_s + share * coder, edge_s + share * (decode + link.rtt_s)
     memory = cumulative(profile.memory_bytes, len(profile.stages))[depth]
-    rest = np.ones(len(rows))
+    rest = np.ones(len(cut))
     return Options(
         profile, cut, depth, (rest * end).astype(int), (rest * exit).astype(int),
         rest * threshold,
         latency_s=busy + waited + share * (air + reply),
         energy_j=energy_j(profile, link, busy, share * air, share * reply, waited),
         sent_bytes=share * sent,
-        quality=_quality(profile, rows, share, rest * answers, whole),
+        quality=_quality(profile, own, share, rest * answers, whole),
         memory_bytes=memory if profile.memory_bytes else rest * np.nan,
         device_s=busy,
     )  # fmt: skip
@@ -198,12 +203,11 @@ def energy_j(profile, link, busy_s, sent_s, received_s, waited_s) -> np.ndarray:
 
 def _quality(
     profile: Profile,
-    rows: Sequence[Cut | None],
+    own: np.ndarray,
     share: np.ndarray,
     answers: np.ndarray,
     whole: bool,
 ) -> np.ndarray:
-    own = unknown_as_nan([cut.quality if cut else None for cut in rows])
     if whole:
         return np.where(share > 0, own, answers)
     known = np.nan if profile.quality is None else profile.quality

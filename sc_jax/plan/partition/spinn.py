@@ -22,7 +22,6 @@ from sc_jax.plan.partition.options import (
     candidates,
     check_order,
     cumulative,
-    joined,
     priced,
 )
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
@@ -64,13 +63,19 @@ def spinn(
     check_order("spinn", profile)
     records = records.of(profile)
     correct = np.concatenate([records.right, records.whole[None]])
-    points, sides = [], []
+    cut, depth = candidates(profile, len(profile.stages))
+    count, points = len(thresholds), []
     for threshold in thresholds:
         shares, right = _leaving(records.score, correct, threshold)
-        point, side = _points(profile, link, shares, right, threshold, load)
-        points.append(point)
-        sides.append(side)
-    options, (device_s, edge_s) = joined(points), np.concatenate(sides, axis=1)
+        points.append((*_sides(profile, cut, depth, shares), np.full(len(cut), right)))
+    device_s, edge_s, share, right = map(np.concatenate, zip(*points))
+    options = priced(
+        profile, link, np.tile(cut, count), np.tile(depth, count), device_s=device_s,
+        edge_s=load * edge_s, share=share, answers=right, end=len(profile.stages),
+        threshold=np.repeat(thresholds, len(cut)), whole=False,
+    )  # fmt: skip
+    decode = np.append([each.decode_s for each in profile.cuts], 0.0)[options.cut]
+    device_s, edge_s = options.device_s, load * edge_s + share * decode
     keys = {
         "latency_s": options.latency_s,
         "energy_j": options.energy_j,
@@ -94,17 +99,11 @@ def _leaving(
     return shares, float(correct[leaves, np.arange(scores.shape[1])].mean())
 
 
-def _points(
-    profile: Profile,
-    link: Link,
-    shares: np.ndarray,
-    right: float,
-    threshold: float,
-    load: float,
-):
-    """(options, (device_s, edge_s) f[2, C] with codecs) of one threshold."""
+def _sides(
+    profile: Profile, cut: np.ndarray, depth: np.ndarray, shares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """f[C] (device_s, edge_s, share that is sent) of one threshold, without codecs."""
     stages = len(profile.stages)
-    cut, depth = candidates(profile, stages)
     device = cumulative(profile.device_s, stages)
     edge = cumulative(profile.edge_s, stages)
     ends = np.array([profile.stages.index(e.after) + 1 for e in profile.exits])
@@ -127,15 +126,6 @@ def _points(
             device_s += np.where(inside, arriving[e] * exit_device[e], 0.0)
             edge_s += np.where(inside, 0.0, arriving[e] * exit_edge[e])
         before = end
-    later = np.array([shares[:-1][ends > d].sum() + shares[-1] for d in depth])
-    share = np.where(cut == LOCAL, 0.0, later)
-    coder, decode = (
-        np.array([0.0 if i == LOCAL else getattr(profile.cuts[i], n) for i in cut])
-        for n in ("encode_s", "decode_s")
-    )
-    options = priced(
-        profile, link, cut, depth, device_s=device_s, edge_s=load * edge_s, share=share,
-        answers=right, end=stages, threshold=threshold, whole=False,
-    )  # fmt: skip
-    sides = device_s + share * coder, load * edge_s + share * decode
-    return options, np.stack(sides)
+    # Of an exit or the end that is the first behind the cut.
+    later = arriving[np.searchsorted(ends, depth, side="right")]
+    return device_s, edge_s, np.where(cut == LOCAL, 0.0, later)
