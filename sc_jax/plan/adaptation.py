@@ -77,7 +77,8 @@ class Controller:
 
     message_s: of each choice, seconds from its frame to the answer, the server's
     included; 0 where none is sent. heard: whether they are of a message since the link
-    last changed. deadline_s: of an input; None: the fastest choice is the best. gain:
+    last changed. pace: what the device takes, as a factor on all planned seconds of it.
+    deadline_s: of an input; None: the fastest choice is the best. gain:
     of the moving average, in 0..1; a message more than `abrupt` times off is believed
     alone. margin: share by which a choice must be faster, or within the deadline, to be
     changed to. probe_s: seconds between messages beside; they double up to
@@ -88,6 +89,7 @@ class Controller:
     message_s: tuple[float, ...]
     heard: tuple[bool, ...]
     deadline_s: float | None = None
+    pace: float = 1.0
     gain: float = 0.5
     abrupt: float = 3.0
     margin: float = 0.1
@@ -132,7 +134,8 @@ def predicted_s(controller: Controller) -> list[float]:
 
 def _seconds(controller: Controller, i: int, message_s: float) -> float:
     each = controller.choices[i]
-    return each.device_s + (each.share * message_s if each.sent_bytes else 0.0)
+    sent_s = each.share * message_s if each.sent_bytes else 0.0
+    return controller.pace * each.device_s + sent_s
 
 
 def rank(controller: Controller, i: int, seconds: float) -> tuple[bool, float, float]:
@@ -227,6 +230,19 @@ def _allowed(controller: Controller, heard: int, other: int) -> tuple[float, flo
     # All of it the round trip, or all of it the bytes.
     alike = on_air, on_air * asked.sent_bytes / known.sent_bytes
     return min(alike) + asked.edge_s, max(alike) + asked.edge_s
+
+
+def timed(controller: Controller, index: int, device_s: float) -> Controller:
+    """After the device computed `device_s` for an input of choice `index`.
+
+    One factor for all choices, as SPINN has it: a device that is busy or hot is slower
+    at whatever it does.
+    """
+    planned_s = controller.pace * controller.choices[index].device_s
+    if not (planned_s and 0 < device_s < math.inf):
+        return controller  # nothing to compare
+    ratio = device_s / planned_s
+    return replace(controller, pace=controller.pace * ratio**controller.gain)
 
 
 def observe(controller: Controller, index: int, message_s: float) -> Controller:

@@ -15,6 +15,7 @@ from sc_jax.plan.adaptation import (
     predicted_s,
     replay,
     start,
+    timed,
 )
 
 # A slow phone at 224 pixels: the whole net, a head with a split, a file.
@@ -187,6 +188,22 @@ def test_a_choice_within_the_margin_of_the_deadline_is_not_changed_to():
     assert choose(replace(controller, deadline_s=0.11), 0.0)[1] == 1
     # The fastest where none keeps it.
     assert choose(replace(controller, current=1, deadline_s=0.04), 0.0)[1] == 0
+
+
+def test_a_device_slower_than_planned_computes_less_itself():
+    """Over LoRaWAN it computes alone, unless it is twenty times slower."""
+    controller = replace(start(CHOICES, LORA), current=0)
+    assert choose(controller, 0.0)[1] == 0
+    for _ in range(12):
+        controller = timed(controller, 0, 20 * 0.31)
+    assert controller.pace == pytest.approx(20, rel=1e-2)
+    expected = [20 * 0.31, 20 * 0.15 + latency_s(LORA, 1200)]
+    assert predicted_s(controller)[:2] == pytest.approx(expected, rel=1e-2)
+    assert choose(controller, 0.0)[1] == 2  # 0.4 s of the device, 2.9 of the link
+    for _ in range(12):
+        controller = timed(controller, 2, 0.02)
+    assert choose(controller, 0.0)[1] == 0
+    assert timed(controller, 0, 0.0) == controller
 
 
 def test_a_margin_keeps_what_is_nearly_as_fast():

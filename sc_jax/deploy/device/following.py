@@ -3,7 +3,7 @@
 `sc_jax.plan.adaptation` chooses by what messages took. Seconds of a message are those
 of `Answer.seconds["edge"]`: from the packed frame to the answer, so the link both ways,
 the server's queue, its decoder and its stages; the planned seconds that they are
-compared with hold the same. Head and coder are not in them.
+compared with hold the same. Those of head and coder are compared apart.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Follower:
         index, beside = self._choose() if self._adapts else (0, None)
         answer, edge = self._answered(index, image)
         if self._adapts:
+            own_s = edge.seconds.get("head", 0.0) + edge.seconds.get("code", 0.0)
+            self.controller = adaptation.timed(self.controller, index, own_s)
             self._learn(index, edge)
         if beside is not None and self._beside is None:
             self._look(beside, image)
