@@ -1,6 +1,7 @@
 """A net that nobody trained, in a folder, and the frames its devices would send."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +16,9 @@ from sc_jax.train.checkpoint import Checkpoints
 from sc_jax.train.loop import first_variables
 
 
-def untrained(workdir: Path, name: str = "entropic_student") -> Path:
+def untrained(workdir: Path, name: str = "entropic_student", **knobs: Any) -> Path:
     """A folder like that of a finished run of the recipe's test preset."""
-    source = run_folder.Source(name, recipes.tiny(name))
+    source = run_folder.Source(name, {**recipes.tiny(name), **knobs})
     recipe = source.build()
     example = run_folder.example_of(recipe)
     variables = first_variables(recipe, None, example)

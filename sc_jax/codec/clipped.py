@@ -89,9 +89,12 @@ class ClippedCodec:
         return np.ascontiguousarray(self.points[symbols])
 
     def outputs(self, z, xp):
-        # One comparison a threshold: runtimes of heads lack a search.
-        reached = ((z >= t).astype(xp.int32) for t in self.thresholds)
-        return {"symbols": sum(reached, start=xp.zeros(z.shape, xp.int32))}
+        # Runtimes of heads compare at most four axes, as several views have five.
+        flat = z.reshape(z.shape[0], -1, z.shape[-1]) if z.ndim > 4 else z
+        # One comparison a threshold: they lack a search.
+        reached = ((flat >= t).astype(xp.int32) for t in self.thresholds)
+        symbols = sum(reached, start=xp.zeros(flat.shape, xp.int32))
+        return {"symbols": symbols.reshape(z.shape)}
 
     def pack(self, symbols: np.ndarray) -> bytes:
         """The stream of int32[..., C] symbols."""

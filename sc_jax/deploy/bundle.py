@@ -230,11 +230,31 @@ def codec_of(data: bytes) -> codecs.Codec:
     return codecs.from_arrays(foreign.arrays(data))
 
 
-def register(workdir: Path, model: str, codec: codecs.Codec) -> None:
-    """Leaves a bundle's tables where the server of its run finds them."""
+def register(
+    workdir: Path,
+    model: str,
+    codec: codecs.Codec,
+    decision: Mapping[str, Any] | None = None,
+) -> None:
+    """Leaves a bundle's tables where the server of its run finds them.
+
+    decision: policy, exits and cost of its manifest, by which an edge's exits answer.
+    """
     folder = workdir / EXPORTS
     folder.mkdir(exist_ok=True)
     (folder / f"{model}.npz").write_bytes(table_bytes(codec))
+    if decision is not None:
+        text = foreign.sealed(dict(decision), indent=1)
+        (folder / f"{model}.json").write_bytes(text)
+
+
+def decision_of(workdir: Path, model: str) -> dict[str, Any]:
+    """What `register` left of a bundle's policy; {}: nothing."""
+    file = workdir / EXPORTS / f"{model}.json"
+    if not file.is_file():
+        return {}
+    with foreign.reading(file, "policy", "delete it, and export its bundle again"):
+        return foreign.unsealed(foreign.read_bytes(file, foreign.JSON_BYTES))
 
 
 def registered(workdir: Path) -> dict[str, codecs.Codec]:

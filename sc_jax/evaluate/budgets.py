@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,8 @@ from sc_jax.exits.policies import Policy
 from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
 from sc_jax.exits.solve import policy_spec, risk, thresholds
 from sc_jax.exits.solve.thresholds import Solved
-from sc_jax.traces.record import Recorded, sent_bytes
+from sc_jax.traces import record
+from sc_jax.traces.record import Recorded
 from sc_jax.traces.trace import Outcome, Trace, for_fitting, of_net, outcome
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
@@ -27,6 +28,8 @@ class Evaluated:
     sent_bytes: float | None = None  # mean payload; None where nothing is ever sent
     budget: float | None = None  # mean cost allowed, share of the whole network's
     solved: Solved | None = None  # None: a fixed exit, nothing was solved
+    forwarded_bytes: float | None = None  # mean payload from edge to cloud
+    tiers: dict[str, float] = field(default_factory=dict)  # shares of the answers
 
     @property
     def solved_on(self) -> str:
@@ -185,9 +188,13 @@ def evaluate_exits(
     budget: float | None = None,
 ) -> Evaluated:
     """What the exits taken, i32[N], give on `test`, with the bytes sent."""
-    sent = sent_bytes(test, taken)
-    mean = None if sent is None else float(sent.mean())
-    return Evaluated(name, outcome(test.trace, taken), mean, budget, solved)
+    sent = record.sent_bytes(test, taken)
+    forwarded = record.forwarded_bytes(test, taken)
+    means = [None if x is None else float(x.mean()) for x in (sent, forwarded)]
+    return Evaluated(
+        name, outcome(test.trace, taken), means[0], budget, solved, means[1],
+        record.tier_shares(test, taken),
+    )  # fmt: skip
 
 
 def taken(policy: Policy, trace: Trace) -> np.ndarray:

@@ -20,7 +20,7 @@ from sc_jax.data.sources import Dataset
 from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports.report import Row
-from sc_jax.nets.net import FINAL, INPUT, Net, head, tail
+from sc_jax.nets.net import FINAL, INPUT, Net, head, hops, tail
 from sc_jax.nets.run import Variables, run
 from sc_jax.tasks import Task, classification
 from sc_jax.traces import cost
@@ -41,7 +41,8 @@ class Measured:
     framed_bytes: np.ndarray  # i64 [N]: with the wire frame
     pickle_bytes: np.ndarray  # i64 [N]: of a dict of bytes and shape
     data_bytes: np.ndarray  # i64 [N]: the payload, of a file its image data alone
-    estimated_bits: np.ndarray  # f64 [N]
+    estimated_bits: np.ndarray  # f64 [N], of the first hop
+    forwarded_bytes: np.ndarray  # i64 [N]: payload from edge to cloud, 0 of one split
     disagreements: int
 
     @property
@@ -76,18 +77,15 @@ def measure(
 ) -> Measured:
     """Runs head, codec, tail over `dataset`; a net without splits runs locally.
 
-    codecs: of the splits, by name.
+    codecs: of the splits, by name. Of two splits the second frame is coded too.
     """
-    if len(net.splits) > 1:
-        raise UsageError(f"measure takes one split, the net has {len(net.splits)}")
+    hops(net)
     if not len(dataset):
         raise UsageError(f"{dataset.name} has no examples to measure ({dataset.split})")
     # Outside the loop: a partial made anew would be compiled anew.
     whole = partial(jax.jit(partial(_answers, net)), variables)
     if net.splits:
-        answers = _through_codec(
-            net, variables, codecs[net.splits[0].name], whole, task
-        )
+        answers = _through_codecs(net, variables, codecs, whole, task)
     else:
         answers = partial(_locally, whole)
     total = -(-len(dataset) // batch_size)
@@ -108,37 +106,63 @@ def measure(
 
 
 def _locally(whole: Callable, inputs: np.ndarray, count: int) -> tuple[Any, tuple, int]:
-    """(answer, five columns of zeros, 0): nothing is sent."""
-    return whole(inputs)[0], (np.zeros(count, np.int64),) * 5, 0
+    """(answer, six columns of zeros, 0): nothing is sent."""
+    return whole(inputs)[0], (np.zeros(count, np.int64),) * 6, 0
 
 
-def _through_codec(
-    net: Net, variables: Variables, codec: Codec, whole: Callable, task: Task
+def _through_codecs(
+    net: Net,
+    variables: Variables,
+    codecs: Mapping[str, Codec],
+    whole: Callable,
+    task: Task,
 ) -> Callable[[np.ndarray, int], tuple[Any, tuple, int]]:
     """inputs -> (answer from bytes, columns of sizes [count], how many differ)."""
-    cut = net.splits[0].after
+    cut, codec = net.splits[0].after, codecs[net.splits[0].name]
     device = partial(jax.jit(partial(_latent, head(net, cut), cut=cut)), variables)
-    after = jax.jit(lambda v, z: _answers(tail(net, cut), v, z)[0])
-    on_wire = codec.id
+    onward = _behind(net, variables, codecs)
 
     def answers(inputs: np.ndarray, count: int):
         # Encoded and decoded one by one, as a device and a server would.
         z = inputs if cut == INPUT else np.asarray(device(inputs))
         payloads = [codec.encode(example) for example in z]
-        answer = after(variables, np.stack([codec.decode(p) for p in payloads]))
+        answer, forwarded = onward(np.stack([codec.decode(p) for p in payloads]))
         payloads, shape = payloads[:count], tuple(z.shape[1:])
         sent = np.array([len(p) for p in payloads], np.int64)
-        framed = np.array([len(frame.pack(on_wire, 0, shape, p)) for p in payloads])
+        framed = np.array([len(frame.pack(codec.id, 0, shape, p)) for p in payloads])
         pickled = np.array([pickled_bytes(p, shape) for p in payloads])
+        more = forwarded[:count]
         if cut == INPUT:  # a file's bits are what was written
             bare = image.data_bytes if codec.kind == image.ImageCodec.kind else len
             data = np.array([bare(p) for p in payloads], np.int64)
-            return answer, (sent, framed, pickled, data, 8.0 * sent), 0
+            return answer, (sent, framed, pickled, data, 8.0 * sent, more), 0
         hard, bits = whole(inputs)
         differ = _disagreements(task, answer, hard, count)
-        return answer, (sent, framed, pickled, sent, np.asarray(bits)[:count]), differ
+        estimated = np.asarray(bits)[:count]
+        return answer, (sent, framed, pickled, sent, estimated, more), differ
 
     return answers
+
+
+def _behind(
+    net: Net, variables: Variables, codecs: Mapping[str, Codec]
+) -> Callable[[np.ndarray], tuple[Any, np.ndarray]]:
+    """Latents from bytes -> (answer, payload of the second hop i64[B], 0 for none)."""
+    first, *others = net.splits
+    rest = tail(net, others[0].after if others else first.after)
+    last = jax.jit(lambda v, z: _answers(rest, v, z)[0])
+    if not others:
+        return lambda z: (last(variables, z), np.zeros(len(z), np.int64))
+    cut, codec = others[0].after, codecs[others[0].name]
+    part = tail(head(net, cut), first.after)
+    middle = jax.jit(partial(_latent, part, cut=cut))
+
+    def onward(z: np.ndarray) -> tuple[Any, np.ndarray]:
+        payloads = [codec.encode(row) for row in np.asarray(middle(variables, z))]
+        answer = last(variables, np.stack([codec.decode(p) for p in payloads]))
+        return answer, np.array([len(p) for p in payloads], np.int64)
+
+    return onward
 
 
 def _disagreements(task: Task, answer: Any, hard: Any, count: int) -> int:
@@ -191,6 +215,7 @@ def row(
         framed_bytes=sizes(measured.framed_bytes),
         pickle_bytes=sizes(measured.pickle_bytes),
         data_bytes=sizes(measured.data_bytes),
+        forwarded_bytes=sizes(measured.forwarded_bytes) if net.splits[1:] else None,
         estimated_bits=float(measured.estimated_bits.mean()) if net.splits else None,
         head_parameters=cost.parameters(parameters),
         head_macs=spent,
@@ -206,7 +231,7 @@ def _latent(net: Net, variables: Variables, inputs: Any, cut: str) -> Any:
 
 
 def _answers(net: Net, variables: Variables, x: Any) -> tuple[Any, Any]:
-    """(the last exit's answer, estimated bits f32[B])."""
+    """(the last exit's answer, estimated bits f32[B] of the first split)."""
     out, _ = run(net, variables, x)
-    bits = sum(out.bits.values()) if out.bits else jax.numpy.zeros(len(x))
+    bits = out.bits[net.splits[0].name] if net.splits else jax.numpy.zeros(len(x))
     return out.predictions[FINAL], bits

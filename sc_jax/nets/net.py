@@ -180,6 +180,21 @@ def tail(net: Net, cut: str) -> Net:
     return _between(net, start, len(net.stages), kept)
 
 
+def hops(net: Net) -> tuple[SplitPoint, ...]:
+    """The splits in the order in which a request meets them: device | edge | cloud.
+
+    UsageError for more than two, and where they are listed in another order: a split's
+    id is its place in the list.
+    """
+    places = [_index(net, split.after) for split in net.splits]
+    if len(places) > 2:
+        raise UsageError(f"{len(places)} splits; device, edge and cloud have two")
+    if places != sorted(set(places)):
+        names = ", ".join(split.after for split in net.splits)
+        raise UsageError(f"splits stand in the order of their stages, not {names}")
+    return net.splits
+
+
 def following(net: Net, split: SplitPoint) -> SplitPoint | None:
     """The split that a request meets next behind `split`; None: there is none."""
     behind = [s for s in net.splits if _index(net, s.after) > _index(net, split.after)]

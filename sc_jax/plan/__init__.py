@@ -18,6 +18,7 @@ from sc_jax.plan.partition.li import li
 from sc_jax.plan.partition.li_ota_dong import schedule as li_ota_dong
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.partition.spinn import spinn
+from sc_jax.plan.partition.three_tiers import three_tiers
 from sc_jax.plan.placement import (
     Candidates,
     dynamic_programme,
@@ -88,5 +89,6 @@ __all__ = [
     "place",
     "send_s",
     "shares",
+    "three_tiers",
     "time_operations",
 ]

@@ -16,7 +16,7 @@ from sc_jax.plan.profile import Cut, Profile
 from sc_jax.plan.records import number
 
 FORMAT = 1
-DEVICE, EDGE = "device", "edge"
+DEVICE, EDGE, CLOUD = "device", "edge", "cloud"
 # Figures that a plan may leave out.
 OPTIONAL = ("energy_j", "quality", "memory_bytes", "device_s", "deadline_s")
 
@@ -84,10 +84,11 @@ class Certified:
 class Plan:
     """Where the stages of one network run, and what that is predicted to take.
 
-    stages, places: those that run, "device" or "edge" each. cuts: where the device
-    sends, in order; () is local computing. exit: after whose stage the answer comes,
-    None: the end. threshold: of the confidence score at every exit. latency_s: from
-    the input to the answer. energy_j: of the device; None where a power is not stated.
+    stages, places: those that run, "device", "edge" or, of three tiers, "cloud" each.
+    cuts: where is sent, in order; () is local computing. exit: after whose stage the
+    answer comes, None: the end. threshold: of the confidence score at every exit.
+    latency_s: from the input to the answer. energy_j: of the device; None where a power
+    is not stated.
     quality, memory_bytes: None where the profile does not say. binding: the bound that
     refuses what would be better, None where nothing better was refused; slack: what
     the plan leaves of it, in its unit. runner_up: the next best plan within the bounds,
@@ -126,8 +127,8 @@ class Plan:
                 f"a plan has {len(self.places)} places for {len(self.stages)} stages"
             )
         for place in self.places:
-            if place not in (DEVICE, EDGE):
-                raise unknown("place of a stage", place, (DEVICE, EDGE))
+            if place not in (DEVICE, EDGE, CLOUD):
+                raise unknown("place of a stage", place, (DEVICE, EDGE, CLOUD))
         for name in ("latency_s", "sent_bytes", *OPTIONAL):
             value = getattr(self, name)
             if value is not None or name in ("latency_s", "sent_bytes"):

@@ -7,10 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.evaluate.reports.report import Row
-from sc_jax.nets.net import Net, head
+from sc_jax.nets.net import Net, head, hops
 from sc_jax.nets.run import run, variable_shapes
 from sc_jax.runs import exit_runs, run_folder, training
 from sc_jax.traces import cost
@@ -26,11 +25,7 @@ def check(recipe: Recipe, *, reused: bool = False) -> None:
     """
     training.check(recipe, reused=reused)
     exit_runs.check(recipe)
-    if len(recipe.net.splits) > 1:
-        raise UsageError(
-            f"{recipe.name} has {len(recipe.net.splits)} splits; a report measures "
-            "one. Train it with sc_jax.runs.training.train, which reports nothing"
-        )
+    hops(recipe.net)
     # A net whose operations cannot be counted would end without its report.
     for net in (recipe.net, *([recipe.teacher.net] if recipe.teacher else [])):
         _count_macs(net, run_folder.example_of(recipe))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from sc_jax.codec.codecs import Codec
 from sc_jax.data import pipeline
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
-from sc_jax.nets.net import FINAL, INPUT, Net
+from sc_jax.nets.net import FINAL, INPUT, Net, hops
 from sc_jax.nets.run import Outputs, Variables, run, variable_shapes
 from sc_jax.tasks import Task, classification
 from sc_jax.traces import cost, trace
 from sc_jax.traces.trace import Trace
 
-OPTIONAL = ("payload_bytes", "executed")
+OPTIONAL = ("payload_bytes", "executed", "forwarded_bytes")
+DEVICE, EDGE, CLOUD = "device", "edge", "cloud"
 COST = "head_cost"  # of `classifier_cost` in files: older ones stay readable
 
 
@@ -39,6 +40,8 @@ class Recorded(NamedTuple):
     the split. `classifier_cost` is the part of trace.cost that exit classifiers take.
     `executed` is the share of gated blocks that run, where the last feature with
     an `executed` is of such (nets.backbones.skipnet): trace.cost counts them all.
+    Of two splits `payload_bytes` go from device to edge and `forwarded_bytes` from edge
+    to cloud; the first `before_cloud` exits stand before the second split.
     """
 
     trace: Trace
@@ -46,6 +49,8 @@ class Recorded(NamedTuple):
     payload_bytes: np.ndarray | None = None  # i64[N]
     on_device: int = 0
     executed: np.ndarray | None = None  # f32[N], 0..1
+    forwarded_bytes: np.ndarray | None = None  # i64[N]
+    before_cloud: int = 0
 
 
 class Costs(NamedTuple):
@@ -69,17 +74,16 @@ def record(
     """Runs `net` in evaluation mode over `dataset`; holds f32[E, N, K] in memory.
 
     The run is exact (`nets.run.run`): the last exit answers as `rate.measure` finds
-    it, from hard-quantised latents where the net is split. `codecs`: the codec of the
-    split; without it no bytes are recorded. `split`: None for the data set's own.
+    it, from hard-quantised latents where the net is split. `codecs`: those of the
+    splits; without them no bytes are recorded. `split`: None for the data set's own.
     """
-    if len(net.splits) > 1:
-        raise UsageError(f"record takes one split, the net has {len(net.splits)}")
+    cuts = hops(net)
     if not len(dataset):
         raise UsageError(f"{dataset.name} has no examples to record ({dataset.split})")
-    cut = net.splits[0] if net.splits and codecs is not None else None
-    codec = None if cut is None or codecs is None else codecs[cut.name]
-    answers = jax.jit(partial(_answers, net, task, cut.after if cut else INPUT))
-    columns = _columns(partial(answers, variables), codec, dataset, batch_size)
+    coded = tuple(codecs[cut.name] for cut in cuts) if codecs is not None else ()
+    places = tuple(cut.after for cut in cuts[: len(coded)])
+    answers = jax.jit(partial(_answers, net, task, places))
+    columns = _columns(partial(answers, variables), coded, dataset, batch_size)
     logits, quality, sure, labels, sent, ran = zip(*columns)
     costs = exit_costs_of(net, variables, dataset.example())
     recorded = Trace(
@@ -94,16 +98,21 @@ def record(
     )
     if sure[0].size:
         recorded = replace(recorded, confidence=np.concatenate(sure, 1))
-    payload = None if codec is None else np.concatenate(sent)
     executed = np.concatenate(ran) if ran[0].size else None
-    on_device = before(net, net.splits[0].after) if net.splits else 0
-    return Recorded(recorded, costs.classifiers, payload, on_device, executed)
+    sizes = [*np.concatenate(sent, 1), None, None] if coded else [None, None]
+    exits = [*(before(net, cut.after) for cut in cuts), 0, 0]
+    return Recorded(
+        recorded, costs.classifiers, sizes[0], exits[0], executed, sizes[1], exits[1]
+    )
 
 
 def _columns(
-    answers: Callable[..., tuple], codec: Codec | None, dataset: Dataset, size: int
+    answers: Callable[..., tuple],
+    codecs: Sequence[Codec],
+    dataset: Dataset,
+    size: int,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Batch by batch: logits, quality, confidence, labels, bytes, executed.
+    """Batch by batch: logits, quality, confidence, labels, bytes by split, executed.
 
     answers(images, labels): what `_answers` gives of a batch.
     """
@@ -112,8 +121,8 @@ def _columns(
     bar = tqdm(batches, title, total, leave=False, disable=not sys.stderr.isatty())
     for images, labels, count in bar:
         found = jax.device_get(answers(images, labels))
-        logits, quality, sure, latent, ran = found
-        sent = _bytes(codec, images if latent is None else latent, count)
+        logits, quality, sure, latents, ran = found
+        sent = _bytes(codecs, latents, images, count)
         # The last batch is filled up to `size`, so that it compiles to the same shape.
         rows = logits[:, :count], quality[:, :count], sure[:, :count]
         yield (*rows, labels[:count], sent, ran[:count])
@@ -178,6 +187,28 @@ def sent_bytes(recorded: Recorded, taken: np.ndarray) -> np.ndarray | None:
     return np.where(taken < recorded.on_device, 0, recorded.payload_bytes)
 
 
+def forwarded_bytes(recorded: Recorded, taken: np.ndarray) -> np.ndarray | None:
+    """i64[N] from edge to cloud; None where there is no second split."""
+    if recorded.forwarded_bytes is None:
+        return None
+    return np.where(taken < recorded.before_cloud, 0, recorded.forwarded_bytes)
+
+
+def tier_shares(recorded: Recorded, taken: np.ndarray) -> dict[str, float]:
+    """Shares of the answers from device, edge and, of two splits, cloud.
+
+    taken: exits, i32[N]. {} of a net that sends nothing.
+    """
+    if recorded.payload_bytes is None:
+        return {}
+    ends = {DEVICE: recorded.on_device}
+    if recorded.forwarded_bytes is not None:
+        ends[EDGE] = recorded.before_cloud
+    tier = np.searchsorted(list(ends.values()), taken, side="right")
+    names = (DEVICE, EDGE, CLOUD)[: len(ends) + 1]
+    return {name: float((tier == i).mean()) for i, name in enumerate(names)}
+
+
 def save(recorded: Recorded, path: str | Path) -> None:
     """Writes a file that `trace.load` reads too, in one step."""
     path = Path(path)
@@ -190,6 +221,9 @@ def save(recorded: Recorded, path: str | Path) -> None:
         more["payload_bytes"] = recorded.payload_bytes
     if recorded.executed is not None:
         more["executed"] = recorded.executed
+    if recorded.forwarded_bytes is not None:
+        more["forwarded_bytes"] = recorded.forwarded_bytes
+        more["before_cloud"] = np.array(recorded.before_cloud)
     try:
         trace.save(recorded.trace, draft)
         with zipfile.ZipFile(draft, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -211,11 +245,11 @@ def load(path: str | Path, net: str | None = None) -> Recorded:
         if not {COST, "on_device"} <= arrays.keys():
             raise UsageError(f"{str(path)!r} has no cost of exit classifiers")
         _check_recorded(recorded, arrays)
-        payload, executed = (arrays.get(name) for name in OPTIONAL)
-        device = int(arrays["on_device"])
+        payload, executed, forwarded = (arrays.get(name) for name in OPTIONAL)
+        device, cloud = (int(arrays.get(n, 0)) for n in ("on_device", "before_cloud"))
     if net is not None:
         trace.of_net(recorded, net)
-    return Recorded(recorded, arrays[COST], payload, device, executed)
+    return Recorded(recorded, arrays[COST], payload, device, executed, forwarded, cloud)
 
 
 def _check_recorded(recorded: Trace, arrays: Mapping[str, np.ndarray]) -> None:
@@ -223,8 +257,9 @@ def _check_recorded(recorded: Trace, arrays: Mapping[str, np.ndarray]) -> None:
     exits, examples, _ = recorded.answers.shape
     if arrays[COST].shape != (exits,) or not np.isfinite(arrays[COST]).all():
         raise ValueError(f"{COST} is not a number for each of {exits} exits")
-    if not 0 <= int(arrays["on_device"]) <= exits:
-        raise ValueError(f"on_device is not one of 0 to {exits}")
+    for name in ("on_device", "before_cloud"):
+        if not 0 <= int(arrays.get(name, 0)) <= exits:
+            raise ValueError(f"{name} is not one of 0 to {exits}")
     for name in OPTIONAL:
         if name in arrays and arrays[name].shape != (examples,):
             raise ValueError(f"{name} is not a number for each of {examples} examples")
@@ -238,10 +273,12 @@ def before(net: Net, cut: str) -> int:
     return sum(net.names.index(place) + 1 <= passed for place in places)
 
 
-def _answers(net: Net, task: Task, cut: str, variables: Variables, images, targets):
-    """What is kept of a batch, and the latent at `cut`.
+def _answers(
+    net: Net, task: Task, cuts: Sequence[str], variables: Variables, images, targets
+):
+    """What is kept of a batch, and the latents at `cuts`, None for the images.
 
-    (logits f32[E, B, K], quality f32[E, B], confidence f32[E or 0, B], latent,
+    (logits f32[E, B, K], quality f32[E, B], confidence f32[E or 0, B], latents,
     executed f32[B or 0]).
     """
     out, _ = run(net, variables, images)
@@ -250,11 +287,11 @@ def _answers(net: Net, task: Task, cut: str, variables: Variables, images, targe
         task.metrics(out.predictions[name], batch)[task.quality]
         for name in net.exit_names
     ]
-    latent = None if cut == INPUT else out.features[cut]
+    latents = [None if cut == INPUT else out.features[cut] for cut in cuts]
     gated = [f for f in out.features.values() if hasattr(f, "executed")]
     ran = gated[-1].executed if gated else jnp.zeros(0)
     confidence = confidences(net, out, len(images))
-    return _logits(net, task, out), jnp.stack(quality), confidence, latent, ran
+    return _logits(net, task, out), jnp.stack(quality), confidence, latents, ran
 
 
 def _logits(net: Net, task: Task, out: Outputs) -> jax.Array:
@@ -276,8 +313,10 @@ def confidences(net: Net, out: Outputs, examples: int) -> jax.Array:
     return jax.nn.sigmoid(jnp.stack([*rows, last]))
 
 
-def _bytes(codec: Codec | None, latents: np.ndarray, count: int) -> np.ndarray:
-    """i64[count], the payload of each example."""
-    if codec is None:
-        return np.zeros(0, np.int64)
-    return np.array([len(codec.encode(z)) for z in latents[:count]], np.int64)
+def _bytes(
+    codecs: Sequence[Codec], latents: Sequence, images: np.ndarray, count: int
+) -> np.ndarray:
+    """i64[splits, count], the payloads of each example."""
+    rows = (images if z is None else z for z in latents)
+    sizes = [[len(c.encode(z)) for z in row[:count]] for c, row in zip(codecs, rows)]
+    return np.array(sizes, np.int64).reshape(len(codecs), count)

@@ -16,7 +16,10 @@ from sc_jax.errors import UsageError
 
 OPTIONAL = {"confidence", "quality", "metric"}  # fields that a file may lack
 # What traces.record keeps in the same file.
-RECORDED = ("head_cost", "on_device", "payload_bytes", "executed")
+RECORDED = (
+    *("head_cost", "on_device", "payload_bytes", "executed"),
+    *("before_cloud", "forwarded_bytes"),
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,8 +170,11 @@ def test_mistakes_are_usage_errors(made, tmp_path):
         record.load(tmp_path / "a.npz", "other")
     with pytest.raises(UsageError, match="no cost of exit classifiers"):
         record.load(tmp_path / "b.npz")
-    twice = cut_at(net, "layer2", net.splits[0].compressor)
-    with pytest.raises(UsageError, match="one split, the net has 2"):
-        record.record(twice, variables, data, net_name="tiny")
+    for cuts, words in (("layer2", "fc"), "3 splits"), (("input",), "in the order"):
+        more = net
+        for cut in cuts:
+            more = cut_at(more, cut, net.splits[0].compressor)
+        with pytest.raises(UsageError, match=words):
+            record.record(more, variables, data, net_name="tiny")
     with pytest.raises(UsageError, match="no examples to record"):
         record.record(net, variables, data.take(np.arange(0)), net_name="tiny")

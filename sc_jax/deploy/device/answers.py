@@ -208,10 +208,8 @@ def _hops(answers: Sequence[Answer]) -> list[str]:
     forwards = any(a.forwarded_bytes or a.tier == CLOUD for a in answers)
     if not forwards and not any(a.tier == EDGE != a.exit for a in answers):
         return [line]
-    shares = ", ".join(
-        f"{name} {100 * tiers[name] / len(answers):.1f} %" for name in names
-    )
+    counts = ", ".join(f"{name} {tiers[name]}" for name in names)
     return [
-        f"answers by tier: {shares}",
+        f"answers by tier: {counts}",
         f"{line}; from edge to cloud {forwarded:.1f}",
     ]

@@ -15,7 +15,7 @@ from sc_jax.deploy.device.runtime import Runner, in_turn
 from sc_jax.deploy.export import segments
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.segments import Segment
-from sc_jax.nets.net import FINAL, INPUT, Net, head, match, tail
+from sc_jax.nets.net import FINAL, INPUT, Net, following, head, match, tail
 from sc_jax.nets.run import Outputs, Variables, run
 
 
@@ -49,12 +49,7 @@ def chain(
         parts.append(part)
         known.append((x, previous if reads else None))
         x, previous = out.features[stop], out.carry
-    rest = tail(net, end) if net.splits else None
-    if rest and previous is not None and _reads(rest, variables, x, previous):
-        raise ExportError(
-            f"an exit behind {net.splits[0].name} reads {before.exits[-1].name}, "
-            "before it: no frame carries that; give the server exits of its own"
-        )
+    _check_behind(net, variables, x, previous)
     found = {}
     for i, (start, stop) in enumerate(zip((INPUT, *stops), stops)):
         found[f"head{i}" if len(stops) > 1 else "head"] = segments.segment(
@@ -64,6 +59,33 @@ def chain(
             float_stages=tuple(sorted(kept & set(parts[i].parts))), **options,
         )  # fmt: skip
     return found
+
+
+def _check_behind(net: Net, variables: Variables, x: Any, previous: Any) -> None:
+    """ExportError where an exit behind a split reads one before it.
+
+    x, previous: what stands at the first split, and what the exit before it hands on.
+    """
+    for split in net.splits:
+        rest = tail(net, split.after)
+        if previous is not None and _reads(rest, variables, x, previous):
+            read = head(net, split.after).exits[-1].name
+            raise ExportError(
+                f"an exit behind {split.name} reads {read}, "
+                "before it: no frame carries that; give the server exits of its own"
+            )
+        if (end := following(net, split)) is not None:
+            part = tail(head(net, end.after), split.after)
+            out = _through(part, variables, x, previous)
+            x, previous = out.features[end.after], out.carry
+
+
+def edge_exits(net: Net) -> tuple[str, ...]:
+    """Names of the exits by which an edge before a cloud answers, in order."""
+    if len(net.splits) < 2:
+        return ()
+    first, second = (split.after for split in net.splits)
+    return tuple(e.name for e in tail(head(net, second), first).exits)
 
 
 def local_exits(net: Net) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy.export import proof
-from sc_jax.deploy.export.chain import local_exits
+from sc_jax.deploy.export.chain import edge_exits, local_exits
 from sc_jax.deploy.export.proof import Exported
 from sc_jax.errors import UsageError
 from sc_jax.exits.policies import Policy, Threshold, from_json, to_json
@@ -31,7 +31,7 @@ from sc_jax.train.recipe import Recipe
 class Carried(NamedTuple):
     """What a manifest says of exits, as `bundle.write` takes it.
 
-    exits: those of the device, and FINAL: a server answers with the last exit.
+    exits: those of the device, those of an edge before a cloud, and FINAL.
     """
 
     policy: Policy | None
@@ -50,7 +50,8 @@ def carried(
     UsageError where the net cannot leave by the spec, whatever its exits will answer;
     a policy that ranks a batch has no meaning for one image.
     """
-    net, local = recipe.net, local_exits(recipe.net)
+    net, onward = recipe.net, edge_exits(recipe.net)
+    local = (*local_exits(net), *onward)
     if spec and thresholds is not None:
         raise UsageError("give --policy or --thresholds, not both")
     example = run_folder.example_of(recipe, workdir)
@@ -74,6 +75,11 @@ def carried(
         drawn = usable(spec, exits, classes, np.array(cost), learned)
         if drawn is not None:
             _check_policy(spec, drawn)
+            if onward != local and onward and drawn.init() is not None:
+                raise UsageError(
+                    f"--policy={spec} remembers the exits before {onward[0]}, and no "
+                    "frame carries that from device to edge: take a score of one exit"
+                )
     return Carried(None, exits, cost)
 
 

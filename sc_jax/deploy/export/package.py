@@ -25,7 +25,7 @@ from sc_jax.deploy.export.segments import Segment
 from sc_jax.deploy.server import tails
 from sc_jax.errors import Missing
 from sc_jax.evaluate.reports.report import COLLAPSED
-from sc_jax.nets.net import INPUT
+from sc_jax.nets.net import INPUT, hops
 from sc_jax.runs import run_folder
 from sc_jax.train import devices
 from sc_jax.train.log import LOGGER
@@ -121,10 +121,8 @@ def _unsplit(recipe: Recipe) -> Recipe:
 
 
 def _check_splits(recipe: Recipe) -> None:
-    """ExportError where there is no head between the image and one split."""
-    splits = recipe.net.splits
-    if len(splits) > 1:
-        raise ExportError(f"{recipe.name} has {len(splits)} splits, not one")
+    """ExportError where there is no head between the image and one or two splits."""
+    splits = hops(recipe.net)
     if splits and splits[0].after == INPUT:
         raise ExportError(
             f"{recipe.name} sends the image itself, so that a device has nothing to "
@@ -149,7 +147,8 @@ def _converted(
     # by class, and a codec may read only some.
     mixed = seen.take(np.random.default_rng(1).permutation(len(seen)))
     refitted = codec.refit(_outputs(run_all, mixed)) if codec and training else codec
-    return Exported(recipe, variables, codec, refitted, run_all), segments
+    others = {split.name: saved[split.name] for split in splits[1:]}
+    return Exported(recipe, variables, codec, refitted, run_all, others), segments
 
 
 def _examples(recipe: Recipe, dtype: str) -> tuple[Dataset, bool]:
@@ -198,7 +197,9 @@ def store(
     """`bundle.write`, and then the tables where the server of the run finds them."""
     written = bundle.write(out, segments, codec, **manifest)
     if codec is not None:
-        bundle.register(workdir, written.manifest["model"], codec)
+        own = written.manifest
+        decision = {name: own[name] for name in ("policy", "exits", "cost")}
+        bundle.register(workdir, own["model"], codec, decision)
     return written
 
 
@@ -232,10 +233,12 @@ def sentences(made: Bundle, proof: Proof) -> list[str]:
 def _leaving(proof: Proof, left: Left) -> str:
     """What the policy gives, as one line."""
     shares = ", ".join(f"{n} {100 * share:.1f} %" for n, share in left.shares.items())
+    onward = left.forwarded_bytes
+    hop = "" if onward is None else f" to the edge, {onward:.2f} to the cloud"
     return (
         f"leaving by the policy: {proof.metric} {100 * left.quality:.2f} %, "
-        f"{100 * left.cost_share:.1f} % of the MACs, {left.payload_bytes:.2f} bytes; "
-        f"{shares}"
+        f"{100 * left.cost_share:.1f} % of the MACs, {left.payload_bytes:.2f} bytes"
+        f"{hop}; {shares}"
     )
 
 

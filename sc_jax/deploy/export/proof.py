@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from sc_jax.codec.codecs import Codec
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy.device.runtime import confidence_of, latent_of
-from sc_jax.deploy.export.chain import local_exits
+from sc_jax.deploy.export.chain import edge_exits, local_exits
 from sc_jax.evaluate import rate
 from sc_jax.exits.policies import Policy
 from sc_jax.nets.net import FINAL, Net, head, tail
@@ -34,6 +34,7 @@ class Left:
     cost_share: float  # mean MACs, of the whole network's
     payload_bytes: float  # mean; 0 for who answers on the device
     shares: dict[str, float]  # by exit, FINAL the last
+    forwarded_bytes: float | None = None  # mean, from edge to cloud, of two splits
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Exported(NamedTuple):
     codec: Codec | None
     refitted: Codec | None
     run_all: Callable[[np.ndarray], dict[str, np.ndarray]]
+    others: Mapping[str, Codec] = {}  # of the splits behind the first, by name
 
 
 class Answered(NamedTuple):
@@ -90,12 +92,14 @@ class Answered(NamedTuple):
     confidence: np.ndarray | None  # f32[E, N] in 0..1, where every local exit has one
     payload_bytes: np.ndarray  # i64[N], with the bundle's tables
     before_refit: np.ndarray  # i64[N], with the run's own
+    forwarded_bytes: np.ndarray | None = None  # i64[N], of the second split
+    on_device: int = 0  # the first of the exits, which send nothing
 
 
 def answered(made: Exported, examples: Dataset) -> Answered:
     """Every image through the segments, the bundle's tables, the decoder, the tail."""
     net, task = made.recipe.net, made.recipe.task
-    names = local_exits(net)
+    names, onward = local_exits(net), edge_exits(net)
     sent = None if made.codec is None else _Sent(made)
     columns: dict[Any, list] = defaultdict(list)
     for images, labels, count in pipeline.evaluation_batches(examples, BATCH):
@@ -103,18 +107,19 @@ def answered(made: Exported, examples: Dataset) -> Answered:
         answers = {name: outputs.pop(name) for name in names}
         sure = [outputs.pop(n) for n in map(confidence_of, names) if n in outputs]
         if sent is None:
-            answers[FINAL], sizes = outputs[FINAL], (np.zeros(len(images), int),) * 2
+            answers[FINAL], sizes = outputs[FINAL], (np.zeros(len(images), int),) * 3
         else:
-            answers[FINAL], sizes = sent(latent_of(outputs))
+            served, sizes = sent(latent_of(outputs))
+            answers |= {name: served[name] for name in (*onward, FINAL)}
         batch = {task.input: images[:count], task.target: labels[:count]}
         for name, answer in answers.items():
             columns[name].append(task.metrics(_first(answer, count), batch))
             columns[name, "scored"].append(np.asarray(task.logits(answer))[:count])
-        if sure and len(sure) == len(names):
+        if sure and len(sure) == len(names) and not onward:
             columns["sure"].append(np.stack([*sure, np.ones(len(images))])[:, :count])
         columns["bytes"].append(np.stack(sizes)[:, :count])
-    every = (*names, FINAL)
-    new, old = np.concatenate(columns["bytes"], 1)
+    every = (*names, *onward, FINAL)
+    new, old, forwarded = np.concatenate(columns["bytes"], 1)
     sure = columns["sure"]
     return Answered(
         {name: _joined(columns[name]) for name in every},
@@ -122,6 +127,8 @@ def answered(made: Exported, examples: Dataset) -> Answered:
         np.concatenate(sure, 1, dtype=np.float32) if sure else None,
         new,
         old,
+        forwarded if len(net.splits) > 1 else None,
+        len(names),
     )
 
 
@@ -139,7 +146,9 @@ def prove(
     found = answered(made, test)
     figures = {name: _figure(task, each) for name, each in found.metrics.items()}
     exact = _local_figures(made, test)
-    codecs = {net.splits[0].name: made.codec} if made.codec is not None else {}
+    codecs = dict(made.others)
+    if made.codec is not None:
+        codecs[net.splits[0].name] = made.codec
     evaluated = rate.measure(net, made.variables, codecs, test, task=task)
     return Proof(
         test.split,
@@ -165,12 +174,14 @@ def left(task: Task, found: Answered, policy: Policy, cost: Sequence[float]) -> 
         for name in found.metrics[FINAL]
     }
     counts = np.bincount(taken, minlength=len(names)) / len(taken)
-    goes_on = taken == len(names) - 1
+    sends, goes_on = taken >= found.on_device, taken == len(names) - 1
+    onward = found.forwarded_bytes
     return Left(
         _figure(task, metrics),
         float(np.asarray(cost)[taken].mean() / cost[-1]),
-        float((goes_on * found.payload_bytes).mean()),
+        float((sends * found.payload_bytes).mean()),
         dict(zip(names, counts.tolist())),
+        None if onward is None else float((goes_on * onward).mean()),
     )
 
 
@@ -204,17 +215,27 @@ def _figure(task: Task, metrics: dict[str, np.ndarray]) -> float:
 
 
 class _Sent:
-    """What the server answers to a batch of a head's outputs, and their bytes."""
+    """What the servers answer to a batch of a head's outputs, and their bytes."""
 
     def __init__(self, made: Exported):
         net: Net = made.recipe.net
         self._codec, self._refitted = made.codec, made.refitted
         after = tail(net, net.splits[0].after)
         self._variables = made.variables
-        self._server = jax.jit(lambda v, z: run(after, v, z)[0].predictions[FINAL])
+        cuts = [split.after for split in net.splits[1:]]
+        self._next = [made.others[split.name] for split in net.splits[1:]]
 
-    def __call__(self, outputs) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
-        """(answer [B, ...], (bytes i64[B], and those with the old tables))."""
+        def server(v, z):
+            out, _ = run(after, v, z)
+            return out.predictions, [out.features[cut] for cut in cuts]
+
+        self._server = jax.jit(server)
+
+    def __call__(self, outputs) -> tuple[Any, tuple[np.ndarray, ...]]:
+        """(answers [B, ...] by exit, three of bytes i64[B]).
+
+        Bytes with the new tables, with the old ones, and from edge to cloud.
+        """
         assert self._codec is not None and self._refitted is not None
         size = len(next(iter(outputs.values())))
         rows: list[Any] = [{k: v[i] for k, v in outputs.items()} for i in range(size)]
@@ -222,4 +243,8 @@ class _Sent:
         latents = np.stack([self._refitted.decode(p) for p in payloads])
         old = np.array([len(self._codec.pack(**row)) for row in rows])
         new = np.array([len(p) for p in payloads])
-        return self._server(self._variables, latents), (new, old)
+        answers, sent = jax.device_get(self._server(self._variables, latents))
+        forwarded = np.zeros(size, int)
+        for codec, features in zip(self._next, sent):
+            forwarded += [len(codec.encode(z)) for z in features]
+        return answers, (new, old, forwarded)

@@ -5,7 +5,8 @@ Exits on them answer by the run's policy, or where the next server is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from sc_jax.deploy.device.leaving import Steps
 from sc_jax.deploy.device.runtime import FEATURE, confidence_of
 from sc_jax.deploy.wire.reply import check_shapes
 from sc_jax.errors import UsageError
+from sc_jax.exits import policies
 from sc_jax.exits.policies import Policy
 
 
@@ -27,6 +29,26 @@ class Decision:
     policy: Policy | None = None
     exits: tuple[str, ...] = ()
     cost: tuple[float, ...] = ()
+
+
+def decision(
+    policy: Mapping[str, Any] | None = None,
+    exits: Sequence[str] = (),
+    cost: Sequence[float] = (),
+) -> Decision:
+    """Of the fields of a manifest; UsageError for a policy that is none."""
+    found = None if policy is None else policies.from_json(json.dumps(policy))
+    return Decision(found, tuple(exits), tuple(cost))
+
+
+def manifest_of(decision: Decision) -> dict[str, Any]:
+    """The fields that `decision` takes."""
+    policy = decision.policy
+    return {
+        "policy": None if policy is None else json.loads(policies.to_json(policy)),
+        "exits": list(decision.exits),
+        "cost": list(decision.cost),
+    }
 
 
 class ExitReply(NamedTuple):

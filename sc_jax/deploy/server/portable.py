@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from jax import export
 from sc_jax import foreign
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
-from sc_jax.deploy.server.middle import Middle
+from sc_jax.deploy.server.middle import Middle, decision, manifest_of
 from sc_jax.deploy.wire.reply import check_shapes
 from sc_jax.errors import UsageError
 from sc_jax.tasks import classification
@@ -121,6 +121,9 @@ def write(
     first, parts = next(iter(models)), {}
     for split, tail in enumerate(models[first]):
         parts[f"tail{split}.bin"] = _program(tail, platforms)
+        if (between := tail.middle) is not None:
+            part = replace(tail, jitted=between.jitted)
+            parts[f"middle{split}.bin"] = _program(part, platforms)
         leaves = jax.tree.leaves(tail.variables)
         arrays = {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         parts[f"weights{split}.npz"] = bundle.array_bytes(arrays)
@@ -137,6 +140,14 @@ def write(
             {"shape": list(tail.codec.shape), "dtype": np.dtype(tail.dtype).name}
             for tail in models[first]
         ],
+        "middles": [
+            tail.middle and {"to": tail.middle.to, "exits": list(tail.middle.exits)}
+            for tail in models[first]
+        ],
+        "decisions": {
+            model: [t.middle and manifest_of(t.middle.decision) for t in tails]
+            for model, tails in models.items()
+        },
         "task": models[first][0].task,
         "labels": list(models[first][0].labels),
         "outputs": {
@@ -156,7 +167,7 @@ def write(
 
 
 def _program(tail: Tail, platforms: Sequence[str]) -> bytes:
-    """(leaves of the variables, z [b, ...]) -> the reply, for any batch size b.
+    """(leaves of the variables, z [b, ...]) -> what it gives, for any batch size b.
 
     Weights are arguments: baked in, each batch size would compile its own copy.
     """
@@ -217,17 +228,36 @@ def _read(path: Path, part: bundle.Part) -> dict[str, tuple[Tail, ...]]:
         # Sorted: %05d names keep the order in which leaves were flattened.
         leaves = jax.device_put([arrays[name] for name in sorted(arrays)])
         programs.append((leaves, jax.jit(program)))
+    middles = [
+        known and Middle(known["to"], tuple(known["exits"]), _of(checked, split))
+        # A file of an older version has none.
+        for split, known in enumerate(manifest.get("middles", [None] * len(programs)))
+    ]
     facts = manifest.get("task", classification.name), tuple(manifest["labels"])
-    models = {
-        name: tuple(
-            Tail(bundle.codec_of(checked(table)), leaves, jitted, *facts)
-            for table, (leaves, jitted) in zip(tables, programs, strict=True)
+    models = {}
+    for name, tables in manifest["models"].items():
+        known = manifest.get("decisions", {}).get(name, [None] * len(programs))
+        models[name] = tuple(
+            Tail(
+                bundle.codec_of(checked(table)),
+                leaves,
+                jitted,
+                *facts,
+                between and replace(between, decision=decision(**(own or {}))),
+            )
+            for table, (leaves, jitted), between, own in zip(
+                tables, programs, middles, known, strict=True
+            )
         )
-        for name, tables in manifest["models"].items()
-    }
     for tail in (each for tails in models.values() for each in tails):
         tail.outputs()  # now: a program that takes other latents is no tail of these
     return models
+
+
+def _of(checked: Callable[[str], bytes], split: int) -> jax.stages.Wrapped:
+    """The program of a middle."""
+    program = export.deserialize(bytearray(checked(f"middle{split}.bin")))
+    return jax.jit(program.call)
 
 
 def _replying(logits: Callable) -> Callable:

@@ -19,13 +19,14 @@ import numpy as np
 from sc_jax.codec import codecs
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import FEATURE, confidence_of
-from sc_jax.deploy.server import portable
-from sc_jax.deploy.server.middle import Middle
+from sc_jax.deploy.server import middle, portable
+from sc_jax.deploy.server.middle import Decision, Middle
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.errors import UsageError
+from sc_jax.exits.solve.policy_spec import policy_from_text
 from sc_jax.nets.net import FINAL, Net, SplitPoint, following, head, tail
 from sc_jax.nets.run import Variables, run
-from sc_jax.runs import run_folder
+from sc_jax.runs import exit_runs, run_folder
 from sc_jax.runs.source import data_facts
 from sc_jax.tasks import Task, classification
 from sc_jax.train.recipe import Recipe
@@ -95,19 +96,40 @@ def load(workdir: Path, name: str) -> dict[str, tuple[Tail, ...]]:
     variables, own = run_folder.restore(recipe, workdir)
     facts = run_folder.facts_of(workdir)  # absent in folders of older versions
     labels = facts.classes if facts else ()
-    models = {name: tails(recipe.net, variables, own, recipe.task, labels)}
-    first, *others = models[name]
+    made = tails(recipe.net, variables, own, recipe.task, labels)
+    first, *others = made
+    models = {name: (_deciding(first, _own_decision(recipe, workdir)), *others)}
     digest = weights_digest(recipe, workdir, variables)
     for bundled, codec in bundle.registered(workdir).items():
         # Recomputed, not trusted: the run may have been trained on since.
         if bundled == model_id(recipe.name, digest, codec):
-            models[bundled] = (replace(first, codec=codec), *others)
+            known = middle.decision(**bundle.decision_of(workdir, bundled))
+            edge = _deciding(replace(first, codec=codec), known)
+            models[bundled] = (edge, *others)
         else:
             LOGGER.warning(
                 "%s is not served: it was exported from other weights than %s has",
                 bundled, workdir,
             )  # fmt: skip
     return models
+
+
+def _deciding(tail: Tail, decision: Decision) -> Tail:
+    """The tail with exits that answer by a policy, where it has a next split."""
+    if tail.middle is None:
+        return tail
+    return replace(tail, middle=replace(tail.middle, decision=decision))
+
+
+def _own_decision(recipe: Recipe, workdir: Path) -> Decision:
+    """The recipe's policy, solved on the validation split that the run recorded."""
+    file = exit_runs.trace_file(workdir, exit_runs.SPLITS[0])
+    if len(recipe.net.splits) < 2 or not recipe.policy or not file.is_file():
+        return Decision()
+    net = exit_runs.name_of(recipe, workdir)
+    trace = exit_runs.load_trace(workdir, exit_runs.SPLITS[0], net).trace
+    solved = policy_from_text(recipe.policy, trace)
+    return Decision(solved.policy, trace.exits, tuple(trace.cost.tolist()))
 
 
 def weights_digest(recipe: Recipe, workdir: Path, variables: Variables) -> bytes:

@@ -90,7 +90,7 @@ def table(points: Sequence[Evaluated], exits: Sequence[str]) -> str:
     """Policies as aligned plain text; every line names both splits."""
     return aligned(
         [
-            _headings(exits, points[0].outcome.metric),
+            _headings(exits, points[0]),
             *(_cells(point) for point in points),
         ]
     )
@@ -160,12 +160,16 @@ def entry(point: Evaluated) -> dict[str, Any]:
         "cost_share": out.cost_share,
         "exit_shares": out.exit_shares,
         "sent_bytes": point.sent_bytes,
+        "forwarded_bytes": point.forwarded_bytes,
+        "tier_shares": point.tiers,
     }
 
 
-def _headings(exits: Sequence[str], metric: str) -> list[str]:
+def _headings(exits: Sequence[str], point: Evaluated) -> list[str]:
+    metric = point.outcome.metric
     titles = ["policy", "solved on", "evaluated on", f"{metric} %", "MACs", "cost %"]
-    return [*titles, "bytes", *(f"{name} %" for name in exits)]
+    onward = [] if point.forwarded_bytes is None else ["to cloud"]
+    return [*titles, "bytes", *onward, *(f"{name} %" for name in exits)]
 
 
 def _cells(point: Evaluated) -> list[str]:
@@ -178,6 +182,7 @@ def _cells(point: Evaluated) -> list[str]:
         human(out.mean_cost),
         f"{100 * out.cost_share:.1f}",
         NONE if point.sent_bytes is None else f"{point.sent_bytes:,.1f}",
+        *([] if (onward := point.forwarded_bytes) is None else [f"{onward:,.1f}"]),
         *(f"{100 * share:.1f}" for share in out.exit_shares),
     ]
 
@@ -189,11 +194,12 @@ Thresholds are solved on the split that *solved on* names and evaluated on the o
 included; *cost* is their share
 of the whole network's with its exits, {whole} (without early exits: {without:.1f} %).
 *Bytes* are the mean payload, 0 for who leaves before the split; {none} where nothing is
-ever sent. The columns named by exits say how many of the answers came from there."""
+ever sent; *to cloud* are those of the second split. The columns named by exits say how
+many of the answers came from there."""
 
 
 def _markdown(found: BudgetReport, title: str, facts: dict) -> str:
-    header = _headings(found.exits, found.metric)
+    header = _headings(found.exits, found.anytime[-1])
     rules = ["---", "---", "---", *["---:"] * (len(header) - 3)]
     how = _HOW_TO_READ.format(
         whole=human(found.cost[-1]), without=100 * found.without_exits, none=NONE
@@ -242,6 +248,13 @@ def sentences(found: BudgetReport) -> list[str]:
         said.append(
             f"Gates let {100 * found.executed:.1f} % of the gated blocks run; the "
             "costs count them all, as a batch computes them."
+        )
+    chosen = found.method_policy or found.lowest_cost
+    if found.chosen.forwarded_bytes is not None:
+        shares = ", ".join(f"{n} {100 * s:.1f} %" for n, s in chosen.tiers.items())
+        said.append(
+            f"{chosen.name}: answers of {shares}; {chosen.sent_bytes:,.1f} bytes from "
+            f"device to edge, {chosen.forwarded_bytes:,.1f} from edge to cloud."
         )
     if found.problem:
         said.append(f"The method's own policy is left out: {found.problem}")

@@ -45,6 +45,7 @@ class Row:
     metric: str = "top-1"  # what quality is
     unit: str = SHARE  # of quality; a share in 0..1 is shown in percent
     data_bytes: tuple[float, float] | None = None  # of a file without its container
+    forwarded_bytes: tuple[float, float] | None = None  # payload from edge to cloud
 
     def __post_init__(self) -> None:
         if self.unit == SHARE and not 0 <= self.quality <= 1:

@@ -11,8 +11,16 @@ from dataclasses import replace
 import numpy as np
 
 from sc_jax.errors import UsageError
-from sc_jax.plan.partition.options import LOCAL, POWER, Options
-from sc_jax.plan.plan import BOUNDED, DEVICE, EDGE, Bounds, Plan, private_depth
+from sc_jax.plan.partition.options import LOCAL, POWER, Options, depth_of
+from sc_jax.plan.plan import (
+    BOUNDED,
+    CLOUD,
+    DEVICE,
+    EDGE,
+    Bounds,
+    Plan,
+    private_depth,
+)
 
 
 def slacks(options: Options, bounds: Bounds) -> dict[str, np.ndarray]:
@@ -148,14 +156,20 @@ def _plan(planner: str, options: Options, i: int, objective: str) -> Plan:
     def known(values: np.ndarray) -> float | None:
         return None if np.isnan(values[i]) else float(values[i])
 
-    sends = options.cut[i] != LOCAL
+    cuts, edge_end = (), end
+    if options.cut[i] != LOCAL:
+        cuts = (profile.cuts[options.cut[i]],)
+    if options.second[i] != LOCAL:
+        cuts = (*cuts, profile.cuts[options.second[i]])
+        edge_end = depth_of(profile, cuts[1])
+    edge = max(0, edge_end - depth)
     return Plan(
         planner,
         profile.network,
         objective,
         profile.stages[:end],
-        (DEVICE,) * min(depth, end) + (EDGE,) * max(0, end - depth),
-        (profile.cuts[options.cut[i]],) if sends else (),
+        (DEVICE,) * min(depth, end) + (EDGE,) * edge + (CLOUD,) * (end - edge_end),
+        cuts,
         profile.exits[options.exit[i]].after if options.exit[i] >= 0 else None,
         known(options.threshold),
         float(options.latency_s[i]),

@@ -41,7 +41,8 @@ class Options:
 
     depth, end: stages on the device, and stages that run at all; exit: of each, the
     index of its exit or -1. threshold: NaN where none decides. device_s: what of the
-    latency the device computes, its coder included.
+    latency the device computes, its coder included. second: of three tiers the cut
+    between edge and cloud, or LOCAL.
     """
 
     profile: Profile
@@ -56,6 +57,11 @@ class Options:
     quality: np.ndarray
     memory_bytes: np.ndarray
     device_s: np.ndarray
+    second: np.ndarray = None  # type: ignore  # nowhere, unless it is said
+
+    def __post_init__(self) -> None:
+        if self.second is None:
+            object.__setattr__(self, "second", np.full(len(self.cut), LOCAL))
 
 
 def joined(parts: Sequence[Options]) -> Options:
