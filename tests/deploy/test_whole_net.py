@@ -109,7 +109,7 @@ def test_a_score_of_labels_reads_the_least_sure(install, images):
 
 
 def test_a_policy_of_an_unknown_task_is_one_line(install, images):
-    with pytest.raises(UsageError, match="task 'ranking', a device knows") as caught:
+    with pytest.raises(UsageError, match="task 'ranking', known are") as caught:
         Device(install(0.5, "ranking"))
     assert "\n" not in str(caught.value)
 
