@@ -15,6 +15,7 @@ Expected: within a point of the cloud at 70 % of its cost or less.
 from typing import Annotated, Literal, Unpack
 
 from sc_jax.compressors import Affine, Clipped
+from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.multiview import DevicesClassifier, OnDevices
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import Net, cut_at
@@ -70,6 +71,8 @@ def _split(net: Net, edge_bits: int) -> Net:
     Devices that are binary send +1 or -1 as they are, a bit a value or less as a table
     of each channel says; those that are float 8 bits.
     """
-    *_, last = (s for s in net.stages if isinstance(s.module, OnDevices))
-    sent = Clipped(points=2) if last.module.binary else Affine(8)
+    devices = [s.module for s in net.stages if isinstance(s.module, OnDevices)]
+    if not devices:
+        raise UsageError("edge_bits splits a net of several devices: backbone=ddnn")
+    sent = Clipped(points=2) if devices[-1].binary else Affine(8)
     return cut_at(cut_at(net, "device", sent), "edge", Affine(edge_bits))
