@@ -34,12 +34,13 @@ from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies
 from sc_jax.exits.policies import PerClass, Threshold
+from sc_jax.exits.scores import Scoring
 from sc_jax.nets.exit_classifiers.classifiers import PooledLinear
 from sc_jax.nets.net import Exit
 from sc_jax.nets.run import Variables, init
 from sc_jax.plan import Bounds, Cut, Profile, plan, profile
 from sc_jax.plan.link import Link
-from sc_jax.plan.plan import Plan
+from sc_jax.plan.plan import Certified, Plan
 from sc_jax.runs import planning
 
 NETWORK = "net, cnn"
@@ -270,6 +271,29 @@ def test_a_policy_of_another_kind_gives_way_to_the_plans_threshold():
     planned = replace(each, link=Link(1e6, 0.0), alternatives=(each,))
     (found,) = routes(planned, {"x": installed})
     assert found.bundle.policy == Threshold((0.7, 0.7))
+
+
+def test_a_threshold_is_of_the_score_that_was_recorded():
+    margin = Scoring("margin")
+    warm = Threshold((0.3, 0.4), Scoring(temperatures=(2.0, 2.0, 1.0)))
+    cut, link = Cut("b", "raw", 30), Link(1e6, 0.0)
+    each = Plan(
+        "joint", "net", "latency_s", ("a", "b", "c"), ("device", "device", "edge"),
+        (cut,), None, 0.7, 0.1, None, 10.0, None, None,
+    )  # fmt: skip
+    risk = Certified(0.1, 0.1, "validation", 1000, 0.0)
+    for policy in (warm, Threshold((0.3, 0.4), margin)):
+        for known in (None, risk):
+            own = replace(each, certified=known)
+            planned = replace(own, link=link, alternatives=(own,))
+            (found,) = routes(planned, {"x": exit_bundle(policy)})
+            assert found.bundle.policy == Threshold((0.7, 0.7))
+    own = replace(each, certified=replace(risk, score="margin"))
+    planned = replace(own, link=link, alternatives=(own,))
+    (found,) = routes(planned, {"x": exit_bundle(Threshold((0.3, 0.4), margin))})
+    assert found.bundle.policy == Threshold((0.7, 0.7), margin)
+    with pytest.raises(UsageError, match="no bundle follows the plan"):
+        routes(planned, {"x": exit_bundle(warm)})
 
 
 def test_a_level_of_a_rate_is_a_cut_of_its_own():

@@ -12,7 +12,8 @@ from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.runtime import EXIT
 from sc_jax.errors import UsageError
 from sc_jax.exits import policies
-from sc_jax.exits.policies import Threshold
+from sc_jax.exits.policies import Policy, Threshold
+from sc_jax.exits.scores import MAX_PROBABILITY, Scoring
 from sc_jax.plan.plan import Plan
 
 ALWAYS = -sys.float_info.max  # any score reaches it
@@ -123,16 +124,30 @@ def _leaving(plan: Plan, installed: Bundle) -> Bundle | None:
     exits, policy = _exits(installed), installed.policy
     if not exits and plan.exit is None and _always_sent(plan):
         return installed  # its exits are behind the cut: the server's
-    if not exits or (plan.exit is not None and plan.exit not in exits):
+    scoring = _scoring(plan, policy)
+    absent = plan.exit is not None and plan.exit not in exits
+    if not exits or absent or scoring is None:
         return None
     threshold = ALWAYS if plan.threshold is None else plan.threshold
     own = Threshold(
-        tuple(threshold if plan.exit in (None, name) else NEVER for name in exits)
+        tuple(threshold if plan.exit in (None, name) else NEVER for name in exits),
+        scoring,
     )
-    if isinstance(policy, Threshold):
-        own = replace(policy, thresholds=own.thresholds)
     fields = json.loads(policies.to_json(own))
     return replace(installed, manifest=installed.manifest | {"policy": fields})
+
+
+def _scoring(plan: Plan, policy: Policy | None) -> Scoring | None:
+    """What the plan's threshold is of; None: the bundle does not compute it.
+
+    Recorded is the largest probability, of logits as they are: a temperature or another
+    score of the bundle's own would let others leave than were planned for.
+    """
+    score = plan.certified.score if plan.certified else MAX_PROBABILITY.score
+    if plan.threshold is None or score == MAX_PROBABILITY.score:
+        return MAX_PROBABILITY
+    scoring = getattr(policy, "scoring", MAX_PROBABILITY)
+    return scoring if scoring.score == score else None
 
 
 def _always_sent(plan: Plan) -> bool:
