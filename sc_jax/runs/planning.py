@@ -45,22 +45,24 @@ def run(
     """Prints the best plan over all networks, and writes it and a picture.
 
     max_risk, delta: knobs of `joint`, which is the planner where one of them is given
-    and the planner is not. records: the networks' files, which else are those that
-    their profiles name.
+    and the planner is not. Of M networks each is tested at delta / M, so that what is
+    certified holds for the one that wins (Bonferroni). records: the networks' files,
+    which else are those that their profiles name.
     """
     over = _link(link)
     networks = networks_of(devices, servers, batch)
     name, knobs = planner_of(planner, max_risk, delta)
     met = records_of(name, networks, devices, records)
+    shared = _shared(name, knobs, len(networks))
     found, refused = [], []
     for network in networks:
         try:
-            found.append(_planned(network, over, bounds, name, knobs, met))
+            found.append(_planned(network, over, bounds, name, shared, met))
         except UsageError as error:
             refused.append(str(error))
     if not found:
         raise UsageError("; ".join(refused))
-    best = best_of(found, name)
+    best = _holding(best_of(found, name), len(networks))
     print(text(best, found, refused, over))
     if out:
         others = alternatives(networks, over, bounds, name, knobs, met)
@@ -125,6 +127,21 @@ def planner_of(
     known.pop("records", None)  # a file's, not a knob of the text
     spec.check(f"planner {name}", known, knobs)
     return name, knobs
+
+
+def _shared(planner: str, knobs: Mapping[str, Any], networks: int) -> dict[str, Any]:
+    """The knobs of one of several networks, of which the best will be chosen."""
+    known = spec.knobs_of(PARTITION[planner], skip=3)
+    if "delta" not in known:
+        return dict(knobs)
+    return {**knobs, "delta": knobs.get("delta", known["delta"].default) / networks}
+
+
+def _holding(best: Plan, networks: int) -> Plan:
+    """The plan with what is certified of it as the best of all networks."""
+    if (known := best.certified) is None:
+        return best
+    return replace(best, certified=replace(known, delta=known.delta * networks))
 
 
 def _planned(
@@ -257,7 +274,8 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
     else:
         lines.append("  next best   there is no other within the bounds")
     if best.certified is not None:
-        lines.append(f"  certified   {_certified(best.certified)}")
+        networks = len(found) + len(refused)
+        lines.append(f"  certified   {_certified(best.certified, networks)}")
     if best.binding is None:
         lines.append("  binding     no bound refuses a better plan")
     else:
@@ -269,13 +287,13 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
     return "\n".join([*lines, *(f"  left out    {line}" for line in refused)])
 
 
-def _certified(known: Certified) -> str:
+def _certified(known: Certified, networks: int) -> str:
     words = (
         f"loses at most {known.max_risk:g} of the whole network's quality, with "
         f"probability {1 - known.delta:g}; {known.lost:.4f} on {known.examples:,} "
         f"{known.split} inputs"
     )
-    least = needed(known.max_risk, known.delta)
+    least = needed(known.max_risk, known.delta / networks)
     if known.examples < least:
         words += f", too few to certify another plan: {least:,} are needed"
     return words

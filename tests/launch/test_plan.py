@@ -181,6 +181,27 @@ def test_one_file_of_records_serves_spinn_and_joint(files, tmp_path, capsys):
     assert all(each.certified for each in plan.read(out).alternatives)
 
 
+def test_a_risk_holds_for_the_best_of_several_networks(files, tmp_path, capsys):
+    # Fewer than one network needs of two, more than one alone needs.
+    count = needed(0.02, 0.1) + 2
+    assert count < needed(0.02, 0.05)
+    paths = []
+    for name in ("wide", "tall"):
+        each = replace(met(count), network=name)
+        paths.append(str(tmp_path / f"{name}.npz"))
+        recorded.write(paths[-1], replace(each, behind=np.ones_like(each.behind)))
+    files["tall"] = str(tmp_path / "tall.json")
+    slower = tuple(1.5 * s for s in WIDE.device_s if s is not None)
+    profile.write(files["tall"], replace(WIDE, network="tall", device_s=slower))
+    alone = run(files, "wide", max_risk=0.02, records=paths[:1])
+    assert alone.cuts and alone.certified.delta == 0.1
+    best = run(files, "wide", "tall", max_risk=0.02, records=paths)
+    assert best.name == "local" and best.certified.delta == 0.1
+    said = capsys.readouterr().out
+    assert f"with probability 0.9; 0.0000 on {count} validation inputs" in said
+    assert f"another plan: {needed(0.02, 0.05):,} are needed" in said
+
+
 def test_too_few_records_say_how_many_are_needed(files, tmp_path, capsys):
     record = str(tmp_path / "r.npz")
     recorded.write(record, met(100))
