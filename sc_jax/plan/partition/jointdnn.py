@@ -50,6 +50,7 @@ from sc_jax.plan.profile import Cut, Profile
 
 Seconds = float | np.ndarray
 FIGURES = ("latency_s", "energy_j", "sent_bytes", "memory_bytes", "loss")
+SHARES = (1 / 64, 1 / 16, 1 / 4)  # of the gap between bounds, that are tried first
 KEPT = 6  # rows of multipliers that discard labels
 FEW = 12  # labels that are not worth comparing
 BLOCK = 128  # labels that are compared at once
@@ -187,21 +188,38 @@ def _search(
     columns = [FIGURES.index(n) for n in names]
     chain = _chain(moves, columns)
     most = np.array([limits.get(n, np.inf) for n in names], np.float64)
-    weights = np.eye(len(names))
+    weights, tops = np.eye(len(names)), [np.inf]
     if len(names) > 1:
         found = multipliers(chain, most[1:])
-        most[0] = min(most[0], second_best(chain, found, most[1:]))
         weights = np.concatenate([weights, found[-KEPT:]])
-    # A weight of 0 is of no limit at all, which is inf.
-    parts = np.multiply(weights, most, out=np.zeros_like(weights), where=weights != 0)
-    bound, size = parts.sum(1), np.abs(parts).sum(1)
-    with np.errstate(invalid="ignore"):
-        # NaN, of inf - inf: the end cannot be reached, and no label is as small.
-        room = bound + TINY * size - remaining(chain, weights)
-    # An infinite label has no room, even where that is infinite.
-    history, ends = _labels(chain, weights, np.minimum(room, np.finfo(float).max))
-    for k in np.lexsort(ends.T[::-1]):
-        yield _traced(history, moves, int(k))
+        tops = _tops(chain, found, most[1:])
+    rest, before = remaining(chain, weights), -np.inf
+    for top in tops:
+        most[0] = top
+        # A weight of 0 is of no limit at all, which is inf.
+        parts = np.multiply(weights, most, out=0.0 * weights, where=weights != 0)
+        with np.errstate(invalid="ignore"):
+            # NaN, of inf - inf: the end cannot be reached, and no label is as small.
+            room = parts.sum(1) + TINY * np.abs(parts).sum(1) - rest
+        # An infinite label has no room, even where that is infinite.
+        history, ends = _labels(chain, weights, np.minimum(room, np.finfo(float).max))
+        order = np.lexsort(ends.T[::-1])
+        for k in order[ends[order, 0] > before]:
+            yield _traced(history, moves, int(k))
+        before = top + TINY * abs(top)
+
+
+def _tops(chain: Chain, found: np.ndarray, limits: np.ndarray) -> list[float]:
+    """Lengths to look up to in turn, from near the lower bound to two known paths.
+
+    Near it few labels remain, and most often the best two paths are there.
+    """
+    bound = remaining(chain, found[-1:])[0, 0, 0] - found[-1, 1:] @ limits
+    top = second_best(chain, found, limits)
+    if not np.isfinite(bound):
+        return [top]
+    gap = top - bound if np.isfinite(top) else abs(bound)
+    return [*(bound + share * max(gap, 0.0) for share in SHARES), top]
 
 
 def _labels(
