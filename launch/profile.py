@@ -9,11 +9,10 @@ coder's seconds and the answers to --examples test images: of a split run its ow
 of any other net image files at the input and plain values after each stage. With
 --examples=0, in a minute, a split run's report says them, and any other net has float32
 cuts alone. --records also writes phone.npz: what every input of a split met, for
-launch.plan --max_risk.
---side=server: the stages jitted, at batch 1 and --batches; it may be another machine.
+launch.plan --max_risk. --side=server: the stages jitted, at batch 1 and --batches.
 --bundle takes the head's seconds from an exported bundle (int8, say), --benchmark_model
-those of a phone, which LiteRT's tool printed for that head (docs/on_device.md). Watts
-are never measured here: state them.
+those of a phone, which LiteRT's tool printed for that head (docs/on_device.md), and
+--regression, a file of launch.fit_layers, predicts all. Watts are stated, not measured.
 """
 
 from pathlib import Path
@@ -34,6 +33,7 @@ BATCHES = flags.DEFINE_list("batches", ["8", "64"], "of the server, beside 1")
 BUNDLE = flags.DEFINE_string("bundle", None, "of the run: its head's seconds count")
 LOG = flags.DEFINE_string("benchmark_model", None, "its output for --bundle's head")
 RECORDS = flags.DEFINE_enum("records", None, ["validation", "test"], "what inputs met")
+REGRESSION = flags.DEFINE_string("regression", None, "of fit_layers: no stage is run")
 COMPUTE = flags.DEFINE_float("compute_w", None, "watts of the device at work", 0)
 IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 0)
 
@@ -46,7 +46,7 @@ def main(_):
     options: dict[str, Any] = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
         batches=tuple(map(int, numbers(BATCHES.value, "--batches"))),
-        installed=BUNDLE.value, log=log, log_file=LOG.value,
+        installed=BUNDLE.value, log=log, log_file=LOG.value, model=REGRESSION.value,
         compute_w=COMPUTE.value, idle_w=IDLE.value, split=RECORDS.value,
     )  # fmt: skip
     from sc_jax.deploy.export import profiles  # after --help, which is quick so

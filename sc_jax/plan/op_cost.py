@@ -6,6 +6,7 @@ As they stand in the file: a delegate (XNNPACK) may fuse some of them later, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,13 +18,21 @@ SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}
 
 @dataclass(frozen=True)
 class OperationCost:
-    """One node of the graph at batch 1. macs: None where no rule counts them."""
+    """One node of the graph at batch 1. macs: None where no rule counts them.
+
+    inputs: shapes of what it reads, constants included, in the file's order; data: how
+    many values of them are no constants. strides: of its window, down and across.
+    """
 
     name: str
     macs: int | None
     weight_bytes: int  # constants that it reads
     output_bytes: int
     output: tuple[int, ...]
+    inputs: tuple[tuple[int, ...], ...] = ()
+    data: int = 0
+    strides: tuple[int, int] = (1, 1)
+    window: tuple[int, int] = (1, 1)  # that it reads of its input for one output
 
 
 def operation_costs(model: bytes) -> tuple[OperationCost, ...]:
@@ -42,20 +51,27 @@ def operation_costs(model: bytes) -> tuple[OperationCost, ...]:
         # Only constants have data in the file: what is left is computed on the way.
         weights = [t for t in read if file.buffers[t.buffer].data is not None]
         outputs = [graph.tensors[i] for i in op.outputs]
+        shapes = tuple(_shape(t) for t in read)
+        values = [t for t in read if file.buffers[t.buffer].data is None]
+        options = op.builtinOptions
         found.append(
             OperationCost(
                 name,
-                macs(name, [_shape(t) for t in read], _shape(outputs[0])),
+                macs(name, shapes, _shape(outputs[0])),
                 sum(len(file.buffers[t.buffer].data) for t in weights),
                 sum(SIZES.get(t.type, 0) * prod(_shape(t)) for t in outputs),
                 _shape(outputs[0]),
+                shapes,
+                sum(prod(_shape(t)) for t in values),
+                _pair(options, "strideH", "strideW"),
+                _window(name, shapes, options),
             )
         )
     return tuple(found)
 
 
 def macs(
-    name: str, inputs: list[tuple[int, ...]], output: tuple[int, ...]
+    name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]
 ) -> int | None:
     """Of one operation by its LiteRT name; element-wise ones count 0, as usual.
 
@@ -74,6 +90,18 @@ def macs(
     if any(word in name for word in ("CONV", "LSTM", "RNN", "STABLEHLO", "CUSTOM")):
         return None
     return 0
+
+
+def _window(
+    name: str, inputs: Sequence[tuple[int, ...]], options: Any
+) -> tuple[int, int]:
+    if "CONV" in name and len(inputs) > 1 and len(inputs[1]) == 4:
+        return inputs[1][1], inputs[1][2]  # of weights [out, h, w, in]
+    return _pair(options, "filterHeight", "filterWidth")
+
+
+def _pair(options: Any, down: str, across: str) -> tuple[int, int]:
+    return getattr(options, down, 1), getattr(options, across, 1)
 
 
 def _shape(tensor) -> tuple[int, ...]:

@@ -13,11 +13,13 @@ import ctypes as c
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+ROUND = "next round"  # between the tables that the child process prints
 HANDLE, SIZE = c.c_void_p, c.c_size_t
 HOST, READ_WRITE = 1, 2  # memory of a buffer, mode of a lock
 BYTES = {1: 4, 2: 4, 3: 1, 4: 8, 7: 2, 9: 1}  # of LiteRT's element types
@@ -62,18 +64,26 @@ class Tensor(c.Structure):
 
 
 def time_operations(
-    model: bytes, *, threads: int, runs: int, timeout_s: float = 300
+    model: bytes,
+    *,
+    threads: int,
+    runs: int,
+    rounds: int = 1,
+    timeout_s: float = 300,
 ) -> tuple[tuple[OperationTime, ...] | None, str]:
     """(operations in their order, "") or (None, why not), of one .tflite file.
 
-    Medians are not printed by the tool: ms are means over `runs` inferences in a row on
-    `threads` threads, with warm caches and without the call from Python.
+    The tool prints means alone: ms are means over `runs` inferences in a row on
+    `threads` threads, with warm caches and without the call from Python. Of several
+    `rounds`, each of a model loaded anew, every operation's least mean counts: with
+    runs=1 that of single inferences, which other programs on the machine move least.
     """
     with TemporaryDirectory() as name:
         file = Path(name) / "head.tflite"
         file.write_bytes(model)
         code = "from sc_jax.plan import op_profile; op_profile.main()"
-        command = [sys.executable, "-c", code, str(file), str(threads), str(runs)]
+        numbers = map(str, (threads, runs, rounds))
+        command = [sys.executable, "-c", code, str(file), *numbers]
         try:
             done = subprocess.run(
                 command,
@@ -84,13 +94,27 @@ def time_operations(
             )
         except subprocess.TimeoutExpired:
             return None, f"LiteRT's profiler took over {timeout_s:g} s"
-    found = None if done.returncode else operation_times(done.stdout, runs)
+    found = None if done.returncode else least(done.stdout, runs)
     if found and not any(row.ms for row in found):
         return None, "every operation takes less than the profiler's microsecond"
     if found:
         return found, ""
     last = done.stderr.strip().rsplit("\n", 1)[-1]
     return None, f"LiteRT's profiler gave nothing: exit code {done.returncode}; {last}"
+
+
+def least(text: str, runs: int) -> tuple[OperationTime, ...] | None:
+    """Each operation's least ms over the rounds of `summaries`.
+
+    None where a round has no operations, or others than the first.
+    """
+    rounds = [operation_times(part, runs) for part in text.split(ROUND)]
+    known = [found for found in rounds if found]
+    if len(known) < len(rounds) or len({tuple(r.node for r in f) for f in known}) > 1:
+        return None
+    ms = [min(row.ms for row in rows) for rows in zip(*known)]
+    whole = sum(ms) or 1.0
+    return tuple(replace(r, ms=t, share=t / whole) for r, t in zip(known[0], ms))
 
 
 def operation_times(
@@ -147,8 +171,13 @@ class Library:
         return handle
 
 
-def summary(model: bytes, threads: int, runs: int, warm_up: int = 5) -> str:
-    """LiteRT's tables for `runs` inferences of the only signature on fixed bytes."""
+def summaries(
+    model: bytes, threads: int, runs: int, rounds: int, warm_up: int = 5
+) -> Iterator[str]:
+    """LiteRT's tables for `runs` inferences of the only signature on fixed bytes.
+
+    A table a round, without the `warm_up` inferences that begin it.
+    """
     from importlib.resources import files
 
     lite = Library(c.CDLL(str(files("ai_edge_litert") / "libLiteRt.so")))
@@ -157,22 +186,25 @@ def summary(model: bytes, threads: int, runs: int, warm_up: int = 5) -> str:
     graph = lite.make(
         "LiteRtCreateModelFromBuffer", environment, kept, SIZE(len(model))
     )
-    compiled = lite.make(
-        "LiteRtCreateCompiledModel", environment, graph, _options(lite, threads)
-    )
     signature = lite.make("LiteRtGetModelSignature", graph, SIZE(0))
-    inputs = _inputs(lite, environment, compiled, signature)
-    outputs = _outputs(lite, environment, compiled, signature)
-    ends = (SIZE(len(inputs)), inputs, SIZE(len(outputs)), outputs)
-    profiler = lite.make("LiteRtCompiledModelGetProfiler", compiled)
-    for number in range(warm_up + runs):
-        if number == warm_up:
-            lite.call("LiteRtStartProfiler", profiler)
-        lite.call("LiteRtRunCompiledModel", compiled, SIZE(0), *ends)
-    lite.call("LiteRtStopProfiler", profiler)
-    text = c.c_char_p()
-    lite.call("LiteRtGetProfileSummary", profiler, compiled, c.byref(text))
-    return (text.value or b"").decode()
+    for _ in range(rounds):
+        # Anew each time: a profiler that was reset still sums over all rounds.
+        compiled = lite.make(
+            "LiteRtCreateCompiledModel", environment, graph, _options(lite, threads)
+        )
+        inputs = _inputs(lite, environment, compiled, signature)
+        outputs = _outputs(lite, environment, compiled, signature)
+        ends = (SIZE(len(inputs)), inputs, SIZE(len(outputs)), outputs)
+        profiler = lite.make("LiteRtCompiledModelGetProfiler", compiled)
+        for number in range(warm_up + runs):
+            if number == warm_up:
+                lite.call("LiteRtStartProfiler", profiler)
+            lite.call("LiteRtRunCompiledModel", compiled, SIZE(0), *ends)
+        lite.call("LiteRtStopProfiler", profiler)
+        text = c.c_char_p()
+        lite.call("LiteRtGetProfileSummary", profiler, compiled, c.byref(text))
+        yield (text.value or b"").decode()
+        lite.shared.LiteRtDestroyCompiledModel(compiled)
 
 
 def _options(lite: Library, threads: int) -> c.c_void_p:
@@ -236,6 +268,7 @@ def _buffer(
 
 
 def main() -> None:
-    """The child process: file, threads, inferences; prints the tables."""
-    file, threads, runs = sys.argv[1:]
-    print(summary(Path(file).read_bytes(), int(threads), int(runs)))
+    """The child process: file, threads, inferences, rounds; prints the tables."""
+    file, *numbers = sys.argv[1:]
+    tables = summaries(Path(file).read_bytes(), *map(int, numbers))
+    print(*tables, sep=f"\n{ROUND}\n")

@@ -10,6 +10,7 @@ from benchmarks.untrained import untrained
 from sc_jax import plan
 from sc_jax.compressors import Image, Raw
 from sc_jax.deploy.export import (
+    layer_seconds,
     profile_cuts,
     profile_records,
     profiles,
@@ -17,9 +18,10 @@ from sc_jax.deploy.export import (
 )
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
-from sc_jax.plan import profile
+from sc_jax.plan import profile, regression
+from sc_jax.plan.layers import layers_of
 from sc_jax.plan.plan import Bounds
-from sc_jax.plan.profile import Cut, ExitCost
+from sc_jax.plan.profile import Cut, ExitCost, Machine
 from sc_jax.runs import loading, planning, rate_runs, run_folder
 from sc_jax.traces import cost
 
@@ -101,6 +103,27 @@ def test_a_classifier_may_be_cut_anywhere(tmp_path, monkeypatch):
         assert by[f"{name}/8 bit"].sent_bytes < raw.sent_bytes
 
 
+def test_a_device_is_predicted_from_its_layers_without_running(
+    student, sides, tmp_path, monkeypatch
+):
+    """Layers with prices of their own, so that each stage's sum is known."""
+    net, variables = student.recipe.net, student.variables
+    image = run_folder.dataset_of(student.recipe, "test").example()
+    whole = layers_of(layer_seconds.whole_file(net, variables, image))
+    priced = [replace(x, seconds=1e-9 * x.macs, network="a", family="a") for x in whole]
+    phone = Machine("a phone", threads=4)
+    regression.write(tmp_path / "r.json", regression.fit(priced, phone, ("work",)))
+    monkeypatch.setattr(stage_seconds, "on_device", None)  # nothing is timed
+    found, _ = profiles.measured(
+        student.folder, "device", model=str(tmp_path / "r.json"), **FEW
+    )
+    assert found.device == phone and set(found.modelled) >= {"device_s", "encode_s"}
+    assert "device_s" not in found.measured and "quality" in found.measured
+    expected = [1e-9 * macs for macs in sides[0].macs]
+    np.testing.assert_allclose(found.device_s, expected, rtol=1e-6, atol=1e-9)
+    assert found.cuts[0].sent_bytes == sides[0].cuts[0].sent_bytes
+
+
 def test_mistakes_are_one_line(student, tmp_path):
     for side, options, words in (
         ("device", {"log": "text"}, "give its --bundle"),
@@ -110,6 +133,8 @@ def test_mistakes_are_one_line(student, tmp_path):
         ("server", {"compute_w": 2.0}, "--side=device"),
         ("server", {"split": "test"}, "--side=device"),
         ("device", {"split": "train"}, "unknown split to record 'train'"),
+        ("server", {"model": "r.json"}, "--side=device"),
+        ("device", {"model": "r.json", "installed": "b"}, "give one of them"),
     ):
         with pytest.raises(UsageError, match=words):
             profiles.measured(student.folder, side, **options)

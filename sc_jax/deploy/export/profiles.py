@@ -14,13 +14,19 @@ import numpy as np
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.device.runtime import Runner, in_turn
-from sc_jax.deploy.export import profile_cuts, profile_records, stage_seconds
+from sc_jax.deploy.export import (
+    layer_seconds,
+    profile_cuts,
+    profile_records,
+    stage_seconds,
+)
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import INPUT
-from sc_jax.plan import benchmark_model, profile, recorded
+from sc_jax.plan import benchmark_model, profile, recorded, regression
 from sc_jax.plan.profile import Batch, ExitCost, Machine, Profile, with_head_s
 from sc_jax.plan.recorded import Records
+from sc_jax.plan.regression import Regression
 from sc_jax.runs import exit_runs, loading, run_folder
 from sc_jax.runs.loading import LoadedRun
 from sc_jax.traces import cost
@@ -40,6 +46,7 @@ def measured(
     installed: str | None = None,
     log: str | None = None,
     log_file: str | None = None,
+    model: str | None = None,
     compute_w: float | None = None,
     idle_w: float | None = None,
     split: str | None = None,
@@ -47,23 +54,33 @@ def measured(
     """A side, "device" or "server", of the finished run under `workdir`.
 
     installed: its bundle; log: what benchmark_model printed for that bundle's head.
-    compute_w, idle_w: the device's watts, stated. split: "validation" or "test", of
-    which also what every input met is recorded (profile_records).
+    model: file of a regression, which predicts the device's seconds. compute_w, idle_w:
+    the device's watts, stated. split: "validation" or "test", of which also what every
+    input met is recorded (profile_records).
     """
     if log is not None and not installed:
         raise UsageError("--benchmark_model timed a head: give its --bundle")
     if min(batches, default=1) < 1:
         raise UsageError(f"a batch is of 1 or more, not {min(batches)}")
-    if side == "server" and (installed or compute_w is not None or idle_w is not None):
-        raise UsageError("a bundle and watts are of the device: --side=device")
+    if model and installed and log is None:
+        raise UsageError(
+            "--regression predicts a device that is not here, --bundle times a head "
+            "here: give one of them, or --benchmark_model too"
+        )
+    stated = compute_w is not None or idle_w is not None
+    if side == "server" and (installed or model or stated):
+        raise UsageError("bundle, regression and watts are a device's: --side=device")
     if side == "server" and split is not None:
         raise UsageError("records are of the device: --side=device")
+    predicting = regression.read(model) if model else None
     loaded = loading.load(workdir)
     if side == "server":
         return server(loaded, batches=batches, runs=runs), None
     # Before a minute of timing: there may be none.
     data = None if split is None else profile_records.data_of(loaded, split)
-    found = device(loaded, examples=examples, threads=threads, runs=runs)
+    found = device(
+        loaded, examples=examples, threads=threads, runs=runs, model=predicting
+    )
     if log is not None:
         found = of_log(found, Path(installed or ""), log, log_file or "the log")
     elif installed:
@@ -75,7 +92,12 @@ def measured(
 
 
 def device(
-    loaded: LoadedRun, *, examples: int = 500, threads: int = 1, runs: int = 30
+    loaded: LoadedRun,
+    *,
+    examples: int = 500,
+    threads: int = 1,
+    runs: int = 30,
+    model: Regression | None = None,
 ) -> Profile:
     """The device's side, of this machine: stages through LiteRT, cuts, qualities.
 
@@ -85,7 +107,8 @@ def device(
     has float32 cuts alone, which lose nothing. A stage that LiteRT cannot run has no
     seconds, and the log says why; where all can, they share out the seconds of the
     whole network in one segment. What exits add is modelled: their MACs at the stages'
-    seconds a MAC.
+    seconds a MAC. model: predicts the stages' seconds on the device that it was fitted
+    to, and none is run; the coder's stay this machine's and are called modelled.
     """
     net, variables = loaded.recipe.net, loaded.variables
     test = _test(loaded, examples)
@@ -93,23 +116,28 @@ def device(
     # First: a report without its row shows before the timings.
     known_by = profile_cuts.answers if examples else profile_cuts.reports
     quality, cuts = known_by(loaded, test, given, runs)
-    calls, refused = stage_seconds.on_device(net, variables, given, threads)
+    if model is not None:
+        taken, refused = layer_seconds.by_stage(net, variables, given, model)
+    else:
+        calls, refused = stage_seconds.on_device(net, variables, given, threads)
+        taken = stage_seconds.shared_out(stage_seconds.seconds(calls, runs), net)
     for name, reason in refused.items():
         LOGGER.warning("%s has no seconds: %s", name or "the whole net", reason)
-    taken = stage_seconds.shared_out(stage_seconds.seconds(calls, runs), net)
     known = _network(loaded, given)
     # Of the stages that have seconds alone.
     counted = sum(n for name, n in zip(net.names, known.macs) if name in taken)
     pace = sum(taken.values()) / max(counted, 1)
+    seconds = ("device_s", "encode_s")
+    endings = ("exits",) if net.exit_names[:-1] else ()
     return replace(
         known,
         device_s=tuple(taken.get(name) for name in net.names),
         cuts=tuple(cuts),
         exits=tuple(_exits(loaded, test, pace)),
         quality=quality,
-        device=_machine(threads, runs),
-        measured=("device_s", "sent_bytes", "encode_s", "decode_s", "quality"),
-        modelled=("memory_bytes", *(("exits",) if net.exit_names[:-1] else ())),
+        device=model.machine if model else stage_seconds.here(threads, runs),
+        measured=(*(() if model else seconds), "sent_bytes", "decode_s", "quality"),
+        modelled=("memory_bytes", *(seconds if model else ()), *endings),
     )
 
 
@@ -128,7 +156,7 @@ def server(
     return replace(
         _network(loaded, given, edge_s=taken.pop(1)),
         edge_batch_s=tuple(Batch(size, each) for size, each in taken.items()),
-        edge=_machine(1, runs),
+        edge=stage_seconds.here(1, runs),
         measured=("edge_s", "edge_batch_s"),
     )
 
@@ -216,12 +244,6 @@ def _test(loaded: LoadedRun, examples: int) -> Dataset:
 
 def _images(test: Dataset) -> np.ndarray:
     return np.stack([test.image(i) for i in range(min(FEW, len(test)))])
-
-
-def _machine(threads: int, runs: int) -> Machine:
-    found = report.machine()
-    text = ", ".join(f"{k} {found[k]}" for k in ("cpu", "instructions") if k in found)
-    return Machine(text, threads, runs)
 
 
 def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profile:

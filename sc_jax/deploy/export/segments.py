@@ -109,15 +109,20 @@ def program(
     return outputs
 
 
-def lower(program: Callable, *examples: Any) -> tuple[bytes, Signature]:
-    """Serialised StableHLO of `program` for any batch of arguments like `examples`."""
-    # Any batch: the same segment answers one image and is compared by many.
-    batch = jax.export.symbolic_shape("b")
+def lower(
+    program: Callable, *examples: Any, batch: int | None = None
+) -> tuple[bytes, Signature]:
+    """Serialised StableHLO of `program` for arguments like `examples`.
 
-    def any_batch(x):
-        return jax.ShapeDtypeStruct((*batch, *x.shape[1:]), x.dtype)
+    batch: None is any, so that one segment answers one image and is compared by many;
+    of a number no operation is left that reads shapes.
+    """
+    rows = jax.export.symbolic_shape("b") if batch is None else (batch,)
 
-    specs = jax.tree.map(any_batch, examples)
+    def of_batch(x):
+        return jax.ShapeDtypeStruct((*rows, *x.shape[1:]), x.dtype)
+
+    specs = jax.tree.map(of_batch, examples)
     # The fast convolutions of training on CPU would export as many small products.
     with plain():
         exported = jax.export.export(jax.jit(program), platforms=["cpu"])(*specs)

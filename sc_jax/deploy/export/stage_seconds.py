@@ -20,8 +20,10 @@ import numpy as np
 from sc_jax.deploy.device.runtime import Runner
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.segments import inputs_of, segment
+from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import INPUT, Net
 from sc_jax.nets.run import Variables, run
+from sc_jax.plan.profile import Machine
 from sc_jax.train.log import LOGGER
 
 Calls = dict[str, Callable[[], Any]]
@@ -116,6 +118,13 @@ def shared_out(taken: dict[str, float], net: Net) -> dict[str, float]:
     share = taken[""] / sum(stages.values())
     LOGGER.info("the network takes %.2f of its stages' seconds", share)
     return {name: share * each for name, each in stages.items()}
+
+
+def here(threads: int, runs: int) -> Machine:
+    """This machine, as a profile names it."""
+    found = report.machine()
+    text = ", ".join(f"{k} {found[k]}" for k in ("cpu", "instructions") if k in found)
+    return Machine(text, threads, runs)
 
 
 def coder_seconds(
