@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +18,10 @@ from sc_jax.codec.in_context import InContextCodec
 from sc_jax.compressors import Compressor, Erasure, named, splits
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
+from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.net import FINAL, INPUT, Net, SplitPoint, head, tail
 from sc_jax.nets.run import Variables, init, run
+from sc_jax.runs import run_folder
 
 
 def some(every: Dataset, count: int) -> Dataset:
@@ -25,6 +29,29 @@ def some(every: Dataset, count: int) -> Dataset:
     return every.take(
         np.linspace(0, len(every) - 1, min(count, len(every))).astype(int)
     )
+
+
+def subject(text: str | None, folder: str | None) -> tuple[Any, Variables]:
+    """(recipe, variables) of the network that is cut: of --recipe or of --run."""
+    if bool(text) == bool(folder):
+        raise UsageError("give --recipe, with pretrained=FILE, or --run")
+    if folder:
+        recipe = run_folder.recipe_of(Path(folder))
+        variables = run_folder.restore(recipe, Path(folder))[0]
+    else:
+        name, knobs = spec.parse(text or "", "recipe")
+        recipe = run_folder.Source(name, knobs).build()
+        if not recipe.pretrained or recipe.phases:
+            raise UsageError("--recipe needs pretrained=FILE and epochs=0, or --run")
+        example = run_folder.example_of(recipe)
+        fresh = init(recipe.net, jax.random.key(recipe.seed), example)
+        variables = pretrained.load(
+            recipe.backbone, recipe.net, fresh, recipe.pretrained, trained=False
+        )
+    if any(name == "encoder" for name in recipe.net.names):
+        raise UsageError("the network has a bottleneck: take its teacher")
+    # A split of its own is left out: what stands at a cut is measured here.
+    return replace(recipe, net=replace(recipe.net, splits=())), variables
 
 
 def cuts(net: Net, variables: Variables, example: np.ndarray) -> list[str]:

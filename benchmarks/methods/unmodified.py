@@ -20,23 +20,17 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
 from absl import flags
 
 from benchmarks.methods import cuts
 from benchmarks.origin import origin
 from launch import cli
-from sc_jax import spec
 from sc_jax.data import pipeline
 from sc_jax.evaluate.reports.report import machine
-from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.net import INPUT, resolve
-from sc_jax.nets.run import Variables, init
 from sc_jax.runs import publish, run_folder
 from sc_jax.train import devices
 
@@ -64,32 +58,6 @@ OUT = flags.DEFINE_string("out", None, "path of the JSON report")
 BATCH = 10
 
 
-def subject() -> tuple[Any, Variables]:
-    """(recipe, variables) of the network that is cut."""
-    text, folder = RECIPE.value, RUN.value
-    if bool(text) == bool(folder):
-        raise cli.UsageError("give --recipe, with pretrained=FILE, or --run")
-    if folder:
-        recipe = run_folder.recipe_of(Path(folder))
-        variables = run_folder.restore(recipe, Path(folder))[0]
-    else:
-        name, knobs = spec.parse(text or "", "recipe")
-        recipe = run_folder.Source(name, knobs).build()
-        if not recipe.pretrained or recipe.phases:
-            raise cli.UsageError(
-                "--recipe needs pretrained=FILE and epochs=0, or --run"
-            )
-        example = run_folder.example_of(recipe)
-        fresh = init(recipe.net, jax.random.key(recipe.seed), example)
-        variables = pretrained.load(
-            recipe.backbone, recipe.net, fresh, recipe.pretrained, trained=False
-        )
-    if any(name == "encoder" for name in recipe.net.names):
-        raise cli.UsageError("the network has a bottleneck: take its teacher")
-    # A split of its own is left out: what stands at a cut is measured here.
-    return replace(recipe, net=replace(recipe.net, splits=())), variables
-
-
 def main(_):
     if not OUT.value:
         raise cli.UsageError("give --out, the path of the JSON report")
@@ -97,7 +65,7 @@ def main(_):
     cli.writable(OUT.value)
     for text in COMPRESSORS.value:  # every mistake shows before the first cut
         cuts.part_of(text)
-    recipe, variables = subject()
+    recipe, variables = cuts.subject(RECIPE.value, RUN.value)
     example = run_folder.example_of(recipe)
     test = cuts.some(run_folder.dataset_of(recipe, "test"), LIMIT.value)
     train = cuts.some(run_folder.dataset_of(recipe, "train"), FITTED.value)
