@@ -25,7 +25,7 @@ from absl import flags
 from PIL import Image as Pillow
 
 from benchmarks.methods import cuts, inversion_attack
-from benchmarks.methods.inversion_attack import Budget
+from benchmarks.methods.inversion_attack import COLUMNS, Budget, line
 from benchmarks.origin import origin
 from launch import cli
 from sc_jax.data import pipeline
@@ -137,18 +137,6 @@ def measured(
         rows.append({"cut": cut, "bytes": size, "shape": shape, **figures})
         print(f"{line(rows[-1])} {spent:.0f} s", flush=True)
     return rows, pictures
-
-
-def line(row: dict[str, Any]) -> str:
-    shape = " x ".join(map(str, row.get("shape", ()))) or ""
-    return (
-        f"| {row['cut']} | {shape} | {row['bytes']:,.0f} "
-        f"| {row['psnr']:.2f} ± {row['psnr_error']:.2f} "
-        f"| {row['ssim']:.3f} ± {row['ssim_error']:.3f} |"
-    )
-
-
-COLUMNS = ("cut", "latent", "bytes", "PSNR dB", "SSIM")
 
 
 def main(_):

@@ -123,6 +123,18 @@ def figures(images: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
     return found
 
 
+def line(row: dict[str, Any]) -> str:
+    shape = " x ".join(map(str, row.get("shape", ()))) or ""
+    return (
+        f"| {row['cut']} | {shape} | {row['bytes']:,.0f} "
+        f"| {row['psnr']:.2f} ± {row['psnr_error']:.2f} "
+        f"| {row['ssim']:.3f} ± {row['ssim_error']:.3f} |"
+    )
+
+
+COLUMNS = ("cut", "latent", "bytes", "PSNR dB", "SSIM")
+
+
 def draw(rows: Sequence[tuple[str, np.ndarray]], file: Any, dpi: int = 150) -> None:
     """Rows of pictures under each other: (name, uint8 [N, H, W, K])."""
     import matplotlib

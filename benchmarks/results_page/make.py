@@ -21,7 +21,9 @@ from benchmarks.results_page import (
     early_exits,
     end_to_end,
     hostile,
+    inversion,
     labelled,
+    layers,
     page,
     peer,
     photographs,
@@ -59,6 +61,8 @@ END_TO_END = flags.DEFINE_string("end_to_end", None, "JSON of serving.end_to_end
 PLANNING = flags.DEFINE_string("planning", None, "JSON of speed.planning")
 PEER = flags.DEFINE_list("peer", [], "JSON of methods.peer_student, of peer_teacher")
 UNMODIFIED = flags.DEFINE_list("unmodified", [], "JSONs of methods.unmodified")
+LAYERS = flags.DEFINE_string("layers", None, "JSON of speed.layer_regression")
+INVERSION = flags.DEFINE_list("inversion", [], "JSONs of methods.inversion")
 OUT = flags.DEFINE_string("out", "docs", "folder of results.md and its pictures")
 
 
@@ -108,6 +112,10 @@ def measured(out: Path) -> list[str]:
         lines += planning.planning(PLANNING.value, out)
     if PEER.value:
         lines += peer.student(*map(Path, PEER.value))
+    if LAYERS.value:
+        lines += layers.regression(Path(LAYERS.value))
+    for path in INVERSION.value:
+        lines += inversion.inversion(Path(path))
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:
