@@ -20,11 +20,11 @@ def regression(file: Path) -> list[str]:
         f"networks in {len(families)} families ({', '.join(sorted(families))}), "
         f"{report['threads']} thread, the least of {report['rounds']} inferences: "
         "other programs had the machine too. Every family is predicted from the others "
-        "alone (blocks of MobileNetV2 and of EfficientNet-Lite are alike). paper: the linear "
-        "or the logarithmic form of Neurosurgeon, whichever held-out networks of the "
-        "fit prefer; ours: a price for multiplications and bytes beside them. error, "
-        "layers: sum of |predicted - measured| over the sum measured; median: of "
-        "relative errors of layers of 10 us or more; sum: of the whole network. "
+        "alone (blocks of MobileNetV2 and of EfficientNet-Lite are alike). paper: the "
+        "linear or the logarithmic form of Neurosurgeon, whichever held-out networks "
+        "of the fit prefer; ours: a price for multiplications and bytes beside them. "
+        "error, layers: sum of |predicted - measured| over the sum measured; median: "
+        "of relative errors of layers of 10 us or more; sum: of the whole network. "
         + "; ".join(f"all layers, {n}: {100 * e:.0f} %" for n, e in whole.items())
         + "."
     )
