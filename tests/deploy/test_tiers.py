@@ -222,6 +222,20 @@ def test_a_cloud_of_another_run_is_said_and_is_no_lost_server(two, tiers):
     assert metric(edge, "next_left_alone") == 0
 
 
+def test_what_one_client_sends_does_not_keep_the_others_from_the_cloud(two, tiers):
+    """A latent that the cloud's stages make NaN of is no sign of a lost server."""
+    last, following = two.tails
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, following.variables)
+    edge, _ = tiers(two.tails, (last, replace(following, variables=broken)))
+    with Client(edge.address) as client:
+        for _ in range(5):
+            reply = client.infer("net", two.sent[0])
+            assert reply.hop.tier == "edge" and "not a number" in reply.hop.note
+        error = refusal(client, "net", two.sent[0], via="x" * 5000)
+        assert (error.code, len(error.line) < 200) == ("INVALID_ARGUMENT", True)
+    assert metric(edge, "next_left_alone") == 0
+
+
 def test_a_circle_ends_at_the_server_where_it_began(start):
     three = Tiers(splits=3, exits=())
     with socket.create_server(("127.0.0.1", 0)) as free:

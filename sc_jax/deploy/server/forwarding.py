@@ -35,6 +35,7 @@ LONGEST_S = 10.0  # of asking the next server, for a request without a deadline
 KEPT = 0.2  # of what is left of a deadline, for the edge's own answer to travel back
 LATE_S = 0.5  # an answer that was given less time says nothing of a server
 MOST_HOPS = 16  # ids of servers that a frame may bring along
+LONGEST_ID = 64  # characters of one: what a client sends goes on with its frame
 LOCAL = ("localhost", "127.0.0.1", "::1")
 ANY = ("0.0.0.0", "::", "")
 
@@ -82,6 +83,8 @@ class Forwarding:
             raise Refused("loop", "--forward leads back to the server it is set for")
         if len(came) >= MOST_HOPS:
             raise Refused("loop", f"forwarded {len(came)} times")
+        if max(map(len, came), default=0) > LONGEST_ID:
+            raise Refused("message", f"an id in via is over {LONGEST_ID} characters")
         return ",".join((*came, self.own_id))
 
     def onward(
@@ -160,16 +163,19 @@ class Forwarding:
 
 
 def _encoded(next_tail: Tail, split: int, z: np.ndarray) -> bytes:
-    """The frame of what the next split sends; Refused for what is not a number."""
-    if np.isnan(z).any():
-        raise Refused("number", "what the next split sends is not a number")
+    """The frame of what the next split sends; Refused for what is not finite."""
+    if not np.isfinite(z).all():
+        raise Refused("number", "what the next split sends is not a finite number")
     codec = next_tail.codec
     return frame.pack(codec.id, split, codec.shape, codec.encode(z))
 
 
 def _lost(left_s: float, error: BaseException) -> bool | None:
-    # A client in a hurry must not keep the others from the next server.
-    return None if is_late(error) and left_s < LATE_S else is_loss(error)
+    # A client in a hurry, or with a frame that the next server fails on, must not keep
+    # the others from it.
+    hurried = is_late(error) and left_s < LATE_S
+    failed = isinstance(error, ServerLost) and error.status == "INTERNAL"
+    return None if hurried or failed else is_loss(error)
 
 
 def check(address: str, host: str, port: int, models: Mapping[str, Any]) -> None:
