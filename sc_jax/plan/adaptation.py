@@ -20,6 +20,8 @@ from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, latency_s
 from sc_jax.plan.plan import Plan
 
+LEAST_S = 1e-9  # of a message on the air: beliefs are compared as ratios
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -226,7 +228,7 @@ def _allowed(controller: Controller, heard: int, other: int) -> tuple[float, flo
     """Least and most seconds of another message, by any rate and round trip."""
     known, asked = (controller.choices[i] for i in (heard, other))
     # A server that is faster than planned leaves less to the link than all of it.
-    on_air = max(controller.message_s[heard] - known.edge_s, 0.0)
+    on_air = max(controller.message_s[heard] - known.edge_s, LEAST_S)
     # All of it the round trip, or all of it the bytes.
     alike = on_air, on_air * asked.sent_bytes / known.sent_bytes
     return min(alike) + asked.edge_s, max(alike) + asked.edge_s

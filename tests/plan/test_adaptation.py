@@ -213,6 +213,13 @@ def test_a_margin_keeps_what_is_nearly_as_fast():
     assert choose(replace(controller, margin=0.01), 0.0)[1] == 1
 
 
+def test_a_server_faster_than_planned_leaves_no_belief_of_nothing():
+    slow, free = Choice("slow", 0.0, 100, 0.05), Choice("free", 0.0, 200)
+    controller = observe(start([slow, free], Link(1e6, 0.0)), 0, 0.01)
+    assert min(controller.message_s) > 0
+    assert observe(controller, 1, 0.02).message_s == (0.01, pytest.approx(0.02))
+
+
 def test_beliefs_come_to_what_is_observed():
     controller, wanted = start(CHOICES, WIFI), 2.5 * latency_s(WIFI, 1200)
     for _ in range(12):
