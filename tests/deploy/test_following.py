@@ -346,5 +346,7 @@ def test_a_threshold_of_the_plan_decides_who_is_sent(student, images, tmp_path):
         before = follower.controller.message_s
         found = [follower.infer(image) for image in images[:3]]
         assert {a.exit for a in found} == {exit}
+        # Nor does one input, which an exit may answer, say how fast the device is.
+        assert follower.controller.pace == 1.0
         # Who is answered here says nothing of the link.
         assert (follower.controller.message_s == before) is (exit != "edge")

@@ -76,8 +76,10 @@ class Follower:
         index, beside = self._choose() if self._adapts else (0, None)
         answer, edge = self._answered(index, image)
         if self._adapts:
-            own_s = edge.seconds.get("head", 0.0) + edge.seconds.get("code", 0.0)
-            self.controller = adaptation.timed(self.controller, index, own_s)
+            # Planned is a mean: of one input that an exit may answer it says nothing.
+            if self._devices[index].bundle.policy is None:
+                own_s = edge.seconds.get("head", 0.0) + edge.seconds.get("code", 0.0)
+                self.controller = adaptation.timed(self.controller, index, own_s)
             self._learn(index, edge)
         if beside is not None and self._beside is None:
             self._look(beside, image)
