@@ -16,6 +16,7 @@ from sc_jax.deploy.export import (
     profiles,
     stage_seconds,
 )
+from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.plan import profile, regression
@@ -59,6 +60,22 @@ def test_a_students_profile_has_its_own_split_with_real_bytes(student, sides):
         test.example(),
     )
     assert sum(device.macs) == whole
+
+
+def test_each_of_two_splits_is_a_cut_of_its_own(tmp_path):
+    two = loading.load(untrained(tmp_path / "run", "ddnn", edge_bits=4))
+    test = run_folder.dataset_of(two.recipe, "test").take(np.arange(12), "test")
+    given = stage_seconds.features(two.recipe.net, two.variables, test.images)
+    _, cuts = profile_cuts.answers(two, test, given, 2)
+    assert [cut.after for cut in cuts] == [s.after for s in two.recipe.net.splits]
+    for cut, codec in zip(cuts, two.codecs.values()):
+        sizes = [
+            len(frame.pack(codec.id, 0, codec.shape, codec.encode(z)))
+            for z in given[cut.after]
+        ]
+        assert cut.sent_bytes == pytest.approx(np.mean(sizes), abs=1)
+    with pytest.raises(UsageError, match="of 2 splits together"):
+        profile_cuts.reports(two, test, given, 2)
 
 
 def test_stages_share_out_the_seconds_of_the_whole(student):

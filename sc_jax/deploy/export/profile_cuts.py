@@ -43,7 +43,8 @@ def ways(loaded: LoadedRun, example: Any, given: Mapping[str, Any]) -> Iterator[
         for level in range(levels_of(net)):
             codec = codecs.at_level(own, level) if levels_of(net) > 1 else own
             name = f"level={level}" if levels_of(net) > 1 else codec.kind
-            yield net, split.after, name, codec
+            # Of several splits each is a cut of its own.
+            yield replace(net, splits=(split,)), split.after, name, codec
     if net.splits:
         return
     for after in (INPUT, *net.names[:-1]):
@@ -89,9 +90,15 @@ def reports(
 ) -> tuple[float | None, list[Cut]]:
     """(quality of local computing, cuts) without an answer at any cut.
 
-    None: of a split run nobody measured it.
+    None: of a split run nobody measured it. UsageError where its report has several
+    splits in one.
     """
     net, quality = loaded.recipe.net, None
+    if len(net.splits) > 1:
+        raise UsageError(
+            f"the report of {loaded.folder} is of {len(net.splits)} splits together: "
+            "measure each with --examples of 1 or more"
+        )
     if not net.splits:
         quality = measured(loaded, net, {}, test, LOCAL).figure
     return quality, list(_known_cuts(loaded, test, given, runs, quality))
