@@ -59,6 +59,7 @@ DEVICE, SERVER = 0, 1  # cores
 WATTS = {"compute_w": 2.0, "idle_w": 0.3}  # of the device: assumed
 RADIO = {"transmit_w": 1.0, "receive_w": 1.0, "idle_w": 0.1}  # assumed
 WARM = 3
+SAME = ("network", "runs", "floor", "watts")  # in all cells of one file
 RTT_S = 0.01  # of the map over all rates
 
 
@@ -82,6 +83,11 @@ def pinned(core: int, module: str, *arguments: str) -> None:
     command = ["taskset", "-c", str(core), sys.executable, "-m", module, *arguments]
     print(" ".join(command[3:]), flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def strategy(run: LoadedRun) -> str:
+    kinds = [codec.kind for codec in run.codecs.values()]
+    return strategies.strategy_of(run.recipe, *kinds)
 
 
 class Prepared:
@@ -185,7 +191,7 @@ def main(_):
     profiles = {name: sides(name, path, folder) for name, path in workdirs.items()}
     os.sched_setaffinity(0, {DEVICE})
     runs = {name: loading.load(path) for name, path in workdirs.items()}
-    kinds = {name: strategies.strategy_of(run.recipe) for name, run in runs.items()}
+    kinds = {name: strategy(run) for name, run in runs.items()}
     every = strategies.strategies(kinds, profiles)
     (whole,) = every[strategies.LOCAL].values()
     assert whole.quality is not None
@@ -194,7 +200,7 @@ def main(_):
     document = {
         **origin(), "machine": machine(), "network": whole.network, "rows": [],
         "floor": bounds.quality, "local_quality": whole.quality,
-        "watts": {"device": WATTS, "radio": RADIO},
+        "watts": {"device": WATTS, "radio": RADIO}, "runs": [*workdirs],
     }  # fmt: skip
     rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
     document["regions"] = {
@@ -202,7 +208,7 @@ def main(_):
         "strategies": strategies.regions(every, rates, factors, RTT_S, bounds),
     }  # fmt: skip
     if out.exists() and out.stat().st_size:
-        document["rows"] = json.loads(out.read_text())["rows"]
+        document["rows"] = kept(json.loads(out.read_text()), document)
     prepared = Prepared(runs, folder)
     served = {n: path for n, path in workdirs.items() if runs[n].recipe.net.splits}
     with ExitStack() as stack:
@@ -226,6 +232,17 @@ def main(_):
                 out.write_text(json.dumps(document, indent=1) + "\n")
                 for row in rows:
                     print(line(text, factor, row), flush=True)
+
+
+def kept(saved: dict[str, Any], document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an earlier call of the same runs and bounds."""
+    for name in SAME:
+        if saved.get(name) != document[name]:
+            raise cli.UsageError(
+                f"--out has rows of {name} {saved.get(name)}, not {document[name]}: "
+                "another --out keeps both"
+            )
+    return saved["rows"]
 
 
 def line(link: str, factor: float, row: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sc_jax.compressors import Image, Raw
 from sc_jax.errors import UsageError
 from sc_jax.plan import Bounds, Link, Plan, Profile, neurosurgeon
 from sc_jax.train.recipe import Recipe
@@ -22,17 +21,19 @@ FREE = "training-free codec"
 STUDENT = "trained pair"
 
 
-def strategy_of(recipe: Recipe) -> str:
-    """Of a run with a split, by what it sends; of any other network LAYERS."""
+def strategy_of(recipe: Recipe, kind: str = "") -> str:
+    """Of a run with a split, by what it sends; of any other network LAYERS.
+
+    kind: of the split's codec.
+    """
     if not recipe.net.splits:
         return LAYERS
     (split,) = recipe.net.splits
-    compressor = split.compressor
-    # What loses nothing is how an unmodified network is computed on the edge.
-    if isinstance(compressor, Raw):
+    if kind == "image":
+        # What loses nothing is how an unmodified network is computed on the edge.
+        return LAYERS if getattr(split.compressor, "quality", 0) is None else FILE
+    if kind == "raw":
         return LAYERS
-    if isinstance(compressor, Image):
-        return LAYERS if compressor.quality is None else FILE
     return STUDENT if split.after == "encoder" else FREE
 
 

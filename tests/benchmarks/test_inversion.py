@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.methods import inversion
-from benchmarks.methods.inversion_attack import Budget, Decoder, draw, inverted
+from benchmarks.methods.inversion_attack import Budget, Decoder, draw, inverted, line
+from benchmarks.methods.inverted_cuts import measured
 from sc_jax.evaluate.fidelity import psnr
 from sc_jax.nets.layers.blocks import Normalise, Pooled
 from sc_jax.nets.net import Net, Stage
@@ -50,7 +50,7 @@ def test_a_decoder_ends_in_the_images_shape(latent):
 def test_every_cut_has_a_row_with_its_own_bytes(tmp_path):
     net = Net((Stage("a", Normalise()), Stage("b", Pooled()), Stage("c", Plain())))
     variables = init(net, jax.random.key(0), TRAIN[:1])
-    rows, pictures = inversion.measured(
+    rows, pictures = measured(
         net, variables, ["a", "b"], TRAIN, TEST, BUDGET, codec="affine:bits=8"
     )
     by = {row["cut"]: row for row in rows}
@@ -62,7 +62,7 @@ def test_every_cut_has_a_row_with_its_own_bytes(tmp_path):
     assert order == sorted(order, reverse=True)
     draw([(name, every[:3]) for name, every in pictures], tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
-    assert "| a | 16 x 16 x 1 | " in inversion.line(by["a"])
+    assert "| a | 16 x 16 x 1 | " in line(by["a"])
 
 
 class Plain(Pooled):

@@ -4,7 +4,7 @@ import json
 
 from benchmarks.results_page import page
 from benchmarks.results_page import planning as section
-from benchmarks.speed import planning
+from benchmarks.speed import planner_times as planning
 from sc_jax.plan import PARTITION
 
 

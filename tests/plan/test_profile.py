@@ -157,9 +157,9 @@ def test_a_plan_comes_back_from_its_file_with_its_runner_up(tmp_path):
     plan.write(tmp_path / "plan.json", found)
     assert plan.read(tmp_path / "plan.json") == found
     content = json.loads((tmp_path / "plan.json").read_text())
-    content["runner_up"]["places"][0] = "cloud"
+    content["runner_up"]["places"][0] = "moon"
     (tmp_path / "plan.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="unknown place of a stage 'cloud'"):
+    with pytest.raises(UsageError, match="unknown place of a stage 'moon'"):
         plan.read(tmp_path / "plan.json")
 
 

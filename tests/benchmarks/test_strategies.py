@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.results_page import end_to_end
 from benchmarks.serving import slow_device, strategies
+from sc_jax import spec
 from sc_jax.plan import Bounds, Cut, Link, Profile
 from sc_jax.recipes import RECIPES
 
@@ -77,18 +78,22 @@ def test_a_floor_that_a_strategy_cannot_keep_leaves_it_out():
 
 
 def test_what_a_run_sends_names_its_strategy():
+    def strategy(recipe):
+        kinds = [s.compressor.codec({}, (8, 8, 1)).kind for s in recipe.net.splits]
+        return strategies.strategy_of(recipe, *kinds)
+
     knobs = {"teacher_epochs": 0.01}
-    for text, strategy in (
-        ("image:format=JPEG+quality=50", strategies.FILE),
-        ("image:format=PNG", strategies.LAYERS),
+    for text, expected in (
+        ("after=input,compressor=image:format=JPEG+quality=50", strategies.FILE),
+        ("after=input,compressor=image:format=PNG", strategies.LAYERS),
+        ("compressor=raw", strategies.LAYERS),
     ):
-        recipe = RECIPES["unmodified"](after="input", compressor=text, **knobs)
-        assert strategies.strategy_of(recipe) == strategy
-    assert strategies.strategy_of(RECIPES["unmodified"](**knobs)) == strategies.FREE
-    values = RECIPES["unmodified"](compressor="raw", **knobs)
-    assert strategies.strategy_of(values) == strategies.LAYERS
+        name, own = spec.parse(f"unmodified:{text}", "recipe")
+        assert strategy(RECIPES[name](**own, **knobs)) == expected
+    clipped = RECIPES["unmodified"](**knobs)
+    assert strategies.strategy_of(clipped, "clipped") == strategies.FREE
     student = RECIPES["entropic_student"](**knobs)
-    assert strategies.strategy_of(student) == strategies.STUDENT
+    assert strategies.strategy_of(student, "factorized") == strategies.STUDENT
     assert strategies.strategy_of(student.teacher) == strategies.LAYERS
 
 
