@@ -24,7 +24,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: one core
 import json
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from benchmarks.serving import slow_device, strategies
 from benchmarks.serving.server import serving
 from benchmarks.serving.shaper import Shaper
 from launch import cli
+from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.wire.client import Client
 from sc_jax.evaluate.reports.report import machine
@@ -133,8 +133,8 @@ class Prepared:
 
 
 def cell(
-    planned: dict[str, tuple[str, Plan]], prepared: Prepared, link: Link, factor: float,
-    client: Client, test: Any,
+    planned: dict[str, tuple[str, Plan]], prepared: Prepared, factor: float,
+    client: Client, test: Dataset,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each strategy, all of whose plans are run in turn, image by image."""
     # A plan of two strategies, computing locally say, is one measurement.
@@ -179,6 +179,26 @@ def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
     }
 
 
+def described(
+    every: dict[str, dict[str, Profile]], workdirs: dict[str, Path]
+) -> dict[str, Any]:
+    """The report without its rows: what was measured, and the map over all rates."""
+    (whole,) = every[strategies.LOCAL].values()
+    assert whole.quality is not None
+    floor = whole.quality - BELOW.value / 100
+    rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
+    planned = strategies.regions(every, rates, factors, RTT_S, Bounds(quality=floor))
+    return {
+        **origin(), "machine": machine(), "network": whole.network, "rows": [],
+        "floor": floor, "local_quality": whole.quality, "runs": [*workdirs],
+        "watts": {"device": WATTS, "radio": RADIO},
+        "regions": {
+            "rates": rates.tolist(), "factors": factors.tolist(), "rtt_s": RTT_S,
+            "strategies": planned,
+        },
+    }  # fmt: skip
+
+
 def main(_):
     if not (RUNS.value and FOLDER.value and OUT.value):
         raise cli.UsageError("give --runs, --folder and --out")
@@ -193,45 +213,39 @@ def main(_):
     runs = {name: loading.load(path) for name, path in workdirs.items()}
     kinds = {name: strategy(run) for name, run in runs.items()}
     every = strategies.strategies(kinds, profiles)
-    (whole,) = every[strategies.LOCAL].values()
-    assert whole.quality is not None
-    bounds = Bounds(quality=whole.quality - BELOW.value / 100)
-    test = run_folder.dataset_of(next(iter(runs.values())).recipe, "test")
-    document = {
-        **origin(), "machine": machine(), "network": whole.network, "rows": [],
-        "floor": bounds.quality, "local_quality": whole.quality,
-        "watts": {"device": WATTS, "radio": RADIO}, "runs": [*workdirs],
-    }  # fmt: skip
-    rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
-    document["regions"] = {
-        "rates": rates.tolist(), "factors": factors.tolist(), "rtt_s": RTT_S,
-        "strategies": strategies.regions(every, rates, factors, RTT_S, bounds),
-    }  # fmt: skip
+    document = described(every, workdirs)
     if out.exists() and out.stat().st_size:
         document["rows"] = kept(json.loads(out.read_text()), document)
     prepared = Prepared(runs, folder)
     served = {n: path for n, path in workdirs.items() if runs[n].recipe.net.splits}
-    with ExitStack() as stack:
-        for name in served:  # before the server starts: it serves bundles' tables too
-            if next(iter(runs[name].codecs.values())).exports:
-                prepared.bundle(name)
-        address, _ = stack.enter_context(serving(served, "--wait_ms=0", core=SERVER))
+    for name in served:  # before the server starts: it serves bundles' tables too
+        if next(iter(runs[name].codecs.values())).exports:
+            prepared.bundle(name)
+    with serving(served, "--wait_ms=0", core=SERVER) as (address, _):
         for text, link in links.items():
-            shaper = stack.enter_context(Shaper(address, link))
-            client = stack.enter_context(Client(shaper.address, timeout_s=300))
-            for factor in numbers(FACTORS.value, "--factors"):
-                if any(
-                    (r["link"], r["factor"]) == (text, factor) for r in document["rows"]
-                ):
-                    continue
-                planned = strategies.plans(every, link, bounds, factor)
-                rows = cell(planned, prepared, link, factor, client, test)
-                document["rows"] += [
-                    {"link": text, "factor": factor, **row} for row in rows
-                ]
-                out.write_text(json.dumps(document, indent=1) + "\n")
-                for row in rows:
-                    print(line(text, factor, row), flush=True)
+            measure(text, link, address, document, every, prepared, out)
+
+
+def measure(
+    name: str, link: Link, address: str, document: dict[str, Any],
+    every: dict[str, dict[str, Profile]], prepared: Prepared, out: Path,
+) -> None:  # fmt: skip
+    """Adds the rows of one link that `document` has not, and writes it to `out`."""
+    test = run_folder.dataset_of(next(iter(prepared.runs.values())).recipe, "test")
+    bounds = Bounds(quality=document["floor"])
+    have = {(row["link"], row["factor"]) for row in document["rows"]}
+    with (
+        Shaper(address, link) as shaper,
+        Client(shaper.address, timeout_s=slow_device.PATIENCE_S) as client,
+    ):
+        for factor in numbers(FACTORS.value, "--factors"):
+            if (name, factor) in have:
+                continue
+            planned = strategies.plans(every, link, bounds, factor)
+            rows = cell(planned, prepared, factor, client, test)
+            document["rows"] += [{"link": name, "factor": factor, **r} for r in rows]
+            out.write_text(json.dumps(document, indent=1) + "\n")
+            print(*(line(name, factor, row) for row in rows), sep="\n", flush=True)
 
 
 def kept(saved: dict[str, Any], document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -259,6 +259,9 @@ def test_what_cannot_forward_is_refused_before_it_serves(two, start):
     for where in ("127.0.0.1:4321", "localhost:4321", "1.2.3.4:1,[::1]:4321"):
         with pytest.raises(UsageError, match="is the server itself"):
             start({"net": two.tails}, forward=where, port=4321)
+    for beside in ({"forward_token": "secret"}, {"forward_roots": b"PEM"}):
+        with pytest.raises(UsageError, match="of the servers of --forward: give it"):
+            start({"net": two.tails}, **beside)
     for policy, words in (
         (Patience(1), "remembers the exits before exit@two"),
         (Threshold((0.5,)), "1 instead of 2"),

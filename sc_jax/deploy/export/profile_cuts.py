@@ -29,10 +29,14 @@ from sc_jax.train.log import LOGGER
 FILES = tuple(Image(kind, q) for kind in ("JPEG", "WEBP") for q in (10, 30, 50, 75, 90))
 PLAIN = {"float32": Raw(), "8 bit": Affine(8)}
 LOCAL = "local computing"
-Way = tuple[Net, str, str, Codec]  # the net cut there, after, the codec's name, codec
+Candidate = tuple[
+    Net, str, str, Codec
+]  # the net cut there, after, the codec's name, codec
 
 
-def ways(loaded: LoadedRun, example: Any, given: Mapping[str, Any]) -> Iterator[Way]:
+def candidates(
+    loaded: LoadedRun, example: Any, given: Mapping[str, Any]
+) -> Iterator[Candidate]:
     """Where to cut and what to send; a feature of several arrays has none.
 
     given: features by stage, of which the kind is read.
@@ -116,7 +120,7 @@ def _known_cuts(
     Those take as many bytes for every input, and keep the network's quality.
     """
     split = bool(loaded.recipe.net.splits)
-    every = ways(loaded, test.example(), given)
+    every = candidates(loaded, test.example(), given)
     for level, (_, after, name, codec) in enumerate(every):
         if not split and name != "float32":
             continue
@@ -142,7 +146,7 @@ def _cuts(
     loaded: LoadedRun, test: Dataset, given: Mapping[str, Any], runs: int
 ) -> Iterator[Cut]:
     """Each with its real bytes and answers."""
-    for net, after, name, codec in ways(loaded, test.example(), given):
+    for net, after, name, codec in candidates(loaded, test.example(), given):
         found = over(loaded, net, codec, test, f"{after}, {name}")
         encode_s, decode_s = stage_seconds.coder_seconds(codec, given[after], runs)
         sent, figure = float(found.framed_bytes.mean()), found.figure

@@ -15,7 +15,7 @@ import numpy as np
 
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy.export import stage_seconds
-from sc_jax.deploy.export.profile_cuts import over, ways
+from sc_jax.deploy.export.profile_cuts import candidates, over
 from sc_jax.errors import UsageError, unknown
 from sc_jax.exits.scores import MAX_PROBABILITY
 from sc_jax.plan.profile import Profile
@@ -67,7 +67,7 @@ def recorded(loaded: LoadedRun, profile: Profile, data: Dataset) -> Records:
     given = stage_seconds.features(net, loaded.variables, example)
     wanted = {cut.name for cut in profile.cuts}
     behind = {}
-    for cut, after, name, codec in ways(loaded, example, given):
+    for cut, after, name, codec in candidates(loaded, example, given):
         if (key := f"{after}/{name}") in wanted:
             found = over(loaded, cut, codec, data, f"{after}, {name}, {data.split}")
             behind[key] = found.metrics[quality]

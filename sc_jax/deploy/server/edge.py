@@ -70,6 +70,13 @@ class Settings:
     forward_token: str | None = None
     forward_roots: bytes = b""  # PEM that their certificate is checked against
 
+    def __post_init__(self) -> None:
+        if (self.forward_token or self.forward_roots) and not self.forward:
+            raise UsageError(
+                "--forward_token_file and --forward_tls_roots are of the servers of "
+                "--forward: give it too"
+            )
+
 
 @dataclass(frozen=True)
 class Server:
