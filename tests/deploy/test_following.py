@@ -163,6 +163,16 @@ def test_a_lost_server_costs_one_image_and_no_answer(bundles, planned, images, c
     assert said[3].startswith(f"image 1: {CUT} -> local: ") and len(said) == 4
 
 
+def test_what_is_certified_is_no_promise_of_changes(bundles, planned):
+    made, said = plan.read(planned(deadline_s=0.5)), []
+    risk = plan.Certified(0.01, 0.1, "validation", 100, 0.0)
+    both = read(bundles, "head", "whole")
+    follow(replace(made, certified=risk), both, lost, say=said.append)
+    assert said[-1].startswith("certified: each of these plans alone")
+    follow(made, both, lost, say=said.append)
+    assert not said[-1].startswith("certified")
+
+
 def test_a_plan_for_another_figure_is_followed_as_it_is(bundles, planned, images):
     made = replace(plan.read(planned()), objective="energy_j")
     follower = follow(made, read(bundles, "head", "whole"), lost, say=lambda _: None)

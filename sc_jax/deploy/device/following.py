@@ -239,6 +239,8 @@ def followed(planned: Plan, controller: Controller, adapts: bool) -> list[str]:
     lines.append(f"may change to: {'; '.join(others) or 'nothing else'}")
     if missing := len(planned.alternatives) - len(controller.choices):
         lines.append(f"left out: {missing} other plans, which no bundle follows")
+    if others and planned.certified is not None:
+        lines.append("certified: each of these plans alone, not changing between them")
     return lines
 
 
