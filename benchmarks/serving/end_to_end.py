@@ -221,7 +221,7 @@ def main(_):
     for name in served:  # before the server starts: it serves bundles' tables too
         if next(iter(runs[name].codecs.values())).exports:
             prepared.bundle(name)
-    with serving(served, "--wait_ms=0", core=SERVER) as (address, _):
+    with serving(served, "--wait_ms=0", "--max_batch=1", core=SERVER) as (address, _):
         for text, link in links.items():
             measure(text, link, address, document, every, prepared, out)
 
