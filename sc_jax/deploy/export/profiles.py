@@ -20,9 +20,13 @@ from sc_jax.deploy.export import (
     profile_records,
     stage_seconds,
 )
+from sc_jax.deploy.wire import layout
+from sc_jax.deploy.wire.protocol import InferRequest
+from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
-from sc_jax.nets.net import INPUT
+from sc_jax.nets.net import FINAL, INPUT
+from sc_jax.nets.run import run
 from sc_jax.plan import benchmark_model, profile, recorded, regression
 from sc_jax.plan.profile import Batch, ExitCost, Machine, Profile, with_head_s
 from sc_jax.plan.recorded import Records
@@ -136,7 +140,10 @@ def device(
         exits=tuple(_exits(loaded, test, pace)),
         quality=quality,
         device=model.machine if model else stage_seconds.here(threads, runs),
-        measured=(*(() if model else seconds), "sent_bytes", "decode_s", "quality"),
+        measured=(
+            *(() if model else seconds),
+            *("sent_bytes", "decode_s", "quality", "reply_bytes"),
+        ),
         modelled=("memory_bytes", *(seconds if model else ()), *endings),
     )
 
@@ -277,9 +284,18 @@ def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profil
             4 * weight + before + after
             for weight, before, after in zip(weights, sizes, sizes[1:])
         ),
+        reply_bytes=reply_bytes(loaded, given[INPUT]),
         modelled=("memory_bytes",),
         **seconds,
     )
+
+
+def reply_bytes(loaded: LoadedRun, images: np.ndarray) -> int:
+    """Of one answer, as a server writes it with all that the task replies."""
+    task, net = loaded.recipe.task, stage_seconds.bare(loaded.recipe.net)
+    answers = run(net, loaded.variables, images[:1])[0].predictions[FINAL]
+    outputs = {name: np.asarray(v)[0] for name, v in task.reply(answers).items()}
+    return len(layout.response(InferRequest(), Reply(outputs)))
 
 
 def _exits(loaded: LoadedRun, test: Dataset, pace: float) -> Iterator[ExitCost]:
