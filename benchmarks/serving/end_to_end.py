@@ -40,7 +40,7 @@ from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
 from sc_jax.deploy.wire.client import Client
 from sc_jax.evaluate.reports.report import machine
-from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, profile
+from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, latency_s, profile
 from sc_jax.plan.link import parse
 from sc_jax.runs import loading, run_folder
 from sc_jax.runs.loading import LoadedRun
@@ -124,17 +124,16 @@ class Prepared:
 
     def _lossless(self) -> dict[str, str]:
         """{stage: run that sends its values as they are}."""
-        recipes = {name: run.recipe for name, run in self.runs.items()}
         return {
-            recipe.net.splits[0].after: name
-            for name, recipe in recipes.items()
-            if recipe.net.splits and strategies.strategy_of(recipe) == strategies.LAYERS
+            run.recipe.net.splits[0].after: name
+            for name, run in self.runs.items()
+            if run.recipe.net.splits and strategy(run) == strategies.LAYERS
         }
 
 
 def cell(
-    planned: dict[str, tuple[str, Plan]], prepared: Prepared, factor: float,
-    client: Client, test: Dataset,
+    planned: dict[str, tuple[str, Plan]], prepared: Prepared, link: Link,
+    factor: float, client: Client, test: Dataset, reply_bytes: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each strategy, all of whose plans are run in turn, image by image."""
     # A plan of two strategies, computing locally say, is one measurement.
@@ -157,11 +156,16 @@ def cell(
             "strategy": strategy, "run": name, "plan": plan.name,
             "predicted_s": plan.latency_s, "energy_j": plan.energy_j,
             "quality": plan.quality, "predicted_bytes": plan.sent_bytes,
+            "on_link_s": on_link_s(plan, link, reply_bytes),
             "chosen": strategy == strategies.chosen(planned),
             **measured(taken[name, plan.name]),
         }
         for strategy, (name, plan) in planned.items()
     ]  # fmt: skip
+
+
+def on_link_s(plan: Plan, link: Link, reply_bytes: float) -> float:
+    return latency_s(link, plan.sent_bytes, reply_bytes) if plan.cuts else 0.0
 
 
 def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
@@ -233,6 +237,7 @@ def measure(
     """Adds the rows of one link that `document` has not, and writes it to `out`."""
     test = run_folder.dataset_of(next(iter(prepared.runs.values())).recipe, "test")
     bounds = Bounds(quality=document["floor"])
+    (reply,) = {each.reply_bytes for each in every[strategies.LOCAL].values()}
     have = {(row["link"], row["factor"]) for row in document["rows"]}
     with (
         Shaper(address, link) as shaper,
@@ -242,7 +247,7 @@ def measure(
             if (name, factor) in have:
                 continue
             planned = strategies.plans(every, link, bounds, factor)
-            rows = cell(planned, prepared, factor, client, test)
+            rows = cell(planned, prepared, link, factor, client, test, reply)
             document["rows"] += [{"link": name, "factor": factor, **r} for r in rows]
             out.write_text(json.dumps(document, indent=1) + "\n")
             print(*(line(name, factor, row) for row in rows), sep="\n", flush=True)

@@ -117,25 +117,34 @@ def test_a_slow_device_takes_its_time_before_it_sends():
     assert (alone.sent_bytes, alone.prediction, len(begun)) == (0, 7, 1)
 
 
-def row(strategy, predicted, took, chosen=False):
+def row(strategy, predicted, took, on_link=0.0, chosen=False):
     return {
         "link": "LTE", "factor": 4.0, "strategy": strategy, "plan": "cut",
         "predicted_s": predicted, "p50_s": took, "p95_s": took, "energy_j": None,
         "device_s": 0.01, "sent_bytes": 10, "quality": 0.8, "chosen": chosen,
+        "on_link_s": on_link,
     }  # fmt: skip
 
 
 def test_the_section_says_how_far_the_plan_was_off(tmp_path):
-    rows = [row("a", 0.1, 0.2), row("b", 0.09, 0.1), row("c", 0.08, 0.12, True)]
+    rows = [
+        row("local", 0.1, 0.2),
+        row("b", 0.09, 0.1, on_link=0.08),
+        row("c", 0.08, 0.12, on_link=0.04, chosen=True),
+    ]
     report = {
         "date": "2026-01-02", "command": "python -m x", "machine": {"cpu": "x"},
         "network": "net", "local_quality": 0.82, "floor": 0.79, "rows": rows,
         "watts": {"device": {"compute_w": 2.0}},
     }  # fmt: skip
+    found = end_to_end.cells(rows)
     assert end_to_end.loss(rows) == pytest.approx(0.2)
-    assert end_to_end.errors(rows) == pytest.approx([0.5, 0.1, 1 / 3])
+    assert end_to_end.pace(rows) == 2.0
+    assert end_to_end.errors(found) == pytest.approx([0.5, 0.1, 1 / 3])
+    # Twice as slow: 0.08 + 2 x 0.01 against 0.1, and 0.04 + 2 x 0.04 against 0.12.
+    assert end_to_end.errors(found, paced=True) == pytest.approx([0.0, 0.0])
     (tmp_path / "r.json").write_text(json.dumps(report))
     text = "\n".join(end_to_end.end_to_end(tmp_path / "r.json", tmp_path))
     assert "on 0 of 1 links, at worst +20% (LTE)" in text
-    assert "off by 33% in the median" in text
+    assert "off by 33% in the median" in text and "took 2.00 to 2.00" in text
     assert (tmp_path / end_to_end.PICTURE).stat().st_size > 1000

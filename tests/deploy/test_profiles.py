@@ -54,6 +54,8 @@ def test_a_students_profile_has_its_own_split_with_real_bytes(student, sides):
     assert cut.sent_bytes == pytest.approx(np.mean(sent))
     assert cut.encode_s > 0 and cut.decode_s > 0
     assert 0 <= cut.quality <= 1
+    # Ten logits and the class, with their names.
+    assert 44 < device.reply_bytes < 300 and "reply_bytes" in device.measured
     whole = cost.macs(
         lambda v, x: loading._everything(net, v, x)[0],
         student.variables,
