@@ -12,20 +12,12 @@ from typing import Any
 from sc_jax import spec
 from sc_jax.errors import UsageError, unknown
 from sc_jax.evaluate.reports import plan_plots
+from sc_jax.evaluate.reports.plan_text import figure_of, text
 from sc_jax.plan import PARTITION, link, plan, profile, recorded
 from sc_jax.plan.link import LINKS, Link
-from sc_jax.plan.partition.joint import needed
-from sc_jax.plan.plan import BOUNDED, Bounds, Certified, Plan
+from sc_jax.plan.plan import Bounds, Plan
 from sc_jax.plan.profile import Profile, only
 from sc_jax.plan.recorded import Records
-
-UNITS = {
-    "latency_s": (1e3, "ms"),
-    "energy_j": (1e3, "mJ"),
-    "sent_bytes": (1.0, "bytes"),
-    "memory_bytes": (1.0, "bytes"),
-    "quality": (1.0, ""),
-}
 
 
 def run(
@@ -216,15 +208,6 @@ def records_of(
     return dict(zip(names, found))
 
 
-def figure_of(each: Plan) -> str:
-    """What plans of several networks are compared by: a first objective they all have.
-
-    Depth of an exit, or seconds of one side, say nothing across networks.
-    """
-    first = each.objective.split(",")[0]
-    return first if first in UNITS else "latency_s"
-
-
 def best_of(found: Sequence[Plan], planner: str) -> Plan:
     """The best network's plan; its runner-up may be another network's."""
     figure = figure_of(found[0])
@@ -241,66 +224,3 @@ def best_of(found: Sequence[Plan], planner: str) -> Plan:
     if other is not None:
         other = replace(other, runner_up=None)
     return replace(best, runner_up=other)
-
-
-def figures(each: Plan) -> str:
-    """Latency, energy, bytes and quality in words; what is not known is left out."""
-    words = []
-    for figure in ("latency_s", "energy_j", "sent_bytes", "quality"):
-        value, (factor, unit) = getattr(each, figure), UNITS[figure]
-        if value is not None:
-            name = "quality " * (figure == "quality")
-            words.append(f"{name}{factor * value:,.4g} {unit}".strip())
-    return ", ".join(words)
-
-
-def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) -> str:
-    """The plan in a few lines: what it is, why it won, what is next, what binds."""
-    lines = [
-        f"{best.network}: {best.name} ({best.planner})",
-        f"  takes       {figures(best)}",
-        f"  on device   {_stages(best, 'device')}",
-        f"  on edge     {_stages(best, 'edge')}",
-        f"  link        {over.note or f'{over.up_bits_per_s / 1e6:g} Mbit/s up'}",
-    ]
-    why = f"the first by {best.objective} within the bounds"
-    if len(found) > 1:
-        why += f"; over {len(found)} networks, the best by {figure_of(best)}"
-    lines.append(f"  won as      {why}")
-    if best.runner_up is not None:
-        other = best.runner_up
-        where = "" if other.network == best.network else f"{other.network}: "
-        lines.append(f"  next best   {where}{other.name}: {figures(other)}")
-    else:
-        lines.append("  next best   there is no other within the bounds")
-    if best.certified is not None:
-        networks = len(found) + len(refused)
-        lines.append(f"  certified   {_certified(best.certified, networks)}")
-    if best.binding is None:
-        lines.append("  binding     no bound refuses a better plan")
-    else:
-        figure = BOUNDED.get(best.binding)
-        unit = {"private": "stages", "max_risk": "of quality"}.get(best.binding, "")
-        factor, unit = UNITS[figure] if figure else (1.0, unit)
-        slack = factor * (best.slack or 0.0)
-        lines.append(f"  binding     {best.binding}, slack {slack:.4g} {unit}".rstrip())
-    return "\n".join([*lines, *(f"  left out    {line}" for line in refused)])
-
-
-def _certified(known: Certified, networks: int) -> str:
-    words = (
-        f"loses at most {known.max_risk:g} of the whole network's quality, with "
-        f"probability {1 - known.delta:g}; {known.lost:.4f} on {known.examples:,} "
-        f"{known.split} inputs"
-    )
-    least = needed(known.max_risk, known.delta / networks)
-    if known.examples < least:
-        words += f", too few to certify another plan: {least:,} are needed"
-    return words
-
-
-def _stages(best: Plan, place: str) -> str:
-    names = [s for s, p in zip(best.stages, best.places) if p == place]
-    if len(names) > 6:
-        names = [*names[:2], f"... {len(names) - 3} more ...", names[-1]]
-    return ", ".join(names) or "nothing"

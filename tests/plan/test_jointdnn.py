@@ -12,6 +12,7 @@ import pytest
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
 from sc_jax.plan.partition import jointdnn as joint_dnn
+from sc_jax.plan.partition import labels
 from sc_jax.plan.partition.jointdnn import jointdnn
 from sc_jax.plan.partition.neurosurgeon import neurosurgeon
 from sc_jax.plan.plan import Bounds
@@ -133,8 +134,8 @@ def every_sum(moves):
 @pytest.mark.parametrize(("few", "block"), [(12, 128), (0, 3)])
 def test_nothing_within_bounds_is_discarded(monkeypatch, few, block):
     """Tight bounds on longer chains, where multipliers and dominance discard most."""
-    monkeypatch.setattr(joint_dnn, "FEW", few)
-    monkeypatch.setattr(joint_dnn, "BLOCK", block)
+    monkeypatch.setattr(labels, "FEW", few)
+    monkeypatch.setattr(labels, "BLOCK", block)
     names = ("deadline_s", "energy_j", "sent_bytes", "memory_bytes", "quality")
     planned = tight = 0
     for rng in instances.seeds(220):
@@ -222,14 +223,14 @@ def test_a_bound_on_what_no_profile_says_is_one_line(bound):
 
 def test_a_bound_on_two_hundred_stages_leaves_few_labels(monkeypatch):
     """A count and a ratio, for machines are noisy; without multipliers 2 s and more."""
-    labels, kept = joint_dnn._labels, []
+    search, kept = joint_dnn.labels, []
 
     def counted(*arguments):
-        history, ends = labels(*arguments)
+        history, ends = search(*arguments)
         kept.append(sum(len(side[0]) for sides in history for side in sides))
         return history, ends
 
-    monkeypatch.setattr(joint_dnn, "_labels", counted)
+    monkeypatch.setattr(joint_dnn, "labels", counted)
     ln = Link(1e8, 0.01, transmit_w=1.0, receive_w=1.0, idle_w=0.1)
 
     def seconds(p, b):

@@ -22,6 +22,7 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
+from sc_jax.plan.partition.labels import labels
 from sc_jax.plan.partition.multipliers import (
     Chain,
     multipliers,
@@ -52,8 +53,6 @@ Seconds = float | np.ndarray
 FIGURES = ("latency_s", "energy_j", "sent_bytes", "memory_bytes", "loss")
 SHARES = (1 / 64, 1 / 16, 1 / 4)  # of the gap between bounds, that are tried first
 KEPT = 6  # rows of multipliers that discard labels
-FEW = 12  # labels that are not worth comparing
-BLOCK = 128  # labels that are compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +172,6 @@ def _limits(profile: Profile, bounds: Bounds) -> dict[str, float]:
     return found
 
 
-Kept = tuple[np.ndarray, int, int]  # candidates kept, how many stayed, U crossings
 Path = list[tuple[str, Cut | None]]  # steps: ("device" | "edge" | "up" | "down", cut)
 
 
@@ -202,7 +200,7 @@ def _search(
             # NaN, of inf - inf: the end cannot be reached, and no label is as small.
             room = parts.sum(1) + TINY * np.abs(parts).sum(1) - rest
         # An infinite label has no room, even where that is infinite.
-        history, ends = _labels(chain, weights, np.minimum(room, np.finfo(float).max))
+        history, ends = labels(chain, weights, np.minimum(room, np.finfo(float).max))
         order = np.lexsort(ends.T[::-1])
         for k in order[ends[order, 0] > before]:
             yield _traced(history, moves, int(k))
@@ -222,25 +220,6 @@ def _tops(chain: Chain, found: np.ndarray, limits: np.ndarray) -> list[float]:
     return [*(bound + share * max(gap, 0.0) for share in SHARES), top]
 
 
-def _labels(
-    chain: Chain, weights: np.ndarray, room: np.ndarray
-) -> tuple[list[tuple[Kept, Kept]], np.ndarray]:
-    """(what was kept after i stages on the device and the edge, f[L, D] at the end)."""
-    figures = chain.stage.shape[-1]
-    here, there = np.zeros((1, figures)), np.full((0, figures), np.inf)
-    history = []
-    with np.errstate(invalid="ignore"):
-        for i, (down, up) in enumerate(chain.into[:, :, 1:]):
-            if i:
-                here = here + chain.stage[i - 1, 0]
-                there = there + chain.stage[i - 1, 1]
-            before = here
-            here, kept = _pruned(here, there, down[:1], weights, room[i, 0])
-            there, others = _pruned(there, before, up, weights, room[i, 1])
-            history.append((kept, others))
-    return history, here
-
-
 def _chain(moves: Moves, columns: Sequence[int]) -> Chain:
     """Of some figures, without NaN: who does not say it keeps no bound."""
     most = max(len(cuts) for cuts in moves.up)
@@ -252,47 +231,6 @@ def _chain(moves: Moves, columns: Sequence[int]) -> Chain:
     stage = np.stack([moves.device, moves.edge], 1)
     known = (np.where(np.isnan(v), np.inf, v)[..., columns] for v in (stage, into))
     return Chain(*known)
-
-
-def _pruned(stayed, came, steps, weights, most) -> tuple[np.ndarray, Kept]:
-    """(labels f[L, D] that may still be among the best two, where they came from).
-
-    steps: f[U, D], of each crossing that `came` may take.
-    """
-    crossed = (came[:, None] + steps).reshape(-1, stayed.shape[1])
-    labels = np.concatenate([stayed, crossed])
-    keep = (labels @ weights.T <= most).all(1).nonzero()[0]
-    labels = labels[keep]
-    # Few are cheaper to keep than to compare.
-    if len(keep) > FEW:
-        order = np.lexsort(labels.T[::-1])
-        order = order[_undominated(labels[order])]
-        labels, keep = labels[order], keep[order]
-    return labels, (keep, len(stayed), len(steps))
-
-
-def _undominated(rows: np.ndarray) -> np.ndarray:
-    """bool[L], of rows in lexical order: fewer than two others are nowhere larger."""
-    count = len(rows)
-    if rows.shape[1] == 1:
-        return np.arange(count) < 2
-    if rows.shape[1] == 2:
-        values = rows[:, 1]
-        least = np.minimum.accumulate(values)
-        # The second smallest so far: what falls out when a smaller one comes.
-        before = np.concatenate([[np.inf], least[:-1]])
-        second = np.minimum.accumulate(np.maximum(values, before))
-        return values < np.concatenate([[np.inf], second[:-1]])
-    mask = np.zeros(count, bool)
-    for start in range(0, count, BLOCK):
-        # Who is dominated twice is so by two that stay, and come earlier.
-        block = rows[start : start + BLOCK]
-        earlier = rows[:start][mask[:start]]
-        over = (earlier[:, None] <= block).all(2).sum(0)
-        among = (block[:, None] <= block).all(2)
-        over += np.triu(among, 1).sum(0)
-        mask[start : start + BLOCK] = over < 2
-    return mask
 
 
 def _traced(history, moves: Moves, label: int) -> Path:
