@@ -13,15 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.origin import origin
 from sc_jax import spec
 from sc_jax.codec.in_context import InContextCodec
 from sc_jax.compressors import Compressor, Erasure, named, splits
 from sc_jax.data.sources import Dataset
 from sc_jax.errors import UsageError
+from sc_jax.evaluate.reports.report import machine
 from sc_jax.nets.checkpoints import pretrained
 from sc_jax.nets.net import FINAL, INPUT, Net, SplitPoint, head, tail
 from sc_jax.nets.run import Variables, init, run
-from sc_jax.runs import run_folder
+from sc_jax.runs import publish, run_folder
 
 
 def some(every: Dataset, count: int) -> Dataset:
@@ -186,6 +188,18 @@ def lost(whole: np.ndarray, right: np.ndarray) -> dict[str, float]:
         "top_1": 100 * float(right.mean()),
         "points_lost": float(difference.mean()),
         "standard_error": float(difference.std() / np.sqrt(len(difference))),
+    }
+
+
+def described(network: str, test: Dataset, train: Dataset) -> dict[str, Any]:
+    """What the report of a benchmark over cuts begins with."""
+    return {
+        **origin(),
+        "machine": machine(),
+        "network": network,
+        "data": publish.bare(test.name),
+        "images": len(test),
+        "fitted": len(train),
     }
 
 

@@ -24,13 +24,11 @@ from absl import flags
 from benchmarks.methods import cuts, inversion_attack
 from benchmarks.methods.inversion_attack import COLUMNS, Budget, line
 from benchmarks.methods.inverted_cuts import BATCH, measured
-from benchmarks.origin import origin
 from launch import cli
 from sc_jax.data import pipeline
 from sc_jax.data.dataset import Dataset
-from sc_jax.evaluate.reports.report import machine
 from sc_jax.nets.net import INPUT, resolve
-from sc_jax.runs import publish, run_folder
+from sc_jax.runs import run_folder
 from sc_jax.train import devices
 
 RECIPE = flags.DEFINE_string("recipe", None, "classifier:...,pretrained=FILE,epochs=0")
@@ -76,12 +74,7 @@ def main(_):
     )  # fmt: skip
     print(*map(line, rows[:2]), sep="\n")
     document = {
-        **origin(),
-        "machine": machine(),
-        "network": recipe.backbone,
-        "data": publish.bare(test.name),
-        "images": len(test),
-        "fitted": len(train),
+        **cuts.described(recipe.backbone, test, train),
         "side": SIDE.value or int(example.shape[1]),
         "codec": CODEC.value,
         "steps": budget.steps,

@@ -26,12 +26,10 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks.methods import cuts
-from benchmarks.origin import origin
 from launch import cli
 from sc_jax.data import pipeline
-from sc_jax.evaluate.reports.report import machine
 from sc_jax.nets.net import INPUT, resolve
-from sc_jax.runs import publish, run_folder
+from sc_jax.runs import run_folder
 from sc_jax.train import devices
 
 RECIPE = flags.DEFINE_string("recipe", None, "classifier:...,pretrained=FILE,epochs=0")
@@ -70,12 +68,7 @@ def main(_):
     test = cuts.some(run_folder.dataset_of(recipe, "test"), LIMIT.value)
     train = cuts.some(run_folder.dataset_of(recipe, "train"), FITTED.value)
     document = {
-        **origin(),
-        "machine": machine(),
-        "network": recipe.backbone,
-        "data": publish.bare(test.name),
-        "images": len(test),
-        "fitted": len(train),
+        **cuts.described(recipe.backbone, test, train),
         "rows": [],
     }
     file = Path(OUT.value)
