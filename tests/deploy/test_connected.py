@@ -1,8 +1,18 @@
 """Whether a call may have been sent, however its connection and it come together."""
 
+import subprocess
+import sys
+
 from sc_jax.deploy.wire.connected import Connected
 
 READY = "ready"
+LEFT_OPEN = """
+import os
+from grpc import _channel
+from sc_jax.deploy.wire import sending
+_channel.Channel.__del__ = lambda self, end=os._exit: end(7)
+send = sending.connect("localhost:1")
+"""
 
 
 class Channel:
@@ -48,3 +58,9 @@ def test_a_call_before_and_behind_a_connection():
 
 def test_a_connection_that_comes_while_a_call_begins_counts():
     assert Meanwhile(Channel(), READY).since_now()()
+
+
+def test_python_ends_while_grpc_follows_a_channel():
+    """__del__ asks for a lock that gRPC's thread, stopped by then, may hold."""
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], timeout=60)
+    assert done.returncode == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +26,7 @@ class Connected:
         self._now, self._times = False, 0
         self._followed, self._doubtful = True, False
         self._lock = threading.Lock()
+        _FOLLOWED.add(channel)
         channel.subscribe(self._note)
 
     def failed(self) -> None:
@@ -58,3 +62,17 @@ class Connected:
 
 def _yes() -> bool:
     return True
+
+
+_FOLLOWED: weakref.WeakSet = weakref.WeakSet()  # channels
+
+
+@atexit.register
+def _keep() -> None:
+    """Channels that were followed outlive the interpreter.
+
+    gRPC's thread may be stopped for good while it holds the lock that the channel's
+    __del__ asks for: one exit in thirty would never end.
+    """
+    for channel in _FOLLOWED:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(channel))
