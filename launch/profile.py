@@ -10,9 +10,8 @@ of any other net image files at the input and plain values after each stage. Wit
 --examples=0, in a minute, a split run's report says them, and any other net has float32
 cuts alone. --records also writes phone.npz: what every input of a split met, for
 launch.plan --max_risk. --side=server: the stages jitted, at batch 1 and --batches.
---bundle takes the head's seconds from an exported bundle (int8, say), --benchmark_model
-those of a phone, which LiteRT's tool printed for that head (docs/on_device.md), and
---regression, a file of launch.fit_layers, predicts all. Watts are stated, not measured.
+--bundle takes the head's seconds from an exported bundle, --benchmark_model those that
+LiteRT's tool printed on a phone (docs/on_device.md), and --regression predicts all.
 """
 
 from pathlib import Path
@@ -34,6 +33,7 @@ BUNDLE = flags.DEFINE_string("bundle", None, "of the run: its head's seconds cou
 LOG = flags.DEFINE_string("benchmark_model", None, "its output for --bundle's head")
 RECORDS = flags.DEFINE_enum("records", None, ["validation", "test"], "what inputs met")
 REGRESSION = flags.DEFINE_string("regression", None, "of fit_layers: no stage is run")
+REPLY = flags.DEFINE_enum("reply", "prediction", ["prediction", "logits"], "of device")
 COMPUTE = flags.DEFINE_float("compute_w", None, "watts of the device at work", 0)
 IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 0)
 
@@ -45,7 +45,7 @@ def main(_):
     log = LOG.value and cli.read(LOG.value).decode(errors="replace")
     options: dict[str, Any] = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
-        batches=tuple(map(int, numbers(BATCHES.value, "--batches"))),
+        batches=tuple(map(int, numbers(BATCHES.value, "--batches"))), reply=REPLY.value,
         installed=BUNDLE.value, log=log, log_file=LOG.value, model=REGRESSION.value,
         compute_w=COMPUTE.value, idle_w=IDLE.value, split=RECORDS.value,
     )  # fmt: skip

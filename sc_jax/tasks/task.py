@@ -49,8 +49,10 @@ def probabilities(reply: Mapping[str, Any]) -> np.ndarray:
     """f64[..., K] of a reply: of classes that sum to 1, or of each label by itself.
 
     Softmax of the logits where there is a prediction, sigmoid where there are labels;
-    [0] where the task has neither.
+    [0] where the reply has neither, or no logits.
     """
+    if "logits" not in reply:
+        return np.zeros(0)
     if "labels" in reply:
         logits = np.asarray(reply["logits"], np.float64)
         return 0.5 * (1 + np.tanh(0.5 * logits))  # no overflow, as of exp

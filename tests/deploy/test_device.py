@@ -12,9 +12,11 @@ pytest.importorskip("litert_converter", reason="the extra export is not installe
 
 import sc_jax
 from sc_jax.deploy import bundle
+from sc_jax.deploy.device import answers
 from sc_jax.deploy.device.device import NOWHERE, Device, ServerLost
 from sc_jax.deploy.export import segments
 from sc_jax.deploy.wire import frame
+from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.reply import Reply
 from sc_jax.errors import UsageError
 from sc_jax.nets.net import FINAL, tail
@@ -66,6 +68,27 @@ def test_answers_are_those_of_the_whole_net(student, installed, edge, images):
         assert set(answer.seconds) == {"head", "code", "edge"}
 
 
+def test_a_reply_of_the_class_alone_is_the_same_answer(installed, edge, images):
+    made = bundle.read(installed)
+
+    def brief(model, data, left):
+        found = replies.brief(edge(model, data, left).outputs)
+        return Reply(found, message_bytes=64)
+
+    for image in images[:5]:
+        whole = Device(made, edge, deadline_s=60).infer(image)
+        found = Device(made, brief, deadline_s=60).infer(image)
+        assert set(found.outputs) == {"prediction", "probability"}
+        assert found.prediction == whole.prediction
+        assert whole.probability == whole.probabilities.max()
+        assert found.probability == np.float32(whole.probability)
+        assert (found.reply_bytes, whole.reply_bytes) == (64, 0)
+        assert found.probabilities.size == 0
+        rows = [answers.row(a, "x", made.labels) for a in (found, whole)]
+        assert rows[0]["class"] == rows[1]["class"] == "a"
+        assert rows[0]["probability"] == np.float32(rows[1]["probability"])
+
+
 def test_labels_of_a_server_are_an_answer_without_a_class(installed, images):
     logits = np.array([2.0, -1.0, 0.5, *7 * [-3.0]], np.float32)
     reply = Reply(multilabel.reply(logits))
@@ -111,6 +134,9 @@ LOGITS = np.arange(10, dtype=np.float32)
         ({"prediction": np.int64(1), "logits": LOGITS[:9]}, "logits"),
         ({"prediction": np.int64(1), "logits": LOGITS.sum()}, "logits"),
         ({"prediction": np.int64(1)}, "logits"),
+        ({"prediction": np.int64(10), "probability": np.float32(1)}, "class 10"),
+        ({"prediction": np.int64(1), "probability": LOGITS}, "probability"),
+        ({"prediction": np.int64(1), "probability": np.float32(np.nan)}, "not a"),
         ({"prediction": np.int64(1), "logits": LOGITS * np.nan}, "not a number"),
         ({"labels": LOGITS[:9] > 0, "logits": LOGITS[:9]}, "logits"),
         ({}, "no outputs"),

@@ -75,6 +75,50 @@ def test_a_response_is_that_of_protobuf(count, names, own):
     same(read(wanted.SerializeToString()), protocol.reply_of(wanted))
 
 
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("own", ["", "a7"])
+def test_a_brief_response_has_the_class_and_its_probability_in_some_tens_of_bytes(
+    classes, own
+):
+    logits = np.random.default_rng(classes).normal(0, 3, classes).astype(np.float32)
+    outputs = {"prediction": np.int64(logits.argmax()), "logits": logits}
+    asked = InferRequest.FromString(
+        layout.request("entropic_student-0123456789ab", b"", reply="prediction")
+    )
+    asked.id = own
+    data = layout.response(asked, Reply(outputs, 1e-3, 2, 5000))
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    likely = np.float32(1 / shares.sum())
+    wanted = InferResponse(id=own)
+    for name, kind, value in (
+        ("prediction", "INT64", outputs["prediction"]),
+        ("probability", "FP32", likely),
+    ):
+        wanted.outputs.add(name=name, datatype=kind, shape=(1,))
+        wanted.raw_output_contents.append(value.tobytes())
+    assert InferResponse.FromString(data) == wanted
+    assert len(data) == len(wanted.SerializeToString()) == 64 + ((own and 4) or 0)
+    read = layout.Reader()
+    for _ in range(2):  # by protobuf, then by the layout
+        reply = read(data)
+        assert {k: v.item() for k, v in reply.outputs.items()} == {
+            "prediction": logits.argmax(), "probability": likely,
+        }  # fmt: skip
+        assert (reply.batch_size, reply.message_bytes) == (1, len(data))
+    assert (read._last.read(data) is None) == bool(own)
+    # What an older server makes of it: all, as of a request without.
+    del asked.parameters["reply"]
+    assert set(read(layout.response(asked, Reply(outputs))).outputs) == set(outputs)
+
+
+def test_a_brief_response_of_a_task_without_a_class_has_all_of_it():
+    asked = InferRequest.FromString(layout.request("m", b"", reply="prediction"))
+    for names in (("boxes", "none"), ("logits",)):
+        outputs = {name: OUTPUTS[name] for name in names}
+        reply = layout.Reader()(layout.response(asked, Reply(outputs)))
+        assert list(reply.outputs) == list(names)
+
+
 def test_a_reader_goes_from_one_layout_to_another():
     request, read = InferRequest(model_name="m"), layout.Reader()
     for names in (

@@ -71,6 +71,28 @@ def test_tritons_client_asks_for_one_output_and_a_deadline(tritonclient):
     np.testing.assert_array_equal(found[0][0].as_numpy("logits"), [[2, 2]])
 
 
+def test_tritons_client_asks_for_the_class_alone(trained, client, tritonclient):
+    names = ("prediction", "probability")
+    outputs = [triton.InferRequestedOutput(name) for name in names]
+    for data in trained.sent[:3]:
+        logits = client.infer("first", data).logits.astype(np.float64)
+        shares = np.exp(logits) / np.exp(logits).sum()
+        result = tritonclient.infer("first", [tensor(data)], outputs=outputs)
+        brief = tritonclient.infer(
+            "first", [tensor(data)], request_id="a7", parameters={"reply": names[0]}
+        )
+        for found in (result, brief):
+            assert found.as_numpy("logits") is None
+            assert found.as_numpy(names[0]) == [logits.argmax()]
+            likely = found.as_numpy(names[1])
+            assert (likely.shape, likely.dtype) == ((1,), np.float32)
+            np.testing.assert_allclose(likely, shares.max(), rtol=1e-5)
+        assert result.get_response().model_name == "first"
+        assert result.get_response().parameters["batch_size"].int64_param == 1
+        assert not brief.get_response().parameters
+        assert brief.get_response().id == "a7"
+
+
 def test_tritons_client_reads_what_is_served(server, tritonclient, start):
     assert tritonclient.is_server_live() and tritonclient.is_server_ready()
     assert tritonclient.is_model_ready("first")
@@ -82,10 +104,11 @@ def test_tritons_client_reads_what_is_served(server, tritonclient, start):
     assert found["outputs"] == [
         {"name": "logits", "datatype": "FP32", "shape": ["1", "10"]},
         {"name": "prediction", "datatype": "INT64", "shape": ["1"]},
+        {"name": "probability", "datatype": "FP32", "shape": ["1"]},
     ]
     with Client(server.address) as client:
         assert client.ready("still") and not client.ready("nobody")
-        (facts, _) = client.metadata("still")["outputs"]
+        facts, *_ = client.metadata("still")["outputs"]
     parameters = {k: v["stringParam"] for k, v in facts["parameters"].items()}
     assert parameters["task"] == "classification"
     assert json.loads(parameters["labels"]) == ["a", "b"]
@@ -106,6 +129,8 @@ def test_the_mistakes_of_tritons_client_are_one_line_and_counted(tritonclient, s
          "INVALID", "budget_s"),
         ("still", [tensor(RAW)], {"parameters": {"budget_s": "soon"}}, "budget",
          "INVALID", "soon"),
+        ("still", [tensor(RAW)], {"parameters": {"reply": "labels"}}, "message",
+         "INVALID", "'labels', not prediction or logits"),
         ("still", [tensor(b"junk")], {}, "frame", "INVALID", "cut short"),
     ]  # fmt: skip
     for model, inputs, options, reason, status, words in wrong:

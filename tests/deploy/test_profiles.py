@@ -54,8 +54,9 @@ def test_a_students_profile_has_its_own_split_with_real_bytes(student, sides):
     assert cut.sent_bytes == pytest.approx(np.mean(sent))
     assert cut.encode_s > 0 and cut.decode_s > 0
     assert 0 <= cut.quality <= 1
-    # Ten logits and the class, with their names.
-    assert 44 < device.reply_bytes < 300 and "reply_bytes" in device.measured
+    # The class and its probability, or ten logits too, with their names.
+    assert device.reply_bytes == 64 and "reply_bytes" in device.measured
+    assert 104 < profiles.reply_bytes(student, test.example(), "logits") < 300
     whole = cost.macs(
         lambda v, x: loading._everything(net, v, x)[0],
         student.variables,

@@ -150,6 +150,27 @@ def test_the_exits_of_the_edge_leave_as_the_policy_does_over_a_trace(two, tiers)
     assert left == (taken == 1).sum()
 
 
+def test_a_brief_request_is_as_brief_to_the_cloud_and_leaves_at_the_same_exits(
+    two, tiers
+):
+    logits = np.stack([two.answers[name] for name in two.net.exit_names])
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    policy = Threshold((2.0, float(np.median(shares[1].max(-1)))))
+    taken = policy(logits)
+    edge, _ = tiers(two.by(policy))
+    with Client(edge.address) as client:
+        whole = [client.infer("net", data) for data in two.sent]
+        brief = [client.infer("net", data, reply="prediction") for data in two.sent]
+    for i, (one, other, e) in enumerate(zip(whole, brief, taken)):
+        assert (other.hop.tier, other.hop.exit) == (one.hop.tier, one.hop.exit)
+        assert set(other.outputs) == {"prediction", "probability"}
+        assert other.prediction == one.prediction == logits[e, i].argmax()
+        np.testing.assert_allclose(
+            other.outputs["probability"], shares[e, i].max(), rtol=1e-5
+        )
+        assert other.message_bytes < one.message_bytes - 4 * K
+
+
 def test_a_cloud_that_is_killed_costs_no_answer(two, tiers, start):
     edge, cloud = tiers(two.tails)
     with Client(edge.address) as client:

@@ -138,6 +138,20 @@ def test_table_is_aligned_and_shows_none_as_a_dash():
     assert "790.5" in table(ROWS) and "212.0" in table(ROWS)
 
 
+def test_what_an_edge_sends_on_has_a_column_where_it_does(tmp_path):
+    assert "to cloud" not in table(ROWS)
+    tiers = row("DDNN", "", "learned", 0.8, 300, forwarded_bytes=(1234.5, 2000.0))
+    heading, _, teacher, *_, last = table([*ROWS, tiers]).splitlines()
+    end = heading.index("to cloud") + len("to cloud")
+    assert last[:end].endswith(" 1,234.5") and teacher[:end].endswith(" –")
+    report.write([*ROWS, tiers], tmp_path, title="tiers", facts={"split": "test"})
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    cells = [line.split("|") for line in lines if line.startswith("| ")]
+    place = cells[0].index(" to cloud ")
+    (own,) = (each for each in cells if each[1] == " DDNN ")
+    assert own[place] == " 1,234.5 " and len(own) == len(cells[0])
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [

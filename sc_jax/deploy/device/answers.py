@@ -19,10 +19,20 @@ from sc_jax.data import folders, sources
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy.device.device import DEVICE, NOWHERE, Answer, Device
 from sc_jax.deploy.device.following import Follower
-from sc_jax.deploy.wire.reply import CLOUD, EDGE
+from sc_jax.deploy.wire.reply import CLOUD, EDGE, LOGITS, PREDICTION
 from sc_jax.errors import UsageError
 
 STEPS = ("head", "code", "edge")  # one after another; a cloud's part is in the edge's
+
+
+def wanted(reply: str | None, top: int) -> str:
+    """What a server is asked for, one of REPLIES: the class alone where that does.
+
+    reply: as it was set, None: not. UsageError where it is less than `top` needs.
+    """
+    if reply == PREDICTION and top > 1:
+        raise UsageError(f"--top={top} needs every class: --reply={LOGITS}")
+    return reply or (PREDICTION if top == 1 else LOGITS)
 
 
 def images_of(name: str, shape: tuple[int, ...], limit: int) -> Dataset:
@@ -71,7 +81,8 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """One dict an answer, in the order of `examples`: file, class, probability, times.
 
-    top: how many classes, likeliest first, each with its probability.
+    top: how many classes, likeliest first, each with its probability; of a server that
+    was asked for the class alone one.
     """
     for answer, file in zip(answers, examples.files):
         yield row(answer, file, labels, top)
@@ -81,13 +92,13 @@ def row(
     answer: Answer, file: str, labels: Sequence[str], top: int = 1
 ) -> dict[str, Any]:
     """One answer, as `rows` says; a class that no label names has its number."""
-    likely = np.argsort(-answer.probabilities, kind="stable")[:top]
+    known = answer.probabilities
+    likely = [(k, known[k]) for k in np.argsort(-known, kind="stable")[:top]]
+    if not likely and answer.prediction is not None:
+        likely = [(answer.prediction, answer.probability or 0.0)]
     classes = [
-        {
-            "class": labels[k] if k < len(labels) else str(k),
-            "probability": float(answer.probabilities[k]),
-        }
-        for k in likely
+        {"class": labels[k] if k < len(labels) else str(k), "probability": float(p)}
+        for k, p in likely
     ]
     return {
         "image": file,
@@ -99,6 +110,7 @@ def row(
         "tier": answer.tier,
         "sent_bytes": answer.sent_bytes,
         "forwarded_bytes": answer.forwarded_bytes,
+        "reply_bytes": answer.reply_bytes,
         "seconds": answer.seconds,
         "note": answer.note,
     }
@@ -197,12 +209,17 @@ def _choices(answers: Sequence[Answer]) -> list[str]:
 
 
 def _hops(answers: Sequence[Answer]) -> list[str]:
-    """Bytes an image; of an edge that forwards, those of both hops, and the tiers."""
+    """Bytes an image; of an edge that forwards, those of both hops, and the tiers.
+
+    Of replies the mean over those that came.
+    """
     sent, forwarded = (
         np.mean([getattr(a, name) for a in answers])
         for name in ("sent_bytes", "forwarded_bytes")
     )
     line = f"sent {sent:.1f} bytes an image, framed"
+    if came := [a.reply_bytes for a in answers if a.reply_bytes]:
+        line += f"; a reply has {np.mean(came):.1f}"
     tiers = Counter(a.tier for a in answers)
     names = [name for name in (DEVICE, EDGE, CLOUD, NOWHERE) if tiers[name]]
     forwards = any(a.forwarded_bytes or a.tier == CLOUD for a in answers)

@@ -21,7 +21,7 @@ from sc_jax.deploy.device.runtime import (
 )
 from sc_jax.deploy.wire import frame, sending
 from sc_jax.deploy.wire.breaker import Breaker, Open
-from sc_jax.deploy.wire.reply import EDGE, Reply
+from sc_jax.deploy.wire.reply import EDGE, PROBABILITY, Reply
 from sc_jax.deploy.wire.sending import LATE, Send, ServerLost, connect, is_late, is_loss
 from sc_jax.errors import UsageError
 from sc_jax.tasks import TASKS, classification, multilabel, probabilities
@@ -42,8 +42,10 @@ class Answer:
     second frame, from edge to cloud. seconds: by step (head, code, edge; cloud is a
     part of edge). note: why the edge, or the cloud, did not answer, one line; status: a
     gRPC name for it, empty where the edge was not asked or answered. outputs: the
-    task's reply, arrays by name; a class's are `prediction` and `logits`.
-    choice: of a plan's alternatives, the one that was followed.
+    task's reply, arrays by name; a class's are `prediction` and `logits`, of a server
+    that was asked for the class alone `prediction` and `probability`. choice: of a
+    plan's alternatives, the one that was followed. reply_bytes: of the server's
+    message, 0 where none came.
     """
 
     prediction: int | None
@@ -56,6 +58,7 @@ class Answer:
     tier: str = NOWHERE
     forwarded_bytes: int = 0
     choice: str = ""
+    reply_bytes: int = 0
 
     @property
     def refused(self) -> bool:
@@ -68,8 +71,20 @@ class Answer:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """f64[K], of classes that sum to 1 or of each label; [0] of other answers."""
+        """f64[K], of classes that sum to 1 or of each label; [0] of other answers.
+
+        Of a server that was asked for the class alone [0] too: see `probability`.
+        """
         return probabilities(self.outputs)
+
+    @property
+    def probability(self) -> float | None:
+        """Of the predicted class, in 0..1; None where none was predicted."""
+        if self.prediction is None:
+            return None
+        if (known := self.outputs.get(PROBABILITY)) is not None:
+            return float(known)
+        return float(self.probabilities.max())
 
 
 class Device:
@@ -238,6 +253,7 @@ def _answer(outputs: dict, exit: str, sent_bytes: int, seconds: dict) -> Answer:
 def _of_server(reply: Reply, sent_bytes: int, seconds: dict[str, float]) -> Answer:
     """A server's answer, or the next server's where it forwards."""
     answer = _answer(dict(reply.outputs), EDGE, sent_bytes, seconds)
+    answer = replace(answer, reply_bytes=reply.message_bytes)
     if (hop := reply.hop) is None:
         return replace(answer, tier=EDGE)
     if hop.sent_bytes:

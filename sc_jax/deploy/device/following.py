@@ -61,7 +61,6 @@ class Follower:
         self._adapts, self._say, self._clock, self._count = adapts, say, clock, 0
         self._devices = _devices(found, send, deadline_s, threads, self.breaker)
         self._levels = [route.level for route in found]
-        self._pool = ThreadPoolExecutor(1, "beside")
         self._beside: tuple[int, Future[Answer]] | None = None
 
     def trial(self, image: np.ndarray) -> Answer:
@@ -102,8 +101,9 @@ class Follower:
         """Sends the image by another choice too; `_choose` reads what it took."""
         data, _ = self._at(index).encode(image)
         nobody = Answer(None, NOWHERE, 0)
-        sent = self._pool.submit(self._devices[index].deliver, data, nobody)
-        self._beside = index, sent
+        pool = ThreadPoolExecutor(1, "beside")
+        self._beside = index, pool.submit(self._devices[index].deliver, data, nobody)
+        pool.shutdown(wait=False)  # its thread ends with what it sends
 
     def _answered(self, index: int, image: np.ndarray) -> tuple[Answer, Answer]:
         """(the answer, computed here where the choice gave none; the choice's own)."""

@@ -22,7 +22,7 @@ from sc_jax.deploy.export import (
 )
 from sc_jax.deploy.wire import layout
 from sc_jax.deploy.wire.protocol import InferRequest
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import PREDICTION, Reply
 from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import FINAL, INPUT
@@ -54,13 +54,15 @@ def measured(
     compute_w: float | None = None,
     idle_w: float | None = None,
     split: str | None = None,
+    reply: str = PREDICTION,
 ) -> tuple[Profile, Records | None]:
     """A side, "device" or "server", of the finished run under `workdir`.
 
     installed: its bundle; log: what benchmark_model printed for that bundle's head.
     model: file of a regression, which predicts the device's seconds. compute_w, idle_w:
     the device's watts, stated. split: "validation" or "test", of which also what every
-    input met is recorded (profile_records).
+    input met is recorded (profile_records). reply: what a device asks a server for, as
+    of launch.device.
     """
     if log is not None and not installed:
         raise UsageError("--benchmark_model timed a head: give its --bundle")
@@ -79,7 +81,8 @@ def measured(
     predicting = regression.read(model) if model else None
     loaded = loading.load(workdir)
     if side == "server":
-        return server(loaded, batches=batches, runs=runs), None
+        found = server(loaded, batches=batches, runs=runs)
+        return _answered(found, loaded, reply), None
     # Before a minute of timing: there may be none.
     data = None if split is None else profile_records.data_of(loaded, split)
     found = device(
@@ -90,6 +93,7 @@ def measured(
     elif installed:
         found = of_bundle(found, Path(installed), threads, runs)
     known = replace(found, compute_w=compute_w, idle_w=idle_w)
+    known = _answered(known, loaded, reply)
     if data is None:
         return known, None
     return known, profile_records.recorded(loaded, known, data)
@@ -284,18 +288,29 @@ def _network(loaded: LoadedRun, given: dict[str, Any], **seconds: Any) -> Profil
             4 * weight + before + after
             for weight, before, after in zip(weights, sizes, sizes[1:])
         ),
-        reply_bytes=reply_bytes(loaded, given[INPUT]),
+        reply_bytes=reply_bytes(loaded, given[INPUT][:1]),
         modelled=("memory_bytes",),
         **seconds,
     )
 
 
-def reply_bytes(loaded: LoadedRun, images: np.ndarray) -> int:
-    """Of one answer, as a server writes it with all that the task replies."""
+def _answered(found: Profile, loaded: LoadedRun, reply: str) -> Profile:
+    """With the bytes of an answer that is asked for so."""
+    images = _images(_test(loaded, 1))
+    return replace(found, reply_bytes=reply_bytes(loaded, images, reply))
+
+
+def reply_bytes(loaded: LoadedRun, images: np.ndarray, reply: str = PREDICTION) -> int:
+    """Of the answer to the one image, as a server writes it; reply: of REPLIES."""
     task, net = loaded.recipe.task, stage_seconds.bare(loaded.recipe.net)
-    answers = run(net, loaded.variables, images[:1])[0].predictions[FINAL]
+    answers = run(net, loaded.variables, images)[0].predictions[FINAL]
     outputs = {name: np.asarray(v)[0] for name, v in task.reply(answers).items()}
-    return len(layout.response(InferRequest(), Reply(outputs)))
+    for name, value in outputs.items():
+        if value.dtype == np.int32:  # a server counts in 64 bits
+            outputs[name] = value.astype(np.int64)
+    request = InferRequest()
+    request.ParseFromString(layout.request("", b"", reply=reply))
+    return len(layout.response(request, Reply(outputs)))
 
 
 def _exits(loaded: LoadedRun, test: Dataset, pace: float) -> Iterator[ExitCost]:

@@ -11,6 +11,7 @@ from sc_jax.deploy.server.infer import find
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.server.refusals import parsed
 from sc_jax.deploy.wire import protocol
+from sc_jax.deploy.wire.reply import offered
 
 
 def answers(
@@ -63,6 +64,8 @@ def _method(name: str, fields: Callable[[Any], dict[str, Any]]) -> Callable:
 def metadata(name: str, tails: Sequence[Tail]) -> dict[str, Any]:
     """Fields of a ModelMetadataResponse; every split answers with the same outputs.
 
+    Those not requested are the first, without the probability of the class.
+
     The first output's parameters hold the task and, as JSON, the labels of classes.
     """
     outputs = [
@@ -71,7 +74,7 @@ def metadata(name: str, tails: Sequence[Tail]) -> dict[str, Any]:
             "datatype": protocol.DATATYPES[zeros.dtype.name],
             "shape": (1, *zeros.shape[1:]),
         }
-        for output, zeros in tails[0].outputs().items()
+        for output, zeros in offered(tails[0].outputs()).items()
     ]
     facts = {"task": tails[0].task, "labels": json.dumps(tails[0].labels)}
     outputs[0]["parameters"] = {

@@ -27,7 +27,7 @@ from sc_jax.deploy.wire import frame, hosts, sending
 from sc_jax.deploy.wire.breaker import Breaker, Open
 from sc_jax.deploy.wire.client import Client
 from sc_jax.deploy.wire.reply import CLOUD, EDGE, Hop, Reply
-from sc_jax.deploy.wire.sending import ServerLost, is_late, is_loss
+from sc_jax.deploy.wire.sending import Send, ServerLost, is_late, is_loss
 from sc_jax.errors import UsageError
 
 LOGGER = logging.getLogger(__name__)
@@ -95,9 +95,11 @@ class Forwarding:
         row: Answer,
         left_s: float,
         via: str,
+        wanted: str,
     ) -> tuple[Answer, Hop]:
         """The answer to an example whose middle gave `row`: an exit's or the cloud's.
 
+        wanted: of the next server, one of REPLIES; scores read the exits here alone.
         Refused where the next server gives none and no exit stands here.
         """
         tail, best = tails[split], None
@@ -114,7 +116,8 @@ class Forwarding:
         left_s *= 1.0 if best is None else 1 - KEPT
         begun = time.perf_counter()
         try:
-            reply = self._asked(model, data, left_s, tail.labels, via)
+            send = sending.through(self._client, via, wanted)
+            reply = self._asked(send, model, data, left_s, tail.labels)
         except (Open, ServerLost) as error:
             sent = len(data) * getattr(error, "sent", False)
             note = self._lose(model, error, sent)
@@ -128,12 +131,11 @@ class Forwarding:
         return row._replace(outputs=dict(reply.outputs)), hop
 
     def _asked(
-        self, model: str, data: bytes, left_s: float, labels: Sequence[str], via: str
+        self, send: Send, model: str, data: bytes, left_s: float, labels: Sequence[str]
     ) -> Reply:
         """The next server's answer; ServerLost, or Open where it is left alone."""
         if left_s <= 0:
             raise ServerLost("the deadline passed here", sending.LATE, sent=False)
-        send = sending.through(self._client, via)
         ask = partial(sending.asked, send, model, data, left_s, labels)
         return self.breaker.call(ask, partial(_lost, left_s))
 

@@ -22,7 +22,13 @@ from sc_jax.deploy.server.metrics import Metrics
 from sc_jax.deploy.server.portable import Tail
 from sc_jax.deploy.server.refusals import Refused, parsed
 from sc_jax.deploy.wire import frame, layout, protocol
-from sc_jax.deploy.wire.reply import ReplyError, check_numbers
+from sc_jax.deploy.wire.reply import (
+    LOGITS,
+    PREDICTION,
+    ReplyError,
+    check_numbers,
+    names,
+)
 from sc_jax.errors import unknown
 
 
@@ -128,11 +134,7 @@ def infer(
     data, deadline_s = _frame_and_deadline(request)
     if name not in batchers:
         raise Refused("starting", "the server still compiles its models")
-    if request.outputs:  # unknown ones are refused before anything is computed
-        try:
-            protocol.outputs_of(request, tails[0].outputs())
-        except protocol.TensorError as error:
-            raise Refused("message", error) from None
+    wanted = _wanted(request, tails[0])
     received, latency = metrics.of_model(name)
     received.inc(len(data))
     via, hop = _via(request, forwarding), None
@@ -143,7 +145,9 @@ def infer(
             if not context.is_active():
                 raise Refused("gone", "the client left")
             left = remaining_s(deadline_s, context)
-            answer, hop = forwarding.onward(name, tails, split, answer, left, via)
+            answer, hop = forwarding.onward(
+                name, tails, split, answer, left, via, wanted
+            )
     if not answer.numbers:  # its own may be, another's or those of padding are not
         try:
             check_numbers(answer.outputs)
@@ -152,6 +156,18 @@ def infer(
     response = layout.response(request, answer, hop)
     latency.observe(time.perf_counter() - since)
     return response
+
+
+def _wanted(request: Any, tail: Tail) -> str:
+    """One of REPLIES; Refused, before anything is computed, for unknown outputs."""
+    try:
+        if request.outputs:
+            protocol.outputs_of(request, names(tail.outputs()))
+        brief = protocol.is_brief(request)
+    except protocol.TensorError as error:
+        raise Refused("message", error) from None
+    # Of outputs that are named, any may be read from the next server's logits.
+    return PREDICTION if brief and not request.outputs else LOGITS
 
 
 def _via(request: Any, forwarding: Forwarding | None) -> str:

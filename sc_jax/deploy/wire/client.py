@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from sc_jax.deploy.wire import hosts, layout, protocol
 from sc_jax.deploy.wire.connected import Connected
 from sc_jax.deploy.wire.protocol import SERVICE
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import LOGITS, Reply
 from sc_jax.errors import UsageError
 
 LOGGER = logging.getLogger(__name__)
@@ -124,13 +124,15 @@ class Client:
         budget_s: float = 0.0,
         timeout_s: float | None = None,
         via: str = "",
+        reply: str = LOGITS,
     ) -> Reply:
         """The Reply to one packed frame; EdgeError for everything else.
 
         budget_s: the server refuses the frame if its batch has not begun by then. via:
-        ids of the servers that the frame has come through, of one that forwards.
+        ids of the servers that the frame has come through, of one that forwards. reply:
+        what is asked for, one of `reply.REPLIES`; an older server answers with all.
         """
-        request = layout.request(model, frame, budget_s, via)
+        request = layout.request(model, frame, budget_s, via, reply)
         response = self._call("ModelInfer", request, timeout_s)
         try:
             return self._read(response)

@@ -9,26 +9,39 @@ from __future__ import annotations
 import functools
 import math
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from sc_jax.deploy.wire import protocol
+from sc_jax.deploy.wire import reply as replies
 from sc_jax.deploy.wire.frame import U32
 from sc_jax.deploy.wire.protocol import InferRequest, InferResponse
-from sc_jax.deploy.wire.reply import Hop, Reply
+from sc_jax.deploy.wire.reply import LOGITS, PREDICTION, Hop, Reply
 
 RAW_INPUT = b"\x3a"  # field 7, bytes
 LARGEST = 127  # batch_size that takes one byte
+# Its parameter, as `request` adds it.
+BRIEF = InferRequest(
+    parameters={protocol.REPLY: {"string_param": PREDICTION}}
+).SerializeToString()
 KEPT = 8  # layouts of a reader
 Kinds = tuple[tuple[str, np.dtype, tuple[int, ...]], ...]  # name, dtype, shape
 
 
-def request(model: str, frame: bytes, budget_s: float = 0.0, via: str = "") -> bytes:
+def request(
+    model: str,
+    frame: bytes,
+    budget_s: float = 0.0,
+    via: str = "",
+    reply: str = LOGITS,
+) -> bytes:
     """`protocol.infer_request` of the same, serialised.
 
-    via: ids of the servers that the frame has come through.
+    via: ids of the servers that the frame has come through. reply: one of REPLIES; a
+    server that does not know it answers with all.
     """
     size = len(frame)
     parts = _request_head(model), RAW_INPUT, _varint(size + 4), U32.pack(size)
@@ -40,7 +53,7 @@ def request(model: str, frame: bytes, budget_s: float = 0.0, via: str = "") -> b
     if via:
         own = InferRequest(parameters={protocol.VIA: {"string_param": via}})
         message += own.SerializeToString()
-    return message
+    return message + BRIEF if reply == PREDICTION else message
 
 
 @functools.lru_cache(1024)
@@ -61,42 +74,61 @@ def _varint(number: int) -> bytes:
 def response(request: Any, reply: Any, hop: Hop | None = None) -> bytes:
     """The ModelInferResponse with the outputs requested, all if none; TensorError.
 
-    reply: a Reply, or what has its fields. hop: of a server that forwards.
+    reply: a Reply, or what has its fields. hop: of a server that forwards. One that is
+    to be brief leaves out the model's name and what the batch took.
     """
-    arrays = reply.outputs
+    arrays, is_brief = reply.outputs, protocol.is_brief(request)
     if request.outputs:
-        names = protocol.outputs_of(request, arrays)
-        arrays = {name: arrays[name] for name in names}
+        known = replies.offered(arrays)
+        arrays = {name: known[name] for name in protocol.outputs_of(request, known)}
+    elif is_brief:
+        arrays = replies.brief(arrays)
     kinds = tuple((name, each.dtype, each.shape) for name, each in arrays.items())
     count = reply.batch_size
     values = reply.queue_s, reply.compute_s, min(count, LARGEST)
     contents = [each.tobytes() for each in arrays.values()]
-    message = _layout(request.model_name, kinds).pack(*values, *contents)
-    if request.id or count > LARGEST:  # read as one with the rest, the last holds
-        own = InferResponse(id=request.id)
-        own.parameters["batch_size"].int64_param = count
-        message += own.SerializeToString()
+    # Messages one behind another are read as one; the last holds.
+    if is_brief:
+        message = _layout(None, kinds).pack(*contents)
+    else:
+        message = _layout(request.model_name, kinds).pack(*values, *contents)
+        if count > LARGEST:
+            own = InferResponse()
+            own.parameters["batch_size"].int64_param = count
+            message += own.SerializeToString()
+    if request.id:
+        message += InferResponse(id=request.id).SerializeToString()
     if hop is not None:
         own = InferResponse(parameters=protocol.hop_parameters(hop))
         message += own.SerializeToString()
     return message
 
 
+def _parameter(name: str, **value: float) -> bytes:
+    return InferResponse(parameters={name: value}).SerializeToString()
+
+
+_TIMES = (  # (format, bytes before the value)
+    ("d", _parameter("queue_s", double_param=0.0)[:-8]),
+    ("d", _parameter("compute_s", double_param=0.0)[:-8]),
+    ("B", _parameter("batch_size", int64_param=0)[:-1]),
+)
+
+
 class Layout:
     """A response of a model with outputs of these kinds, no id, a small batch.
 
     Fixed bytes alternate with values: queue_s, compute_s, batch_size, then the contents
-    of each output.
+    of each output. model None: a brief one, which has neither name nor those three.
     """
 
-    def __init__(self, model: str, kinds: Kinds):
-        head = InferResponse(model_name=model, model_version=protocol.VERSION)
+    def __init__(self, model: str | None, kinds: Kinds):
+        named = {"model_name": model, "model_version": protocol.VERSION}
+        head = InferResponse(**({} if model is None else named))
         for name, dtype, shape in kinds:
             datatype = protocol.DATATYPES[dtype.name]
             head.outputs.add(name=name, datatype=datatype, shape=(1, *shape))
-        fields = [("d", _parameter("queue_s", double_param=0.0)[:-8])]
-        fields.append(("d", _parameter("compute_s", double_param=0.0)[:-8]))
-        fields.append(("B", _parameter("batch_size", int64_param=0)[:-1]))
+        fields = [] if model is None else list(_TIMES)
         for _, dtype, shape in kinds:
             size = dtype.itemsize * math.prod(shape)
             whole = InferResponse(raw_output_contents=[bytes(size)])
@@ -106,7 +138,7 @@ class Layout:
         self._fixed = (head.SerializeToString() + fixed[0], *fixed[1:])
         kinds_of = (f"{len(b)}s{kind}" for b, (kind, _) in zip(self._fixed, fields))
         self._struct = struct.Struct("<" + "".join(kinds_of))
-        self._kinds = kinds
+        self._kinds, self._brief = kinds, model is None
 
     def pack(self, *values: Any) -> bytes:
         both = [part for pair in zip(self._fixed, values) for part in pair]
@@ -117,21 +149,22 @@ class Layout:
         if len(data) != self._struct.size:
             return None
         parts = self._struct.unpack(data)
-        queue_s, compute_s, count, *contents = parts[1::2]
-        if parts[::2] != self._fixed or count > LARGEST:
+        contents = parts[1::2]
+        if parts[::2] != self._fixed:
             return None
+        times: list = []
+        if not self._brief:
+            times, contents = list(contents[:3]), contents[3:]
+            if times[-1] > LARGEST:
+                return None
         outputs = {
             name: np.ndarray(shape, dtype, each)
             for (name, dtype, shape), each in zip(self._kinds, contents)
         }
-        return Reply(outputs, queue_s, compute_s, count)
+        return Reply(outputs, *times, message_bytes=len(data))
 
 
 _layout = functools.lru_cache(1024)(Layout)
-
-
-def _parameter(name: str, **value: float) -> bytes:
-    return InferResponse(parameters={name: value}).SerializeToString()
 
 
 class Reader:
@@ -150,7 +183,7 @@ class Reader:
             message = InferResponse.FromString(data)
         except DecodeError:
             raise protocol.TensorError(f"{len(data)} bytes are no response") from None
-        reply = protocol.reply_of(message)
+        reply = replace(protocol.reply_of(message), message_bytes=len(data))
         kinds = ((name, a.dtype, a.shape) for name, a in reply.outputs.items())
-        self._last = self._layout(message.model_name, tuple(kinds))
+        self._last = self._layout(message.model_name or None, tuple(kinds))
         return reply

@@ -19,10 +19,12 @@ HEADER = """\
 // A request of ModelInfer has one input, "frame": datatype BYTES, shape [1], a frame of
 // docs/bitstream.md, in contents.bytes_contents or, after its length in 4 bytes, little
 // endian, in raw_input_contents. Its parameter budget_s (double) is the time until its
-// batch must begin. The response has the task's reply as named outputs in
-// raw_output_contents, little endian, after a batch axis of 1, and the parameters
-// queue_s, compute_s and batch_size; of a server that forwards also tier, exit,
-// forwarded_bytes, forward_s and note. All else is in docs/deployment.md.
+// batch must begin; reply (string), "prediction" or "logits", says whether only the
+// class and its probability are answered, without times, or all. The response has the
+// task's reply as named outputs in raw_output_contents, little endian, after a batch
+// axis of 1, and the parameters queue_s, compute_s and batch_size; of a server that
+// forwards also tier, exit, forwarded_bytes, forward_s and note. All else is in
+// docs/deployment.md.
 """
 KNOWN = descriptor_pb2.FieldDescriptorProto
 KINDS = {

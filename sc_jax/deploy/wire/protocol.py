@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from sc_jax.deploy.wire.reply import Hop, Reply
+from sc_jax.deploy.wire.reply import PREDICTION, REPLIES, Hop, Reply
 
 PACKAGE, NAME = "inference", "GRPCInferenceService"
 SERVICE = f"{PACKAGE}.{NAME}"
@@ -103,6 +103,7 @@ FRAME = "frame"  # the one input: BYTES [1]
 VERSION = "1"  # every model has this one
 BUDGET = "budget_s"  # a request's parameter: seconds until its batch must begin
 TIMEOUT = "timeout"  # Triton's name for the same, in microseconds
+REPLY = "reply"  # a request's: one of REPLIES; absent: all outputs
 VIA = "via"  # a request's: ids of the servers it has come through, commas between
 # A response's of a server that forwards, fields of Hop: the kind of InferParameter.
 HOP = {
@@ -247,9 +248,23 @@ def via_of(request: Any) -> tuple[str, ...]:
     return tuple(value.split(","))
 
 
+def is_brief(request: Any) -> bool:
+    """Whether a request asks for the class alone, see `reply.brief`; TensorError."""
+    if REPLY not in request.parameters:
+        return False
+    value = parameter(request.parameters[REPLY])
+    if value not in REPLIES:
+        raise TensorError(f"{REPLY} is {str(value)[:40]!r}, not {' or '.join(REPLIES)}")
+    return value == PREDICTION
+
+
 def hop_parameters(hop: Hop) -> dict[str, dict[str, Any]]:
-    """A Hop as the parameters of a response."""
-    return {name: {kind: getattr(hop, field)} for name, (field, kind) in HOP.items()}
+    """A Hop as the parameters of a response; what it says nothing of is left out."""
+    return {
+        name: {kind: value}
+        for name, (field, kind) in HOP.items()
+        if (value := getattr(hop, field))
+    }
 
 
 def hop_of(response: Any) -> Hop | None:
@@ -281,7 +296,10 @@ def outputs_of(request: Any, known: Collection[str]) -> list[str]:
 
 
 def reply_of(response: Any) -> Reply:
-    """The Reply of a ModelInferResponse of an edge server; TensorError."""
+    """The Reply of a ModelInferResponse of an edge server; TensorError.
+
+    Of a brief one nobody waited and the batch is one: it does not say.
+    """
     outputs = {}
     tensors, contents = response.outputs, response.raw_output_contents
     if len(tensors) != len(contents):
@@ -304,6 +322,6 @@ def reply_of(response: Any) -> Reply:
         outputs,
         parameters["queue_s"].double_param,
         parameters["compute_s"].double_param,
-        parameters["batch_size"].int64_param,
+        parameters["batch_size"].int64_param if "batch_size" in parameters else 1,
         hop_of(response),
     )

@@ -1,15 +1,16 @@
 """Sending a frame to the next tier: what may be lost, and what that says of a server.
 
-A device and a server that forwards ask alike. Nothing here loads grpcio but `connect`.
+A device and a server that forwards ask alike. Only `connect` and `opened` load grpcio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sc_jax.deploy.wire import reply as replies
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import LOGITS, Reply
 
 if TYPE_CHECKING:
     from sc_jax.deploy.wire.client import Client
@@ -63,24 +64,43 @@ def asked(
     return reply
 
 
-def connect(address: str, token: str | None = None, roots: bytes = b"") -> Send:
+def connect(
+    address: str, token: str | None = None, roots: bytes = b"", reply: str = LOGITS
+) -> Send:
     """What sends to the servers at host:port,...; needs grpcio.
 
     token: the servers' bearer token. roots: PEM that their certificate is checked
-    against; empty: no TLS.
+    against; empty: no TLS. reply: what is asked for, one of `reply.REPLIES`. The
+    connection stays open: `opened` closes it.
     """
     from sc_jax.deploy.wire.client import Client
 
-    return through(Client(address, token, roots or None))
+    return through(Client(address, token, roots or None), reply=reply)
 
 
-def through(client: Client, via: str = "") -> Send:
+@contextmanager
+def opened(
+    address: str | None, token: str | None, roots: bytes, reply: str
+) -> Iterator[Send | None]:
+    """`connect`, until it is left; of no address None, for who works offline."""
+    if not address:
+        yield None
+        return
+    from sc_jax.deploy.wire.client import Client
+
+    with Client(address, token, roots or None) as client:
+        yield through(client, reply=reply)
+
+
+def through(client: Client, via: str = "", reply: str = LOGITS) -> Send:
     """What sends by a client. via: ids of the servers that its frames came through."""
     from sc_jax.deploy.wire.client import EdgeError
 
     def send(model: str, data: bytes, left_s: float) -> Reply:
         try:
-            return client.infer(model, data, left_s, timeout_s=left_s, via=via)
+            return client.infer(
+                model, data, left_s, timeout_s=left_s, via=via, reply=reply
+            )
         except EdgeError as error:
             raise ServerLost(str(error), error.code, error.sent) from None
 

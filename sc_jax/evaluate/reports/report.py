@@ -123,7 +123,7 @@ def heading(row: Row) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned plain text for a terminal."""
-    return aligned([_headings(rows), *(_cells(row) for row in rows)])
+    return aligned(_tabled(rows))
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
@@ -165,6 +165,17 @@ def machine() -> dict:
 _SIZES = ("bytes mean", "bytes p95", "data only", "framed", "pickled", "est. bits")
 
 
+def _tabled(rows: Sequence[Row], split: str = "") -> list[list[str]]:
+    """Headings, then the cells of each row; bytes to the cloud where any go there."""
+    cells = [_headings(rows, split), *map(_cells, rows)]
+    if any(row.forwarded_bytes for row in rows):
+        onward = [row.forwarded_bytes and row.forwarded_bytes[0] for row in rows]
+        column = ["to cloud", *(NONE if b is None else f"{b:,.1f}" for b in onward)]
+        place = 3 + len(_SIZES)
+        cells = [[*c[:place], new, *c[place:]] for c, new in zip(cells, column)]
+    return cells
+
+
 def _headings(rows: Sequence[Row], split: str = "") -> list[str]:
     of = heading(rows[0]) + (f" ({split})" if split else "")
     return ["method", "setting", of, *_SIZES, "encoder params", "encoder MACs"]
@@ -203,7 +214,8 @@ has (its bytes are under the facts); *framed* adds the headers and checksums of 
 wire; *pickled* is a pickled dict of payload and shape, as the SC2 benchmark (Matsubara
 et al. 2023) takes it of entropy-coded latents (quantised ones it pickles as tensors,
 about 1,050 bytes more); *est. bits* is what the training prior expects, beside what the
-coder produced. *Encoder* is what the device holds and runs for one example. {none}
+coder produced; *to cloud*, where an edge forwards, what its own split sends on (mean
+payload). *Encoder* is what the device holds and runs for one example. {none}
 means that it does not apply: nothing is sent, or nothing was measured. Up and
 to the left is better in the picture."""
 
@@ -211,7 +223,7 @@ to the left is better in the picture."""
 def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     examples = ", ".join(f"{n:,}" for n in sorted({row.examples for row in rows}))
     split = facts["split"]
-    headings, metric = _headings(rows, split), rows[0].metric
+    (headings, *cells), metric = _tabled(rows, split), rows[0].metric
     rules = ["---", "---", *["---:"] * (len(headings) - 2)]
     rates = [bd_rate.sentence(entry) for entry in bd_rate.of_rows(rows)]
     nought = [row for row in rows if is_collapsed(row)]
@@ -222,7 +234,7 @@ def _markdown(rows: Sequence[Row], title: str, facts: dict) -> str:
     parts = [
         f"# {title}",
         _HOW_TO_READ.format(split=split, examples=examples, none=NONE),
-        "\n".join(map(markdown_line, [headings, rules, *map(_cells, rows)])),
+        "\n".join(map(markdown_line, [headings, rules, *cells])),
         *(["\n".join(collapsed)] if collapsed else []),
         f"![{metric} against bytes](rate_accuracy.png)",
         f"## Bytes at equal {metric} (BD-rate, {split})",
