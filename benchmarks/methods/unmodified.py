@@ -43,6 +43,8 @@ COMPRESSORS = flags.DEFINE_multi_string(
         *(f"tiled:bits={n}" for n in (8, 4, 2)),
         *(f"tiled:format=JPEG+quality={q}" for q in (75, 25)),
         *(f"top_k:share={s}+bits=4" for s in (0.2, 0.05)),
+        *(f"slicer:share={s}+distortion=4" for s in (0.5, 0.2)),
+        *(f"csr:bits={n}" for n in (4, 3)),
         *(f"clipped:points={n}" for n in (2, 4, 8, 16)),
         *(f"clipped:points={n}+context=8" for n in (4, 8)),
         *(f"clipped:points=8+bit_weight={w}" for w in (0.05, 0.2)),

@@ -12,11 +12,13 @@ import numpy as np
 from sc_jax.codec.affine import AffineCodec
 from sc_jax.codec.clipped import ClippedCodec
 from sc_jax.codec.codec import Codec, text_of
+from sc_jax.codec.csr import CSRCodec
 from sc_jax.codec.factorized import FactorizedCodec
 from sc_jax.codec.image import ImageCodec
 from sc_jax.codec.in_context import InContextCodec
 from sc_jax.codec.raw import RawCodec
 from sc_jax.codec.reference import CorruptStream
+from sc_jax.codec.slicer import SlicerCodec
 from sc_jax.codec.tiled import TiledCodec
 from sc_jax.codec.top_k import TopKCodec
 from sc_jax.codec.variable_rate import VariableRateCodec
@@ -25,6 +27,7 @@ from sc_jax.errors import UsageError
 __all__ = [
     "KINDS",
     "AffineCodec",
+    "CSRCodec",
     "ClippedCodec",
     "Codec",
     "CorruptStream",
@@ -32,6 +35,7 @@ __all__ = [
     "ImageCodec",
     "InContextCodec",
     "RawCodec",
+    "SlicerCodec",
     "TiledCodec",
     "TopKCodec",
     "VariableRateCodec",
@@ -49,6 +53,8 @@ KINDS: dict[str, type[Codec]] = {
     "in_context": InContextCodec,
     "tiled": TiledCodec,
     "clipped": ClippedCodec,
+    "slicer": SlicerCodec,
+    "csr": CSRCodec,
 }
 
 

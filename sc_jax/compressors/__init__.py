@@ -7,10 +7,12 @@ from sc_jax.compressors.affine import Affine
 from sc_jax.compressors.channels import AWGN, Erasure, OverChannel, Rayleigh
 from sc_jax.compressors.clipped import Clipped
 from sc_jax.compressors.compressor import Compressor
+from sc_jax.compressors.csr import CSR
 from sc_jax.compressors.factorized_prior import FactorizedPrior
 from sc_jax.compressors.image import Image
 from sc_jax.compressors.laplace_prior import LaplacePrior
 from sc_jax.compressors.raw import Raw
+from sc_jax.compressors.slicer import Slicer
 from sc_jax.compressors.tiled import Tiled
 from sc_jax.compressors.top_k import TopK
 from sc_jax.compressors.variable_rate import VariableRatePrior
@@ -19,6 +21,7 @@ from sc_jax.errors import unknown
 __all__ = [
     "AWGN",
     "COMPRESSORS",
+    "CSR",
     "Affine",
     "Clipped",
     "Compressor",
@@ -30,6 +33,7 @@ __all__ = [
     "Raw",
     "Rayleigh",
     "Row",
+    "Slicer",
     "Tiled",
     "TopK",
     "VariableRatePrior",
@@ -83,6 +87,10 @@ COMPRESSORS: dict[str, Row] = {
     "tiled": Row(
         Tiled, (Tiled(), Tiled(3, "WEBP"), Tiled(8, "JPEG", 60), Tiled(8, "WEBP", 60))
     ),
+    "slicer": Row(
+        Slicer, (Slicer(), Slicer(0.05, 2.0, 1, 4, 0.0), Slicer(1.0, 0.5, 16, 8, 3.5))
+    ),
+    "csr": Row(CSR, (CSR(), CSR(1), CSR(8))),
     "top_k": Row(TopK, (TopK(), TopK(0.01, 4), TopK(1.0, 16))),
 }
 

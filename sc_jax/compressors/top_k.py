@@ -18,11 +18,9 @@ class TopK(Compressor):
     """Keeps a share of each example's values and sets the rest to 0.
 
     share in (0, 1]; bits 1 to 16 a kept value. Nothing is learned: it can stand at any
-    cut of a trained net. After SLICER (Sung et al. 2025,
-    https://arxiv.org/abs/2511.11608), which filters by magnitude too but splits what
-    is kept into blocks with a width each chosen for a distortion; here is one block of
-    one width, and positions go through the entropy coder. Training keeps the same
-    values unquantised, as Affine does.
+    cut of a trained net. One block of one width; `Slicer` has several, each with the
+    width that a budget of distortion asks for. Positions go through the entropy coder.
+    Training keeps the same values unquantised, as Affine does.
     """
 
     share: float = 0.1

@@ -7,12 +7,14 @@
 Split computing without network modification (Matsubara et al. 2022,
 https://arxiv.org/abs/2103.04505, section 4.1): Choi and Bajić 2018
 (https://arxiv.org/abs/1802.03931) is `compressor=tiled`, Cohen et al. 2020
-(https://arxiv.org/abs/2105.06002) `clipped`; `affine` and `top_k` need no training
-either. What a compressor takes from activations (clip range, points, tables) is solved
-from training images at the end. Expected: the teacher's accuracy at 8 bits a value of
-`affine`; MobileNetV2 at 224 pixels within a point of its own after `layer4.0` by
-`clipped:points=5` and --set=context=8, 1.3 bits a value, 2.1 kB. Where the cut is early
-that is more than an image file: which cut pays is for a planner.
+(https://arxiv.org/abs/2105.06002) `clipped`, Sung et al. 2025 `slicer`
+(https://arxiv.org/abs/2511.11608) and `csr` (https://arxiv.org/abs/2511.11664);
+`affine` and `top_k` need no training either. What a compressor takes from activations
+(clip range, points, tables) is solved from training images at the end. Expected: the
+teacher's accuracy at 8 bits a value of `affine`; MobileNetV2 at 224 pixels within a
+point of its own after `layer4.0` by `clipped:points=5` and --set=context=8, 1.3 bits a
+value, 2.1 kB. Where the cut is early that is more than an image file: which cut pays
+is for a planner.
 """
 
 from dataclasses import replace

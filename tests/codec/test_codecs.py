@@ -6,9 +6,11 @@ from sc_jax.codec import codecs
 from sc_jax.codec.codecs import (
     AffineCodec,
     ClippedCodec,
+    CSRCodec,
     FactorizedCodec,
     ImageCodec,
     RawCodec,
+    SlicerCodec,
     TiledCodec,
 )
 from sc_jax.codec.image import data_bytes
@@ -31,6 +33,8 @@ LATENT = [
     AffineCodec(SHAPE, 11),
     FACTORIZED,
     TiledCodec(SHAPE, 5),
+    SlicerCodec(SHAPE, 40, 1.5, 3, 6, 8),
+    CSRCodec(SHAPE, 3),
     ClippedCodec(
         SHAPE, from_pmf([[0.3, 0.3, 0.4]] * 3, 0), [-1.0, 1.0], [-2.0, 0.0, 2.0]
     ),

@@ -73,6 +73,11 @@ def test_the_example_of_the_page():
     values = np.array([[-9], [0.25], [1], [0], [0.5], [7]], np.float32)
     clipped = points.encode(values)
     assert points.decode(clipped).T.tolist() == [[-0.5, 0.5, 2, 0.5, 0.5, 2]]
+    blocks = codecs.SlicerCodec((8,), 4, 2.0, 2, 4, 16)
+    z8 = np.array([0.5, -3, 0, 1, 0, -1.5, 8, 0.25], np.float32)
+    rows = np.array([[-0.5, 0, 1], [0, 0, 0]], np.float32)
+    csr = codecs.CSRCodec((2, 3), 2).encode(rows)
+    filtered = [blocks.encode(z8), csr]
     bins = bins_of(np.array([[1.0], [0.5]]), np.zeros(1))
     levels = VariableRateCodec((6, 1), (tables, tables), np.zeros(1), bins, level=1)
     level = levels.encode(z / 2)
@@ -83,4 +88,5 @@ def test_the_example_of_the_page():
     row = np.array([[1], [1], [0], [-1]], np.int32)
     context = Context(weights, np.array([[1]], np.int32), both).encode(row)
     framed = frame.pack(4, 2, (6, 1), payload)
-    assert streams == [payload, affine, top_k, clipped, level, context, framed]
+    before = [payload, affine, top_k, clipped]
+    assert streams == [*before, *filtered, level, context, framed]
