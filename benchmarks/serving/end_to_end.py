@@ -5,9 +5,11 @@
 
 --runs: finished runs of one network and test set: the unmodified one, which has no
 split, and those that send: a trained pair, training-free codecs, image files, float32
-values of a stage (recipe unmodified). launch.profile measures each on two cores of this
-machine, a device and a server; of each strategy the fastest plan that loses at most
---points_below of top-1 is then really run, in every cell of --link x --factors.
+values of a stage (recipe unmodified), or what no exit before a cut answers (recipe
+shallow_deep, say). launch.profile measures each on the cores of --cores, a device and a
+server; of each strategy the fastest plan that loses at most --points_below of top-1 (of
+one with exits surely so, by the planner joint on half of the test images; the others
+are those that are run) is then really run, in every cell of --link x --factors.
 Between the two stands serving.shaper with the link's rate and round trip, in user
 space: that is not a radio. A device `factor` times slower sleeps for the rest of its
 seconds, so its memory is as fast as this one's. The joules are modelled, from watts
@@ -24,7 +26,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: one core
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +42,12 @@ from benchmarks.serving.shaper import Shaper
 from launch import cli
 from sc_jax.data.dataset import Dataset
 from sc_jax.deploy import bundle
+from sc_jax.deploy.device import routes
 from sc_jax.deploy.wire.client import Client
 from sc_jax.evaluate.reports.report import machine
-from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, latency_s, profile
+from sc_jax.plan import LINKS, Bounds, Link, Plan, Profile, latency_s, profile, recorded
 from sc_jax.plan.link import parse
+from sc_jax.plan.partition.joint import joint
 from sc_jax.runs import loading, run_folder
 from sc_jax.runs.loading import LoadedRun
 from sc_jax.spec import named, numbers
@@ -52,35 +58,46 @@ NAMES = flags.DEFINE_multi_string("link", list(LINKS), "each, as launch.plan has
 FACTORS = flags.DEFINE_list("factors", ["1", "4", "16"], "how much slower a device is")
 BELOW = flags.DEFINE_float("points_below", 3.0, "of top-1 that a plan may lose", 0)
 IMAGES = flags.DEFINE_integer("images", 20, "of a cell; slower than 1 s: a third", 3)
+CORES = flags.DEFINE_list("cores", ["0", "1"], "of the device and of the server")
+DELTA = flags.DEFINE_float("delta", 0.1, "chance that exits lose more")
 TIMINGS = flags.DEFINE_integer("timings", 30, "behind each median of a profile", 1)
 OUT = flags.DEFINE_string("out", None, "JSON file")
 
-DEVICE, SERVER = 0, 1  # cores
 WATTS = {"compute_w": 2.0, "idle_w": 0.3}  # of the device: assumed
 RADIO = {"transmit_w": 1.0, "receive_w": 1.0, "idle_w": 0.1}  # assumed
 WARM = 3
-SAME = ("network", "runs", "floor", "watts")  # in all cells of one file
+EXAMPLES = 500  # of a cut behind exits, of which no report says the bytes
+SAME = ("network", "runs", "floor", "watts", "cores")  # in all cells of one file
 RTT_S = 0.01  # of the map over all rates
 
 
-def sides(name: str, workdir: Path, folder: Path) -> Profile:
+def sides(name: str, workdir: Path, folder: Path, exits: bool) -> Profile:
     """The profile of both sides; measured by launch.profile where it is not there."""
     found = []
-    for side, core in (("device", DEVICE), ("server", SERVER)):
+    for side, core in zip(("device", "server"), CORES.value):
         file = folder / f"{name}.{side}.json"
         if not file.exists():
-            watts = [f"--{name}={w}" for name, w in WATTS.items() if side == "device"]
+            watts = [f"--{name}={w}" for name, w in WATTS.items()]
+            own = watts + ["--records=test"] * exits if side == "device" else []
             pinned(
                 core, "launch.profile", f"--workdir={workdir}", f"--side={side}",
-                f"--out={file}", "--examples=0", f"--runs={TIMINGS.value}",
-                "--batches=", *watts,
+                f"--out={file}", f"--examples={EXAMPLES * exits}",
+                f"--runs={TIMINGS.value}", "--batches=", *own,
             )  # fmt: skip
         found.append(profile.read(file))
     return profile.combined(*found)
 
 
-def pinned(core: int, module: str, *arguments: str) -> None:
-    command = ["taskset", "-c", str(core), sys.executable, "-m", module, *arguments]
+def risk_planner(name: str, folder: Path) -> Callable[..., Plan]:
+    """`joint` on every second of the test images; the run's profile names the file."""
+    met = recorded.read(folder / f"{name}.device.npz")
+    known = met.take(np.arange(0, met.whole.size, 2))
+    risk = BELOW.value / 100
+    return partial(joint, records=known, max_risk=risk, delta=DELTA.value)
+
+
+def pinned(core: str, module: str, *arguments: str) -> None:
+    command = ["taskset", "-c", core, sys.executable, "-m", module, *arguments]
     print(" ".join(command[3:]), flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
@@ -102,14 +119,19 @@ class Prepared:
             path = self.folder / f"{name}.bundle"
             if not path.exists():
                 workdir = self.runs[name].folder
-                pinned(DEVICE, "launch.export", f"--workdir={workdir}", f"--out={path}")
+                pinned(
+                    CORES.value[0],
+                    "launch.export",
+                    f"--workdir={workdir}",
+                    f"--out={path}",
+                )
             self._bundles[name] = bundle.read(path)
         return self._bundles[name]
 
     def of(self, name: str, plan: Plan) -> tuple[slow_device.Compute, str] | None:
         """(what computes, the model's id); None: no run of --runs does this."""
         if plan.cut is None:
-            return slow_device.local(self.bundle(name)), ""
+            return slow_device.installed(self.bundle(name)), ""
         if not self.runs[name].recipe.net.splits:  # its cuts are runs of their own
             name = self._lossless().get(plan.cut.after, "")
             if not name:
@@ -120,7 +142,12 @@ class Prepared:
         installed = self.bundle(name)
         level = plan.cut.codec.removeprefix("level=")
         chosen = int(level) if level.isdigit() else None
-        return slow_device.pair(installed, chosen), installed.manifest["model"]
+        model = installed.manifest["model"]
+        if plan.threshold is not None:
+            route = routes.route(plan, installed)
+            assert route is not None, f"{name} has no exit of {plan.name}"
+            installed = route.bundle
+        return slow_device.installed(installed, chosen), model
 
     def _lossless(self) -> dict[str, str]:
         """{stage: run that sends its values as they are}."""
@@ -142,7 +169,8 @@ def cell(
     taken: dict[tuple[str, str], list] = {key: [] for key in ready}
     slow = max(plan.latency_s for _, plan in planned.values()) > 1
     count = max(3, IMAGES.value // 3) if slow else IMAGES.value
-    places = np.linspace(0, len(test) - 1, count).astype(int)
+    # Odd ones: on the others it was decided who leaves.
+    places = 2 * np.linspace(0, len(test) // 2 - 1, count).astype(int) + 1
     warm = 1 if slow else WARM
     for number, place in enumerate([*places[:warm], *places]):
         image, label = test.image(int(place)), int(test.labels[place])
@@ -157,6 +185,7 @@ def cell(
             "predicted_s": plan.latency_s, "energy_j": plan.energy_j,
             "quality": plan.quality, "predicted_bytes": plan.sent_bytes,
             "on_link_s": on_link_s(plan, link, reply_bytes),
+            "stays": stays(plan),
             "chosen": strategy == strategies.chosen(planned),
             **measured(taken[name, plan.name]),
         }
@@ -164,8 +193,16 @@ def cell(
     ]  # fmt: skip
 
 
+def stays(plan: Plan) -> float:
+    """The share of inputs that no exit answers, by the plan."""
+    return plan.sent_bytes / plan.cuts[0].sent_bytes if plan.cuts else 1.0
+
+
 def on_link_s(plan: Plan, link: Link, reply_bytes: float) -> float:
-    return latency_s(link, plan.sent_bytes, reply_bytes) if plan.cuts else 0.0
+    """A mean over inputs, those that an exit answers among them."""
+    if not plan.cuts:
+        return 0.0
+    return stays(plan) * latency_s(link, plan.cuts[0].sent_bytes, reply_bytes)
 
 
 def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
@@ -176,25 +213,30 @@ def measured(taken: list[tuple[slow_device.Once, bool]]) -> dict[str, Any]:
     return {
         "p50_s": float(np.median(seconds)),
         "p95_s": float(np.percentile(seconds, 95)),
+        "mean_s": float(np.mean(seconds)),
         "device_s": float(np.median([each.device_s for each, _ in taken])),
         "sent_bytes": float(np.mean([each.sent_bytes for each, _ in taken])),
+        "left": sum(not each.sent_bytes for each, _ in taken),
         "images": len(taken),
         "right": sum(right for _, right in taken),
     }
 
 
 def described(
-    every: dict[str, dict[str, Profile]], workdirs: dict[str, Path]
-) -> dict[str, Any]:
+    every: dict[str, dict[str, Profile]], workdirs: dict[str, Path],
+    risk: dict[str, Callable[..., Plan]],
+) -> dict[str, Any]:  # fmt: skip
     """The report without its rows: what was measured, and the map over all rates."""
     (whole,) = every[strategies.LOCAL].values()
     assert whole.quality is not None
     floor = whole.quality - BELOW.value / 100
     rates, factors = np.geomspace(1e4, 1e9, 51), np.geomspace(1, 64, 25)
-    planned = strategies.regions(every, rates, factors, RTT_S, Bounds(quality=floor))
+    bounds = Bounds(quality=floor)
+    planned = strategies.regions(every, rates, factors, RTT_S, bounds, risk)
     return {
         **origin(), "machine": machine(), "network": whole.network, "rows": [],
         "floor": floor, "local_quality": whole.quality, "runs": [*workdirs],
+        "cores": CORES.value, "delta": DELTA.value,
         "watts": {"device": WATTS, "radio": RADIO},
         "regions": {
             "rates": rates.tolist(), "factors": factors.tolist(), "rtt_s": RTT_S,
@@ -212,12 +254,14 @@ def main(_):
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [named(text, "--runs") for text in RUNS.value]
     workdirs = {name or Path(path).name: Path(path) for name, path in pairs}
-    profiles = {name: sides(name, path, folder) for name, path in workdirs.items()}
-    os.sched_setaffinity(0, {DEVICE})
+    os.sched_setaffinity(0, {int(CORES.value[0])})
     runs = {name: loading.load(path) for name, path in workdirs.items()}
     kinds = {name: strategy(run) for name, run in runs.items()}
+    leaving = [name for name, kind in kinds.items() if kind == strategies.EXITS]
+    profiles = {n: sides(n, p, folder, n in leaving) for n, p in workdirs.items()}
     every = strategies.strategies(kinds, profiles)
-    document = described(every, workdirs)
+    risk = {name: risk_planner(name, folder) for name in leaving}
+    document = described(every, workdirs, risk)
     if out.exists() and out.stat().st_size:
         document["rows"] = kept(json.loads(out.read_text()), document)
     prepared = Prepared(runs, folder)
@@ -225,14 +269,16 @@ def main(_):
     for name in served:  # before the server starts: it serves bundles' tables too
         if next(iter(runs[name].codecs.values())).exports:
             prepared.bundle(name)
-    with serving(served, "--wait_ms=0", "--max_batch=1", core=SERVER) as (address, _):
+    core = int(CORES.value[1])
+    with serving(served, "--wait_ms=0", "--max_batch=1", core=core) as (address, _):
         for text, link in links.items():
-            measure(text, link, address, document, every, prepared, out)
+            measure(text, link, address, document, every, risk, prepared, out)
 
 
 def measure(
     name: str, link: Link, address: str, document: dict[str, Any],
-    every: dict[str, dict[str, Profile]], prepared: Prepared, out: Path,
+    every: dict[str, dict[str, Profile]], risk: dict[str, Callable[..., Plan]],
+    prepared: Prepared, out: Path,
 ) -> None:  # fmt: skip
     """Adds the rows of one link that `document` has not, and writes it to `out`."""
     test = run_folder.dataset_of(next(iter(prepared.runs.values())).recipe, "test")
@@ -246,7 +292,7 @@ def measure(
         for factor in numbers(FACTORS.value, "--factors"):
             if (name, factor) in have:
                 continue
-            planned = strategies.plans(every, link, bounds, factor)
+            planned = strategies.plans(every, link, bounds, factor, risk)
             rows = cell(planned, prepared, link, factor, client, test, reply)
             document["rows"] += [{"link": name, "factor": factor, **r} for r in rows]
             out.write_text(json.dumps(document, indent=1) + "\n")

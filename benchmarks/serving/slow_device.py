@@ -13,6 +13,7 @@ from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device.device import Device
 from sc_jax.deploy.wire import frame
 from sc_jax.deploy.wire.client import Client
+from sc_jax.deploy.wire.reply import PREDICTION
 
 # image -> (frame or None, class or None): one of the two.
 Compute = Callable[[np.ndarray], tuple[bytes | None, int | None]]
@@ -29,16 +30,18 @@ class Once:
     prediction: int
 
 
-def local(bundle: Bundle) -> Compute:
-    """The whole network on the device, one thread."""
-    device = Device(bundle, deadline_s=PATIENCE_S)
-    return lambda image: (None, device.infer(image).prediction)
+def installed(bundle: Bundle, level: int | None = None) -> Compute:
+    """The whole network, or a head and its coder at one of its rates; one thread.
 
-
-def pair(bundle: Bundle, level: int | None) -> Compute:
-    """A head and its coder, at one of its rates."""
+    Who leaves at an exit by the bundle's policy sends nothing.
+    """
     device = Device(bundle, deadline_s=PATIENCE_S, level=level)
-    return lambda image: (device.encode(image)[0], None)
+
+    def compute(image: np.ndarray) -> tuple[bytes | None, int | None]:
+        answer, data = device.begin(image)
+        return data, answer.prediction if data is None else None
+
+    return compute
 
 
 def file(codec: Codec) -> Compute:
@@ -59,7 +62,7 @@ def once(
     time.sleep((factor - 1) * (time.perf_counter() - begun))
     device_s = time.perf_counter() - begun
     if data is not None:
-        reply = client.infer(model, data, timeout_s=PATIENCE_S)
+        reply = client.infer(model, data, timeout_s=PATIENCE_S, reply=PREDICTION)
         prediction = int(reply.outputs["prediction"])
     assert prediction is not None  # classification, by a network or the edge
     end = time.perf_counter()

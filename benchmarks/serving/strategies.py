@@ -7,7 +7,7 @@ keeps the bounds; the planner's own choice is the fastest of all strategies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sc_jax.errors import UsageError
@@ -19,6 +19,7 @@ LAYERS = "network unmodified, float32"
 FILE = "image file"
 FREE = "training-free codec"
 STUDENT = "trained pair"
+EXITS = "early exits, then a cut"
 
 
 def strategy_of(recipe: Recipe, kind: str = "") -> str:
@@ -28,6 +29,8 @@ def strategy_of(recipe: Recipe, kind: str = "") -> str:
     """
     if not recipe.net.splits:
         return LAYERS
+    if recipe.net.exit_names[:-1]:
+        return EXITS
     (split,) = recipe.net.splits
     if kind == "image":
         # What loses nothing is how an unmodified network is computed on the edge.
@@ -40,6 +43,14 @@ def strategy_of(recipe: Recipe, kind: str = "") -> str:
 def sending(profile: Profile) -> Profile:
     """The same without local computing."""
     return replace(profile, device_s=(*profile.device_s[:-1], None))
+
+
+def on_device(profile: Profile) -> Profile:
+    """The same without exits behind the cut, where nobody is asked."""
+    (cut,) = profile.cuts
+    end = profile.stages.index(cut.after)
+    early = (e for e in profile.exits if profile.stages.index(e.after) <= end)
+    return replace(profile, exits=tuple(early))
 
 
 def strategies(
@@ -55,29 +66,42 @@ def strategies(
         if whole:
             found.setdefault(LOCAL, {})[name] = replace(profiles[name], cuts=())
         known = profiles[name] if whole else sending(profiles[name])
+        if kind == EXITS:
+            known = on_device(known)
         found.setdefault(kind, {})[name] = known
     return found
 
 
 def slower(profile: Profile, factor: float) -> Profile:
-    """The network on a device that takes `factor` times as long, coder included."""
+    """The network on a device `factor` times slower, its coder and exits too."""
     return replace(
         profile,
         device_s=tuple(None if s is None else factor * s for s in profile.device_s),
         cuts=tuple(
             replace(cut, encode_s=factor * cut.encode_s) for cut in profile.cuts
         ),
+        exits=tuple(
+            replace(each, device_s=factor * each.device_s) for each in profile.exits
+        ),
     )
 
 
 def best(
-    networks: Mapping[str, Profile], link: Link, bounds: Bounds, factor: float = 1.0
+    networks: Mapping[str, Profile],
+    link: Link,
+    bounds: Bounds,
+    factor: float = 1.0,
+    risk: Mapping[str, Callable] | None = None,
 ) -> tuple[str, Plan] | None:
-    """(run, its plan): the fastest within the bounds; None: there is none."""
+    """(run, its plan): the fastest within the bounds; None: there is none.
+
+    risk: of networks with exits, a planner that says who leaves, such as `joint`.
+    """
     found: list[tuple[str, Plan]] = []
     for name, profile in networks.items():
+        planner = (risk or {}).get(name, neurosurgeon)
         try:
-            found.append((name, neurosurgeon(slower(profile, factor), link, bounds)))
+            found.append((name, planner(slower(profile, factor), link, bounds)))
         except UsageError:  # no plan of this network keeps the bounds
             continue
     return min(found, key=lambda pair: pair[1].latency_s, default=None)
@@ -88,10 +112,12 @@ def plans(
     link: Link,
     bounds: Bounds,
     factor: float = 1.0,
+    risk: Mapping[str, Callable] | None = None,
 ) -> dict[str, tuple[str, Plan]]:
-    """{strategy: (run, plan)} of those that have one within the bounds."""
+    """{strategy: (run, plan)} of those that have one within the bounds; see `best`."""
     found = {
-        name: best(networks, link, bounds, factor) for name, networks in every.items()
+        name: best(networks, link, bounds, factor, risk)
+        for name, networks in every.items()
     }
     return {name: pair for name, pair in found.items() if pair is not None}
 
@@ -107,12 +133,16 @@ def regions(
     factors: Sequence[float],
     rtt_s: float,
     bounds: Bounds,
+    risk: Mapping[str, Callable] | None = None,
 ) -> list[list[str]]:
     """The planner's strategy by predicted latency, [factor][rate] of a symmetric link.
 
     rates: bit/s.
     """
     return [
-        [chosen(plans(every, Link(rate, rtt_s), bounds, factor)) for rate in rates]
+        [
+            chosen(plans(every, Link(rate, rtt_s), bounds, factor, risk))
+            for rate in rates
+        ]
         for factor in factors
     ]

@@ -8,7 +8,9 @@ NeurIPS 2020 (https://arxiv.org/abs/2006.04152), whose rule is to leave when `pa
 exits in a row repeat an answer (`rule=patience`), so that patience + 1 exits run at
 least. Both train all exits at once, here with PABEE's weights j / sum j (those of
 Shallow-Deep grow over the epochs instead); with `frozen` only the exit classifiers,
-over a network that stays as it is, as Zero Time Waste compares them. Expected: within a
+over a network that stays as it is, as Zero Time Waste compares them. `after` cuts it
+there: exits up to the cut are the device's, and what none answers is sent by
+`compressor`, fitted to training images as of `unmodified`. Expected: within a
 point of the whole network at 70 % of its cost or less by threshold; patience saves less
 on few exits.
 """
@@ -16,7 +18,9 @@ on few exits.
 from dataclasses import replace
 from typing import Annotated, Literal, Unpack
 
+from sc_jax.compressors import named
 from sc_jax.nets.exit_classifiers.classifiers import MixedPool
+from sc_jax.nets.net import cut_at
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
@@ -42,21 +46,33 @@ def shallow_deep(
         bool, Knob("train exit classifiers alone, on a trained network")
     ] = False,
     teacher_epochs: Epochs = 10.0,
+    after: Annotated[
+        str, Knob("last stage on the device, or group; empty: nothing is sent")
+    ] = "",
+    compressor: Annotated[
+        str, Knob("of what is sent, NAME:knob=value+knob=value of --list=compressors")
+    ] = "clipped:points=8",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of all exits, weighted by depth."""
     base = classifier(epochs=teacher_epochs, **shared)
     places = branches.spread(base, exits)
     net = branches.branch(base, lambda k, i: MixedPool(k, side), places)
+    if after:
+        net = cut_at(net, branches.standing(net, "after", after), named(compressor))
     weighted = branches.joint(net, branches.by_depth)
     # Fixed stages keep the whole network's accuracy as it was.
     trained = branches.exit_parts(net, base) if frozen else ("*",)
     joint = branches.phase("joint", base, epochs, weighted, trainable=trained)
-    recipe = branches.finish(base, "shallow_deep", "SDN/PABEE", net, (joint,))
+    phases = (joint,) if epochs else ()  # none: of --init, or of a checkpoint
+    recipe = branches.finish(base, "shallow_deep", "SDN/PABEE", net, phases)
     return replace(
         recipe,
         # A trained network to start from; else there is nothing to wait for.
         teacher=base if frozen else None,
-        setting=rule + (", frozen" if frozen else "") + branches.said(exits),
+        setting=rule
+        + (", frozen" if frozen else "")
+        + branches.said(exits)
+        + (f", cut after {after}" if after else ""),
         policy=f"patience:patience={patience}" if rule == "patience" else rule,
     )

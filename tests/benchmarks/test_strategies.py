@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from benchmarks.results_page import end_to_end
 from benchmarks.serving import slow_device, strategies
 from sc_jax import spec
-from sc_jax.plan import Bounds, Cut, Link, Profile
+from sc_jax.plan import Bounds, Cut, ExitCost, Link, Profile, Records, joint
 from sc_jax.recipes import RECIPES
 
 STAGES = ("stem", "middle", "top")
@@ -92,6 +93,8 @@ def test_what_a_run_sends_names_its_strategy():
         assert strategy(RECIPES[name](**own, **knobs)) == expected
     clipped = RECIPES["unmodified"](**knobs)
     assert strategies.strategy_of(clipped, "clipped") == strategies.FREE
+    exits = RECIPES["shallow_deep"](frozen=True, after="layer2", **knobs)
+    assert strategies.strategy_of(exits, "clipped") == strategies.EXITS
     student = RECIPES["entropic_student"](**knobs)
     assert strategies.strategy_of(student, "factorized") == strategies.STUDENT
     assert strategies.strategy_of(student.teacher) == strategies.LAYERS
@@ -101,7 +104,7 @@ def test_a_slow_device_takes_its_time_before_it_sends():
     begun = []
 
     class Server:
-        def infer(self, model, data, timeout_s):
+        def infer(self, model, data, timeout_s, reply):
             begun.append(time.perf_counter())
             return type("Reply", (), {"outputs": {"prediction": np.array(3)}})
 
@@ -117,12 +120,12 @@ def test_a_slow_device_takes_its_time_before_it_sends():
     assert (alone.sent_bytes, alone.prediction, len(begun)) == (0, 7, 1)
 
 
-def row(strategy, predicted, took, on_link=0.0, chosen=False):
+def row(strategy, predicted, took, on_link=0.0, chosen=False, **more):
     return {
         "link": "LTE", "factor": 4.0, "strategy": strategy, "plan": "cut",
         "predicted_s": predicted, "p50_s": took, "p95_s": took, "energy_j": None,
         "device_s": 0.01, "sent_bytes": 10, "quality": 0.8, "chosen": chosen,
-        "on_link_s": on_link,
+        "on_link_s": on_link, "images": 12, **more,
     }  # fmt: skip
 
 
@@ -147,4 +150,52 @@ def test_the_section_says_how_far_the_plan_was_off(tmp_path):
     text = "\n".join(end_to_end.end_to_end(tmp_path / "r.json", tmp_path))
     assert "on 0 of 1 links, at worst +20% (LTE)" in text
     assert "off by 33% in the median" in text and "took 2.00 to 2.00" in text
-    assert (tmp_path / end_to_end.PICTURE).stat().st_size > 1000
+    assert (tmp_path / "r.png").stat().st_size > 1000
+
+
+def test_of_two_heaps_the_mean_counts(tmp_path):
+    exits = row("exits", 0.1, 0.01, stays=0.4, mean_s=0.11, left=7)
+    assert end_to_end.took_s(exits) == 0.11
+    local = row("local", 0.1, 0.1, chosen=True, mean_s=0.5, stays=1.0)
+    assert end_to_end.winner([exits, local]) is local
+    assert end_to_end.loss([exits, local]) == 0.0
+
+
+LEAVING = Profile(
+    "leaving", STAGES, device_s=WHOLE.device_s, edge_s=WHOLE.edge_s,
+    cuts=(Cut("stem", "clipped", 3_000, 0.002, 0.001, quality=0.8),),
+    exits=(ExitCost("stem", 0.001, 0.001, 0.6), ExitCost("middle", 0.001, 0.001, 0.8)),
+    quality=0.8,
+)  # fmt: skip
+
+
+def test_exits_leave_before_the_cut_as_surely_as_asked():
+    n = 4000
+    drawn = np.random.default_rng(0)
+    whole = (drawn.uniform(size=n) < 0.8).astype(float)
+    score = drawn.uniform(size=n)
+    # Who is sure is as right as the whole network, who is not is wrong.
+    right = np.where(score > 0.6, whole, 0.0)
+    met = Records(
+        "leaving", "test", ("stem", "middle"), ("stem/clipped",),
+        np.stack([score, score]), np.stack([right, whole]), whole[None], whole,
+    )  # fmt: skip
+    kinds = {**KINDS, "leaving": strategies.EXITS}
+    parts = {"whole": WHOLE, "jpeg": FILES, "pair": PAIR, "leaving": LEAVING}
+    every = strategies.strategies(kinds, parts)
+    (known,) = every[strategies.EXITS].values()
+    assert [e.after for e in known.exits] == ["stem"] and not known.local
+    risk = {"leaving": partial(joint, records=met, max_risk=0.03)}
+    link, factor = Link(1e5, 0.01), 4
+    planned = strategies.plans(every, link, Bounds(quality=0.75), factor, risk)
+    name, plan = planned[strategies.EXITS]
+    assert (name, plan.exit) == ("leaving", "stem") and plan.cut.after == "stem"
+    stay = np.mean(score < plan.threshold)
+    assert stay == pytest.approx(plan.sent_bytes / 3_000)
+    assert 0.55 < stay <= 0.7 and plan.quality >= 0.8 * 0.97
+    own = factor * (0.01 + 0.001)
+    rest = factor * 0.002 + 8 * 3_000 / 1e5 + 0.01 + 0.001 + 0.002 + 0.003
+    assert plan.latency_s == pytest.approx(own + stay * rest)
+    # Too few were recorded to be sure of so little.
+    safe = {"leaving": partial(joint, records=met, max_risk=1e-3)}
+    assert strategies.best(every[strategies.EXITS], link, Bounds(), 1, safe) is None

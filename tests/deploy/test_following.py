@@ -356,6 +356,10 @@ def test_a_threshold_of_the_plan_decides_who_is_sent(student, images, tmp_path):
         before = follower.controller.message_s
         found = [follower.infer(image) for image in images[:3]]
         assert {a.exit for a in found} == {exit}
+        (leaving,) = routes(planned, both)
+        for image in images[:3]:
+            best, data = Device(leaving.bundle).begin(image)
+            assert (best.exit, data is None) == ("exit@encoder", exit != "edge")
         # Nor does one input, which an exit may answer, say how fast the device is.
         assert follower.controller.pace == 1.0
         # Who is answered here says nothing of the link.

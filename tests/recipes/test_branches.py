@@ -72,6 +72,20 @@ def test_a_number_of_exits_is_spread_over_the_cost(name):
         places(exits=99)
 
 
+def test_a_cut_is_added_to_exits_on_a_frozen_network():
+    tiny = recipes.tiny("shallow_deep") | {"frozen": True}
+    whole = recipes.build("shallow_deep", tiny)
+    place = whole.net.exits[0].after
+    knobs = tiny | {"after": place, "compressor": "clipped:points=4", "epochs": 0}
+    cut = recipes.build("shallow_deep", knobs)
+    assert (cut.net.stages, cut.net.exits) == (whole.net.stages, whole.net.exits)
+    (split,) = cut.net.splits
+    assert (split.after, split.compressor.points) == (place, 4)
+    assert cut.phases == () and len(whole.phases) == 1 and not whole.net.splits
+    with pytest.raises(UsageError, match="after=layer99"):
+        recipes.build("shallow_deep", knobs | {"after": "layer99"})
+
+
 def test_the_placed_branches_are_those_that_the_programme_keeps(tmp_path):
     """The first branch is always right and sure: no other is worth its head."""
     labels = np.arange(40) % 4

@@ -138,6 +138,11 @@ class Device:
         The first local exit at which the bundle's policy leaves answers; where the
         server cannot, the last exit that the deadline left time for does.
         """
+        best, data = self.begin(image)
+        return best if data is None else self.deliver(data, best)
+
+    def begin(self, image: np.ndarray) -> tuple[Answer, bytes | None]:
+        """(the answer that needs no server, None), or (the best so far, the frame)."""
         self._check(image)
         seconds: dict[str, float] = {}
         best, memory = Answer(None, NOWHERE, 0), self._leaving.init()
@@ -152,15 +157,15 @@ class Device:
                 best = self._local(name, logits, seconds)
                 leave, memory = self._leaving.step(name, logits, confidence, memory)
                 if leave:
-                    return best
+                    return best, None
             # After each segment, not once: an exit in time beats the edge too late.
             if seconds["head"] >= self.deadline_s:
                 note = "the deadline passed in the head"
-                return replace(best, seconds=seconds, note=note)
+                return replace(best, seconds=seconds, note=note), None
         if self._codec is None:
-            return self._local(FINAL, outputs[FINAL], seconds)
+            return self._local(FINAL, outputs[FINAL], seconds), None
         data, seconds["code"] = self._code(outputs)
-        return self.deliver(data, replace(best, seconds=seconds))
+        return replace(best, seconds=seconds), data
 
     def trial(self, image: np.ndarray) -> Answer:
         """An answer to see whether a server answers at all."""

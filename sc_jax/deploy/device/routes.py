@@ -58,7 +58,7 @@ def routes(plan: Plan, bundles: Mapping[str, Bundle]) -> tuple[Route, ...]:
     _check_bundles(bundles)
     found = []
     for each in plan.alternatives:
-        fits = [(path, r) for path, b in bundles.items() if (r := _route(each, b))]
+        fits = [(path, r) for path, b in bundles.items() if (r := route(each, b))]
         if len(fits) > 1:
             paths = " and ".join(path for path, _ in fits)
             raise UsageError(f"{paths} both are {each.network}: {each.name}; give one")
@@ -107,7 +107,7 @@ def _check_bundles(bundles: Mapping[str, Bundle]) -> None:
             )
 
 
-def _route(plan: Plan, installed: Bundle) -> Route | None:
+def route(plan: Plan, installed: Bundle) -> Route | None:
     """How the bundle follows the plan; None: it does not."""
     known = offers(installed)
     names = [cut.name for cut in plan.cuts] or ["local"]
