@@ -19,6 +19,13 @@ def test_every_planner_plans_the_drawn_networks():
     assert 0 < ms["li"] < 1000
 
 
+def test_every_planner_plans_two_hundred_stages_in_a_moment():
+    """CPU time, of which 50 ms is met on a quiet machine: it was a second and more."""
+    calls = planning.planners(planning.drawn(200))
+    for name, ms in planning.milliseconds(calls, 3).items():
+        assert ms < 150, name
+
+
 def test_the_section_is_a_table_and_a_picture(tmp_path):
     rows = [
         {"planner": name, "stages": stages, "ms": ms * stages}

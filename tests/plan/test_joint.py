@@ -8,7 +8,7 @@ import pytest
 from sc_jax.errors import UsageError
 from sc_jax.plan import plan, recorded
 from sc_jax.plan.link import Link
-from sc_jax.plan.partition.joint import joint, needed
+from sc_jax.plan.partition.joint import _grid, _tried, joint, needed
 from sc_jax.plan.plan import Bounds
 from sc_jax.plan.profile import Cut, ExitCost, Profile
 from sc_jax.plan.recorded import Records
@@ -103,6 +103,46 @@ def test_its_means_are_those_of_every_input_in_turn():
         total += spent
     assert plan.latency_s == pytest.approx(total / 1000)
     assert plan.quality == pytest.approx(right / 1000)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_candidate_is_what_its_inputs_met_in_turn(seed):
+    rng = np.random.default_rng(seed)
+    records = drawn(rng, 40)
+    tried = _tried(NET, LINK, 1.0, records, _grid(NET, records.score, 3))
+    options = tried.options
+    for p, (cut, threshold) in enumerate(zip(options.cut, options.threshold)):
+        alone, depth = options.exit[p], options.depth[p]
+        active = [k for k in (0, 1) if alone in (-1, k) and not np.isnan(threshold)]
+        assert all(NET.stages.index(NET.exits[k].after) < depth for k in active)
+        losses, seconds = [], []
+        for i in range(40):
+            met, spent = records.whole[i], 0.0
+            for k in active:
+                spent += NET.exits[k].device_s
+                if records.score[k, i] >= threshold:
+                    met -= records.right[k, i]
+                    ends = NET.stages.index(NET.exits[k].after) + 1
+                    spent += sum(NET.device_s[:ends])
+                    break
+            else:
+                spent += sum(NET.device_s[:depth])
+                met -= records.whole[i] if cut < 0 else records.behind[cut, i]
+                if cut >= 0:
+                    sent = NET.cuts[cut]
+                    spent += sent.encode_s + 8 * sent.sent_bytes / 1e6 + 0.02
+                    spent += sent.decode_s + sum(NET.edge_s[depth:])
+            losses.append(met)
+            seconds.append(spent)
+        np.testing.assert_array_equal(tried.losses(np.array([p]))[0], losses)
+        assert tried.sums(1)[p] == pytest.approx(np.sum(losses))
+        assert tried.sums(2)[p] == pytest.approx(np.sum(np.square(losses)))
+        assert options.latency_s[p] == pytest.approx(np.mean(seconds))
+        assert options.quality[p] == pytest.approx(
+            records.whole.mean() - np.mean(losses)
+        )
+    # Local, 1 + 3 x 3; the input, 1; two after b with one exit, 1 + 3; c with all.
+    assert len(options.cut) == 10 + 1 + 2 * 4 + 10
 
 
 @pytest.mark.parametrize("seed", range(30))

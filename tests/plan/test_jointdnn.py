@@ -221,16 +221,16 @@ def test_a_bound_on_what_no_profile_says_is_one_line(bound):
             jointdnn(edge, Link(1e6, 0.02), Bounds(**bound, **more))
 
 
-def test_a_bound_on_two_hundred_stages_leaves_few_labels(monkeypatch):
-    """A count and a ratio, for machines are noisy; without multipliers 2 s and more."""
-    search, kept = joint_dnn.labels, []
+@pytest.mark.parametrize("bounded", [("energy_j",), ("energy_j", "sent_bytes")])
+def test_bounds_on_two_hundred_stages_leave_few_pairs(monkeypatch, bounded):
+    """A count and a ratio, for machines are noisy; by labels at each place a minute."""
+    within, compared = labels._within, []
 
-    def counted(*arguments):
-        history, ends = search(*arguments)
-        kept.append(sum(len(side[0]) for sides in history for side in sides))
-        return history, ends
+    def counted(one, other, most):
+        compared.append(len(one) * len(other))
+        return within(one, other, most)
 
-    monkeypatch.setattr(joint_dnn, "labels", counted)
+    monkeypatch.setattr(labels, "_within", counted)
     ln = Link(1e8, 0.01, transmit_w=1.0, receive_w=1.0, idle_w=0.1)
 
     def seconds(p, b):
@@ -238,19 +238,23 @@ def test_a_bound_on_two_hundred_stages_leaves_few_labels(monkeypatch):
         plan = jointdnn(p, ln, b)
         return plan, time.process_time() - begun
 
-    for seed in range(4):
+    for seed in range(6):
         rng = random.Random(seed)
         p = instances.profile(rng, stages=200, codecs=4)
         p = replace(p, edge_s=tuple(rng.choice([0.001, 0.05]) for _ in p.stages))
         free, few = seconds(p, Bounds())
-        energy = jointdnn(p, ln, objective="energy_j")
-        bound = 0.3 * energy.energy_j + 0.7 * free.energy_j
-        kept.clear()
-        plan, many = seconds(p, Bounds(energy_j=bound))
-        assert plan.energy_j <= bound and plan.latency_s >= free.latency_s
-        assert plan.binding == "energy_j" or free.energy_j <= bound
-        # 2 x 201 places, of which each bears a few hundred without multipliers.
-        assert kept[0] < 100 * 402 / 2
+        least = jointdnn(p, ln, objective="energy_j")
+        asked = {}
+        for name in bounded:
+            between = 0.3 * getattr(least, name) + 0.7 * getattr(free, name)
+            asked[name] = between + 1e4 * (name == "sent_bytes")
+        compared.clear()
+        plan, many = seconds(p, Bounds(**asked))
+        assert all(getattr(plan, name) <= bound for name, bound in asked.items())
+        assert plan.latency_s >= free.latency_s
+        assert plan.binding in bounded
+        # Of the 1e30 paths and more that there are.
+        assert sum(compared) < 2e5
         assert many < 30 * few
 
 

@@ -8,7 +8,9 @@ recorded examples, though it was chosen on them: Pareto testing (Laufer-Goldshte
 al. 2023, https://arxiv.org/abs/2210.07913) orders candidates on one half, from surely
 harmless to cheap, and tests them on the other in that order until the first failure
 (fixed sequence testing, Angelopoulos et al. 2021, https://arxiv.org/abs/2110.01052);
-all before it hold together.
+all before it hold together. Any order of the first half is valid: it is that of the
+test's capital to second order, which sums over inputs give, of all cuts and thresholds
+in two matrix products.
 """
 
 from __future__ import annotations
@@ -43,12 +45,61 @@ from sc_jax.spec import Knob
 
 
 @dataclass(frozen=True, eq=False)
+class Grid:
+    """G ways to leave early: no exit, each alone, all with one threshold.
+
+    exits: of each, indices; thresholds f[G], NaN for no exit; depth i[G]: stages to the
+    last of its exits.
+    """
+
+    exits: tuple[tuple[int, ...], ...]
+    thresholds: np.ndarray
+    depth: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """What N inputs do at each of G ways to leave.
+
+    stays: bool[G, N], whom nobody answered; right: f[G, N], the quality of the others'
+    answers, else 0; left_s: f[G], the others' seconds on the device, as a mean over
+    all; exits_s: f[G], of all exits.
+    """
+
+    stays: np.ndarray
+    right: np.ndarray
+    left_s: np.ndarray
+    exits_s: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Tried:
-    """P candidates on records: means in `options`; slowest_s f[P], losses f[P, N]."""
+    """P candidates on records: means in `options`; slowest_s f[P].
+
+    way: i[P] of the grid; last: f[C, N], the quality of the network's own answer by
+    cut; cut: i[P] of those.
+    """
 
     options: Options
     slowest_s: np.ndarray
-    losses: np.ndarray
+    left: Left
+    way: np.ndarray
+    last: np.ndarray
+    cut: np.ndarray
+    whole: np.ndarray
+
+    def losses(self, rows: np.ndarray) -> np.ndarray:
+        """f[R, N] of some candidates, in -1..1."""
+        way = self.way[rows]
+        own = self.last[self.cut[rows]]
+        return self.whole - np.where(self.left.stays[way], own, self.left.right[way])
+
+    def sums(self, power: int) -> np.ndarray:
+        """f[P]: the sums of the losses, or of their squares."""
+        stays = self.left.stays.astype(np.float64)
+        answered = ((1 - stays) * (self.whole - self.left.right) ** power).sum(1)
+        sent = stays @ ((self.whole - self.last) ** power).T
+        return sent[self.way, self.cut] + answered[self.way]
 
 
 def joint(
@@ -84,14 +135,19 @@ def joint(
         # Of the same half: on all records one may fit that nothing has certified.
         slowest = replace(designed.options, latency_s=designed.slowest_s)
         return choose("joint", slowest, bounds, objective, [designed.slowest_s])
-    p_values = betting(_unit(designed.losses), _unit(max_risk), delta)
-    path = _frontier(p_values, getattr(designed.options, objective), inside)
-    tested = _tried(profile, link, load, held, grid).losses[path]
-    p_values = betting(_unit(tested), _unit(max_risk), delta)
+    capital = _capital(designed, max_risk, delta)
+    path = _frontier(-capital, getattr(designed.options, objective), inside)
+    tested = replace(
+        designed,
+        left=_left(profile, held, grid),
+        last=_last(profile, held),
+        whole=held.whole,
+    )
+    p_values = betting(_unit(tested.losses(path)), _unit(max_risk), delta)
     # All of these hold together, so that the choice among them may see every record.
     proven = _proven(whole.options, path, fixed_sequence(p_values, delta))
     if not (proven & _fits(whole, bounds)).any():
-        raise UsageError(_unproven(profile, whole.losses[path[0]], max_risk, delta))
+        raise UsageError(_unproven(profile, whole.losses(path[:1])[0], max_risk, delta))
     plan = _chosen(whole, bounds, objective, proven, path, max_risk)
     assert plan.quality is not None, "records have every quality"
     lost = float(records.whole.mean()) - plan.quality
@@ -152,7 +208,7 @@ def _chosen(
     max_risk: float,
 ) -> Plan:
     """The best that is proven and within the bounds."""
-    options, lost = whole.options, whole.losses.mean(1)
+    options, lost = whole.options, whole.sums(1) / whole.whole.size
     slack = max_risk - lost
     slack[proven] = np.maximum(slack[proven], 0.0)
     failed = np.setdiff1d(path, np.flatnonzero(proven))
@@ -184,74 +240,87 @@ def _unit(losses):
     return (losses + 1) / 2
 
 
-def _grid(profile: Profile, score: np.ndarray, points: int) -> list[tuple]:
-    """(exits, thresholds f[points]): none, each alone, all with one threshold."""
+def _grid(profile: Profile, score: np.ndarray, points: int) -> Grid:
+    """None, each exit alone, all with one threshold: quantiles of the scores."""
     count = len(profile.exits)
     sets = [(k,) for k in range(count)] + ([tuple(range(count))] if count > 1 else [])
     shares = np.arange(points) / points
-    grid: list[tuple] = [((), np.array([np.nan]))]
-    return grid + [(s, np.quantile(score[list(s)], shares)[::-1]) for s in sets]
+    thresholds = [np.quantile(score[list(s)], shares)[::-1] for s in sets]
+    exits = ((), *(s for s in sets for _ in shares))
+    ends = [profile.stages.index(e.after) + 1 for e in profile.exits]
+    depth = [max((ends[k] for k in some), default=0) for some in exits]
+    return Grid(exits, np.concatenate([[np.nan], *thresholds]), np.array(depth))
+
+
+def _left(profile: Profile, records: Records, grid: Grid) -> Left:
+    """Who leaves where, way by way."""
+    device = cumulative(profile.device_s, len(profile.stages))
+    shape = (len(grid.exits), records.whole.size)
+    stays, right = np.ones(shape, bool), np.zeros(shape)
+    left_s, exits_s = np.zeros(shape[0]), np.zeros(shape[0])
+    for some in dict.fromkeys(grid.exits):
+        ways = np.array([own == some for own in grid.exits])
+        for k in some:
+            exits_s[ways] += profile.exits[k].device_s
+            at = profile.stages.index(profile.exits[k].after) + 1
+            sure = records.score[k] >= grid.thresholds[ways, None]
+            leaves = stays[ways] & sure
+            spent_s = device[at] + exits_s[ways]
+            left_s[ways] += leaves.mean(1) * np.where(leaves.any(1), spent_s, 0.0)
+            right[ways] += np.where(leaves, records.right[k], 0.0)
+            stays[ways] &= ~sure
+    return Left(stays, right, left_s, exits_s)
+
+
+def _last(profile: Profile, records: Records) -> np.ndarray:
+    """f[C, N] of all candidates: the quality of the last answer over each."""
+    cut, _ = candidates(profile, len(profile.stages))
+    rows = np.concatenate([records.behind, records.whole[None]])
+    return rows[cut]  # LOCAL, -1, is the last
 
 
 def _tried(
-    profile: Profile, link: Link, load: float, records: Records, grid: list[tuple]
+    profile: Profile, link: Link, load: float, records: Records, grid: Grid
 ) -> Tried:
     """Every cut with the exits of the grid that stand before it."""
     end = len(profile.stages)
-    before = [profile.stages.index(e.after) + 1 for e in profile.exits]
-    device = cumulative(profile.device_s, end)
-    rows, losses = [], []
-    for cut, depth in zip(*candidates(profile, end)):
-        last = records.behind[cut] if cut != LOCAL else records.whole
-        for exits, thresholds in grid:
-            if any(before[k] > depth for k in exits):
-                continue
-            spent, stays, right = _left(profile, records, exits, thresholds, depth)
-            most_s = device[depth] + sum(profile.exits[k].device_s for k in exits)
-            right = np.where(stays, last, right)
-            losses.append(records.whole - right)
-            exit = np.full(len(right), exits[0] if len(exits) == 1 else -1)
-            place = np.full(len(right), cut), np.full(len(right), depth)
-            means = spent.mean(1), 0 * exit + most_s, stays.mean(1), right.mean(1)
-            rows.append(np.stack([*place, exit, thresholds, *means]))
-    cut, depth, exit, thresholds, *means = np.concatenate(rows, 1)
-    cut, depth, exit = cut.astype(int), depth.astype(int), exit.astype(int)
-    spent_s, slowest_s, share, right = means
+    cuts, depths = candidates(profile, end)
+    device, edge = (cumulative(s, end) for s in (profile.device_s, profile.edge_s))
+    own, way = (grid.depth <= depths[:, None]).nonzero()
+    left, last = _left(profile, records, grid), _last(profile, records)
+    cut, depth = cuts[own], depths[own]
+    alone = np.array([some[0] if len(some) == 1 else -1 for some in grid.exits])
+    slowest_s = device[depth] + left.exits_s[way]
+    stays = left.stays.mean(1)[way]
     sends = cut != LOCAL
-    edge = cumulative(profile.edge_s, end)
     edge_s = np.where(sends, load * (edge[end] - edge[depth]), 0.0)
     price = partial(
         priced, profile, link, cut, depth,
-        answers=0.0, end=end, exit=exit, threshold=thresholds,
+        answers=0.0, end=end, exit=alone[way], threshold=grid.thresholds[way],
     )  # fmt: skip
-    share = share * sends
+    share = stays * sends
+    spent_s = left.left_s[way] + stays * slowest_s
     means = price(device_s=spent_s, edge_s=share * edge_s, share=share)
     # As if all were sent: what the deadline is about.
     worst = price(device_s=slowest_s, edge_s=edge_s, share=sends.astype(np.float64))
-    options = replace(means, quality=right)
-    return Tried(options, worst.latency_s, np.concatenate(losses))
+    tried = Tried(means, worst.latency_s, left, way, last, own, records.whole)
+    quality = records.whole.mean() - tried.sums(1) / records.whole.size
+    return replace(tried, options=replace(means, quality=quality))
 
 
-def _left(
-    profile: Profile, records: Records, exits: tuple, thresholds: np.ndarray, depth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(seconds on the device, whether nobody answered, quality where somebody did).
+def _capital(tried: Tried, max_risk: float, delta: float) -> np.ndarray:
+    """f[P]: the logarithm of what `betting` gains, to second order, by one bet each.
 
-    [T, N], at each of T thresholds of the exits on the device's first `depth` stages.
+    As there, of losses in 0..1, and with the same observation more for the variance.
     """
-    device = cumulative(profile.device_s, len(profile.stages))
-    stays = np.ones((len(thresholds), records.whole.size), bool)
-    every = device[depth] + sum(profile.exits[k].device_s for k in exits)
-    spent, right = np.full(stays.shape, every), np.zeros(stays.shape)
-    passed = 0.0
-    for k in exits:
-        passed += profile.exits[k].device_s
-        at = profile.stages.index(profile.exits[k].after) + 1
-        leaves = stays & (records.score[k] >= thresholds[:, None])
-        spent = np.where(leaves, device[at] + passed, spent)
-        right = np.where(leaves, records.right[k], right)
-        stays &= ~leaves
-    return spent, stays, right
+    n, epsilon = tried.whole.size, _unit(max_risk)
+    total, squares = tried.sums(1), tried.sums(2)
+    mean = _unit(total / n)
+    spread = np.maximum(squares - total**2 / n, 0.0) / 4
+    bets = np.sqrt(2 * math.log(1 / delta) * (n + 1) / (n * (0.25 + spread)))
+    bets = np.minimum(bets, 0.75 / (1 - epsilon))
+    gained = n * (epsilon - mean)
+    return bets * gained - bets**2 / 2 * (spread + gained**2 / n)
 
 
 def _fits(tried: Tried, bounds: Bounds) -> np.ndarray:
@@ -264,12 +333,12 @@ def _fits(tried: Tried, bounds: Bounds) -> np.ndarray:
 
 
 def _frontier(
-    p_values: np.ndarray, objective: np.ndarray, inside: np.ndarray
+    risk: np.ndarray, objective: np.ndarray, inside: np.ndarray
 ) -> np.ndarray:
     """i[...], of those inside: from the safest on, each better in the objective."""
     if np.isnan(objective[inside]).any():
         raise UsageError(f"joint: the objective is not known of every plan: {POWER}")
-    order = np.lexsort([objective, p_values])
+    order = np.lexsort([objective, risk])
     order = order[inside[order]]
     least = np.minimum.accumulate(objective[order])
     first = np.concatenate([[True], least[1:] < least[:-1]])

@@ -22,19 +22,20 @@ import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link, receive_s, send_s
-from sc_jax.plan.partition.labels import labels
+from sc_jax.plan.partition.labels import Bounded, bounded, paths
 from sc_jax.plan.partition.multipliers import (
     Chain,
+    longest,
     multipliers,
-    remaining,
     second_best,
+    shortest_path,
+    sums,
 )
 from sc_jax.plan.partition.options import (
     POWER,
     TINY,
     Load,
     Objective,
-    depth_of,
     energy_j,
     unknown_as_nan,
 )
@@ -47,12 +48,12 @@ from sc_jax.plan.plan import (
     Plan,
     private_depth,
 )
-from sc_jax.plan.profile import Cut, Profile
+from sc_jax.plan.profile import INPUT, Cut, Profile
 
 Seconds = float | np.ndarray
 FIGURES = ("latency_s", "energy_j", "sent_bytes", "memory_bytes", "loss")
-SHARES = (1 / 64, 1 / 16, 1 / 4)  # of the gap between bounds, that are tried first
-KEPT = 6  # rows of multipliers that discard labels
+KEPT = 3  # rows of multipliers that discard labels
+FACTORS = 2.0, 8.0  # of the best row, more rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +82,14 @@ def jointdnn(
             + POWER
         )
     limits = _limits(profile, bounds)
-    found = _search(profile, moves, objective, limits)
+    found = _search(moves, objective, limits)
     every = (_plan(profile, moves, path, objective) for path in found)
     plans = list(islice((p for p in every if not _missed(p, bounds)), 2))
     if not plans:
         raise UsageError(_infeasible(profile, moves, bounds, limits))
     binding = None
     if limits:
-        free = _plan(profile, moves, _free(profile, moves, objective), objective)
+        free = _plan(profile, moves, _free(moves, objective), objective)
         hard = _missed(free, bounds)
         relative = {n: _relative(plans[0], bounds, n) for n in hard}
         binding = min(relative, key=relative.__getitem__, default=None)
@@ -153,8 +154,9 @@ def _ups(profile: Profile, link: Link, bounds: Bounds, rows):
         column("encode_s"), np.array([send_s(link, each) for each in sent]),
         0 * sent, link.rtt_s / 2 + column("decode_s"), [(0, sent), (2, lost)],
     )  # fmt: skip
+    depths = {name: depth for depth, name in enumerate((INPUT, *profile.stages))}
     for cut, step in zip(cuts, steps):
-        if (depth := depth_of(profile, cut)) >= first:
+        if (depth := depths[cut.after]) >= first:
             up[depth].append((cut, step))
     return tuple(map(tuple, up))
 
@@ -176,48 +178,54 @@ Path = list[tuple[str, Cut | None]]  # steps: ("device" | "edge" | "up" | "down"
 
 
 def _search(
-    profile: Profile,
     moves: Moves,
     objective: str,
     limits: dict[str, float],
 ) -> Iterator[Path]:
     """Paths within the limits, best first, among which the best two of all are."""
     names = [objective, *(n for n in limits if n != objective)]
-    columns = [FIGURES.index(n) for n in names]
-    chain = _chain(moves, columns)
+    chain = _chain(moves, [FIGURES.index(n) for n in names])
     most = np.array([limits.get(n, np.inf) for n in names], np.float64)
-    weights, tops = np.eye(len(names)), [np.inf]
+    own, rows = most[0], np.eye(len(names))[1:]
     if len(names) > 1:
-        found = multipliers(chain, most[1:])
-        weights = np.concatenate([weights, found[-KEPT:]])
-        tops = _tops(chain, found, most[1:])
-    rest, before = remaining(chain, weights), -np.inf
-    for top in tops:
-        most[0] = top
-        # A weight of 0 is of no limit at all, which is inf.
-        parts = np.multiply(weights, most, out=0.0 * weights, where=weights != 0)
-        with np.errstate(invalid="ignore"):
-            # NaN, of inf - inf: the end cannot be reached, and no label is as small.
-            room = parts.sum(1) + TINY * np.abs(parts).sum(1) - rest
-        # An infinite label has no room, even where that is infinite.
-        history, ends = labels(chain, weights, np.minimum(room, np.finfo(float).max))
-        order = np.lexsort(ends.T[::-1])
-        for k in order[ends[order, 0] > before]:
-            yield _traced(history, moves, int(k))
+        found = multipliers(chain, most[1:])[-KEPT:]
+        # Of more for the limits paths are within them that the best bound's are not.
+        more = [found[-1:] * [1.0, *[factor] * (len(names) - 1)] for factor in FACTORS]
+        rows = np.concatenate([rows, *more, found])
+    else:
+        rows = np.ones((1, 1))
+    known = bounded(chain, rows)
+    before = -np.inf
+    for top in _tops(known, most[1:]):
+        most[0] = min(top, own)
+        for figures, taken in zip(*paths(known, most)):
+            if figures[0] > before:
+                yield _steps(moves, taken)
+        if top >= own:
+            return
         before = top + TINY * abs(top)
 
 
-def _tops(chain: Chain, found: np.ndarray, limits: np.ndarray) -> list[float]:
+def _tops(known: Bounded, limits: np.ndarray) -> list[float]:
     """Lengths to look up to in turn, from near the lower bound to two known paths.
 
     Near it few labels remain, and most often the best two paths are there.
     """
-    bound = remaining(chain, found[-1:])[0, 0, 0] - found[-1, 1:] @ limits
-    top = second_best(chain, found, limits)
-    if not np.isfinite(bound):
+    chain, weights = known.chain, known.weights
+    by = known.over[0].min((0, 1)) - weights[:, 1:] @ limits
+    least = float(by[weights[:, 0] == 1].max())
+    before = sums(chain.backwards, weights, known.before[::-1])[::-1]
+    after = sums(chain, weights, known.after)
+    top, share = second_best(chain, before, after, limits), 1 / 16
+    if not np.isfinite(top):
+        # No two are known to be within the limits: then any may be.
+        top, share = longest(chain), 4.0**-8
+    if not np.isfinite(top):  # there is no path
+        return []
+    if not top > least:
         return [top]
-    gap = top - bound if np.isfinite(top) else abs(bound)
-    return [*(bound + share * max(gap, 0.0) for share in SHARES), top]
+    shares = [share * 4**k for k in range(9) if share * 4**k < 1]
+    return [*(least + each * (top - least) for each in shares), top]
 
 
 def _chain(moves: Moves, columns: Sequence[int]) -> Chain:
@@ -233,37 +241,21 @@ def _chain(moves: Moves, columns: Sequence[int]) -> Chain:
     return Chain(*known)
 
 
-def _traced(history, moves: Moves, label: int) -> Path:
-    """The steps to the label, in their order."""
+def _steps(moves: Moves, taken: np.ndarray) -> Path:
+    """The steps of the crossings taken at every place, 0 for none."""
     steps, side = [], 0
-    for i in range(len(history) - 1, -1, -1):
-        keep, stayed, count = history[i][side]
-        label = int(keep[label])
-        if label >= stayed:
-            label, step = divmod(label - stayed, count)
-            steps.append(("up", moves.up[i][step][0]) if side else ("down", None))
+    for i, step in enumerate(taken):
+        if step:
+            steps.append(("down", None) if side else ("up", moves.up[i][step - 1][0]))
             side = 1 - side
-        if i:
-            steps.append((EDGE if side else DEVICE, None))
-    return steps[::-1]
-
-
-def _free(profile: Profile, moves: Moves, objective: str) -> Path:
-    """The shortest path without limits."""
-    chain = _chain(moves, [FIGURES.index(objective)])
-    rest = remaining(chain, np.ones((1, 1)))[..., 0]
-    steps, side = [], 0
-    for i, here in enumerate(rest):
-        over = chain.out[i, side, :, 0] + np.where(
-            np.arange(chain.out.shape[2]) > 0, here[1 - side], here[side]
-        )
-        if taken := int(over.argmin()):
-            up = side == 0
-            steps.append(("up", moves.up[i][taken - 1][0]) if up else ("down", None))
-            side = 1 - side
-        if i < len(profile.stages):
+        if i < len(taken) - 1:
             steps.append((EDGE if side else DEVICE, None))
     return steps
+
+
+def _free(moves: Moves, objective: str) -> Path:
+    """The shortest path without limits."""
+    return _steps(moves, shortest_path(_chain(moves, [FIGURES.index(objective)])))
 
 
 def _figures(moves: Moves, path: Path) -> np.ndarray:
@@ -331,7 +323,7 @@ def _infeasible(profile: Profile, moves: Moves, bounds: Bounds, limits: dict) ->
             continue
         column = "loss" if figure == "quality" else figure
         others = {n: limit for n, limit in limits.items() if n != column}
-        for path in islice(_search(profile, moves, column, others), 1):
+        for path in islice(_search(moves, column, others), 1):
             plan = _plan(profile, moves, path, "")
             near[name] = (_relative(plan, bounds, name), plan)
     if not near:

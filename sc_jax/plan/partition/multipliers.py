@@ -4,9 +4,10 @@ A path over a chain of S stages on two sides, 0 and 1, from side 0 to side 0; ea
 adds D figures, of which the first is least in the end and each other at most its limit.
 With weights 1 and multipliers >= 0 a limit becomes part of the length, and the shortest
 path by that length, less the weighted limits, is a lower bound: of the whole (Handler
-and Zang 1980, https://doi.org/10.1002/net.3230100403), and from any place on, where it
-discards what cannot end below a path that is known (Carlyle, Royset and Wood 2008,
-https://doi.org/10.1002/net.20247). All multipliers of a round are one vectorised pass.
+and Zang 1980, https://doi.org/10.1002/net.3230100403), and of all paths over one step,
+which is left out where none of them can end below a path that is known (Carlyle, Royset
+and Wood 2008, https://doi.org/10.1002/net.20247). All multipliers of a round are one
+vectorised pass.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ import numpy as np
 from sc_jax.plan.partition.options import TINY
 
 SIDES = np.arange(2)
-GRID = 24  # multipliers of a round
+POINTS = 64, 12, 6, 4  # of each multiplier to begin with, by how many they are
+ROUNDS = 4, 6, 9, 12
+SAMPLES = 96  # of a round
+ELITE = 8  # for each multiplier, of which the next round is drawn
+NONE = -8.0  # a power of ten that is none
 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
     """What steps add; inf: it cannot be taken.
 
-    stage: f[S, 2, D], on each side. into: f[S + 1, 2, U, D], after i stages into each
-    side, the first by staying there, which adds 0, all others from the other side.
+    stage: f[S, 2, D], on each side. into: f[S + 1, 2, U, D], at the place after i
+    stages into each side, the first by staying there, which adds 0, all others from
+    the other side.
     """
 
     stage: np.ndarray
@@ -37,117 +43,166 @@ class Chain:
         """f[S + 1, 2, U, D]: the same from each side."""
         return self.into[:, ::-1]
 
+    @property
+    def source(self) -> np.ndarray:
+        """i[2, U], the side that each crossing into a side comes from."""
+        stays = np.arange(self.into.shape[2]) == 0
+        return np.where(stays, SIDES[:, None], 1 - SIDES[:, None])
+
+    @property
+    def backwards(self) -> Chain:
+        """From the end to the start."""
+        return Chain(self.stage[::-1], self.out[::-1])
+
 
 def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """f[..., M] of f[..., D] by M rows of weights; inf where a figure is."""
-    finite = np.isfinite(values).all(-1, keepdims=True)
-    return np.where(finite, np.where(finite, values, 0.0) @ weights.T, np.inf)
+    unknown = ~np.isfinite(values).all(-1)
+    lengths = np.where(unknown[..., None], 0.0, values) @ weights.T
+    lengths[unknown] = np.inf
+    return lengths
 
 
 def remaining(chain: Chain, weights: np.ndarray) -> np.ndarray:
-    """f[S + 1, 2, M]: the least still to come after i stages on a side, by each row."""
+    """f[S + 1, 2, M]: the least still to come behind each place, by each row."""
     stage, out = weighted(chain.stage, weights), weighted(chain.out, weights)
-    source = _source(out.shape[2])
+    stays, crosses = out[1:, :, 0], out[1:, :, 1:].min(2)
+    # [S, 2 sides behind the crossing, 2 before the stage, M]
+    steps = np.stack([stays, crosses], 1)
+    steps[:, :, 1] = steps[:, ::-1, 1]
+    steps += stage[:, None]
     rest = np.empty((len(out), 2, len(weights)))
-    rest[-1] = np.array([[0.0], [np.inf]])
-    for i in range(len(stage) - 1, -1, -1):
-        rest[i] = stage[i] + (out[i + 1] + rest[i + 1][source]).min(1)
+    rest[-1] = behind = np.array([[0.0], [np.inf]])
+    for step, here in zip(steps[::-1], rest[-2::-1]):
+        over = step + behind[:, None]
+        behind = np.minimum(over[0], over[1], out=here)
     return rest
 
 
-def _source(count: int) -> np.ndarray:
-    """i[2, U], of a side the one behind each crossing: itself first, then the other."""
-    return np.where(np.arange(count) > 0, 1 - SIDES[:, None], SIDES[:, None])
+def spent(chain: Chain, weights: np.ndarray) -> np.ndarray:
+    """f[S + 1, 2, M]: the least up to each place, before its crossing, by each row."""
+    return remaining(chain.backwards, weights)[::-1]
+
+
+def bounds_of(chain: Chain, weights: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """f[M]: of the first figure a lower bound by each row of weights."""
+    # The first crossing may come before the first stage.
+    first = weighted(chain.out[0, 0], weights)
+    rest = remaining(chain, weights)[0][chain.source[0]]
+    return (first + rest).min(0) - weights[:, 1:] @ limits
 
 
 def multipliers(chain: Chain, limits: np.ndarray) -> np.ndarray:
     """f[M, D] rows of weights, 1 and multipliers, from low bounds to the highest found.
 
-    limits: f[D - 1]. By coordinates, each round's grid within the last one's step.
+    limits: f[D - 1]. The bound is concave in the multipliers: from a grid of powers of
+    ten on, each round is drawn around the best of all before it, with their covariance
+    (the cross-entropy method, Rubinstein 1999, https://doi.org/10.1023/A:1010091220143).
     """
     count = len(limits)
-    free = least_sums(chain, np.eye(1, count + 1))[0, 0, 0]
-    if not np.isfinite(free).all():
+    free = shortest(chain, np.eye(1, count + 1))[0]
+    if not count or not np.isfinite([*free, *limits]).all():
         return np.eye(1, count + 1)
     # A limit is worth what it is of the length, give or take some powers of ten.
     size = np.maximum(np.abs(limits), np.abs(free[1:]))
     unit = max(abs(free[0]), np.finfo(float).tiny) / np.where(size > 0, size, 1.0)
-    best, rows, bounds = np.zeros(count), [np.zeros(count)], [free[0]]
-    low, high = np.full(count, -4.0), np.full(count, 4.0)
-    for _ in range(3 if count == 1 else 5):
-        powers = np.linspace(low, high, GRID // count + 2)
-        tried = np.repeat(best[None], powers.size, 0).reshape(*powers.shape, count)
-        k = np.arange(count)
-        tried[:, k, k] = unit * 10**powers
-        tried = np.concatenate([best[None], tried.reshape(-1, count)])
-        bound = remaining(chain, _with_one(tried))[0, 0] - tried @ limits
-        first = int(bound.argmax())
-        best = tried[first]
-        near = np.argsort(-bound)[:2]
-        rows, bounds = [*rows, *tried[near]], [*bounds, *bound[near]]
-        step = (high - low) / (len(powers) - 1)
-        known = best > 0
-        at = np.log10(np.where(known, best / unit, 1.0))
-        low = np.where(known, at - step, low)
-        high = np.where(known, at + step, high)
-    once = np.unique(np.array(rows), axis=0, return_index=True)[1]
-    order = once[np.argsort(np.array(bounds)[once])]
-    return _with_one(np.array(rows)[order])
+    rng = np.random.default_rng(0)
+    rows, bounds = np.empty((0, count)), np.empty(0)
+    ticks = np.array([NONE, *np.linspace(-4.0, 4.0, POINTS[count - 1])])
+    powers = np.stack(np.meshgrid(*[ticks] * count), -1).reshape(-1, count)
+    for _ in range(ROUNDS[count - 1]):
+        tried = np.where(powers > NONE, unit * 10**powers, 0.0)
+        rows = np.concatenate([rows, tried])
+        bounds = np.append(bounds, bounds_of(chain, with_one(tried), limits))
+        best = np.argsort(-bounds)[: ELITE * count]
+        rows, bounds = rows[best], bounds[best]
+        with np.errstate(divide="ignore"):
+            near = np.maximum(np.log10(rows / unit), NONE)
+        spread = (near - near.mean(0)) / np.sqrt(len(near))
+        # Gaussian, of the covariance of the best.
+        powers = near[0] + rng.standard_normal((SAMPLES, len(near))) @ spread
+    return with_one(rows[::-1])
 
 
-def _with_one(values: np.ndarray) -> np.ndarray:
+def with_one(values: np.ndarray) -> np.ndarray:
+    """f[M, D] of multipliers f[M, D - 1]."""
     return np.concatenate([np.ones((len(values), 1)), values], 1)
 
 
-def least_sums(chain: Chain, weights: np.ndarray, *, ahead: bool = True) -> np.ndarray:
-    """f[S + 1, 2, M, D]: the figures of the shortest paths by each row of weights.
+def shortest(chain: Chain, weights: np.ndarray) -> np.ndarray:
+    """f[M, D]: the figures of the whole shortest path by each row."""
+    first = chain.out[0, 0][:, None] + sums(chain, weights)[0][chain.source[0]]
+    known = np.isfinite(first)
+    lengths = (np.where(known, first, 0.0) * weights).sum(-1)
+    best = np.where(known.all(-1), lengths, np.inf).argmin(0)
+    return first[best, np.arange(len(weights))]
 
-    From after i stages on a side to the end, or, not ahead, from the start to there.
+
+def sums(
+    chain: Chain, weights: np.ndarray, rest: np.ndarray | None = None
+) -> np.ndarray:
+    """f[S + 1, 2, M, D]: the figures behind each place of the shortest paths by row.
+
+    rest: as `remaining`, where it is known.
     """
-    cross, stage = (chain.out if ahead else chain.into), chain.stage
-    by, by_stage = weighted(cross, weights), weighted(stage, weights)
-    count, rows = len(weights), np.arange(len(weights))
-    source = _source(cross.shape[2])
-    sums = np.empty((len(cross), 2, count, cross.shape[-1]))
-    value = np.repeat([[0.0], [np.inf]], count, 1)
-    total = np.repeat(value[:, :, None], cross.shape[-1], 2)
-    side = SIDES[:, None]
-
-    def crossed(i, value, total):
-        tried = by[i] + value[source]
-        taken = tried.argmin(1)
-        found = cross[i][side, taken] + total[np.where(taken > 0, 1 - side, side), rows]
-        return np.take_along_axis(tried, taken[:, None], 1)[:, 0], found
-
-    if ahead:
-        sums[-1] = total
-        for i in range(len(stage) - 1, -1, -1):
-            value, total = crossed(i + 1, value, total)
-            value, total = by_stage[i] + value, stage[i][:, None] + total
-            sums[i] = total
-        return sums
-    for i in range(len(cross)):
-        if i:
-            value = by_stage[i - 1] + value
-            total = stage[i - 1][:, None] + total
-        value, total = crossed(i, value, total)
-        sums[i] = total
-    return sums
+    rest = remaining(chain, weights) if rest is None else rest
+    places, count = len(rest), len(weights)
+    over = weighted(chain.out[1:], weights) + rest[1:][:, chain.source]
+    taken = over.argmin(2)  # [S, 2, M]
+    i, side, row = np.ogrid[: places - 1, :2, :count]
+    total = np.zeros((places, 2, count, weights.shape[1]))
+    total[:-1] = chain.stage[:, :, None] + chain.out[1:][i, side, taken]
+    total[-1, 1] = np.inf
+    # Of every place the next one, then the one behind that, and so by powers of two.
+    ahead = np.empty((places, 2, count), int)
+    ahead[:-1] = 2 * (i + 1) + np.where(taken > 0, 1 - side, side)
+    ahead[-1] = 2 * (places - 1) + SIDES[:, None]
+    flat, jump = total.reshape(-1, count, weights.shape[1]), ahead.reshape(-1, count)
+    for _ in range(int(places).bit_length()):
+        flat, jump = flat + flat[jump, row[0]], jump[jump, row[0]]
+    return flat.reshape(total.shape)
 
 
-def second_best(chain: Chain, weights: np.ndarray, limits: np.ndarray) -> float:
+def second_best(
+    chain: Chain, before: np.ndarray, after: np.ndarray, limits: np.ndarray
+) -> float:
     """The second least first figure of some paths within the limits; inf: not two.
 
-    At every place the shortest paths to it are joined with those from it on, by all
-    rows of weights: paths on both sides of the limits meet in many within them.
+    before, after: f[S + 1, 2, M, D], of paths up to each place and behind it: at every
+    step each is joined with each. Of shortest paths by multipliers, which meet the
+    limits on both sides, many are within them.
     """
-    before, after = (least_sums(chain, weights, ahead=a) for a in (False, True))
-    totals = (before[:, :, :, None] + after[:, :, None]).reshape(-1, before.shape[-1])
-    # Strictly: a sum in another order must keep them too.
-    inside = (totals[:, 1:] <= limits - TINY * np.abs(limits)).all(1)
-    found = np.unique(totals[inside, 0])
-    if not len(found):
+    start = before[:, chain.source] + chain.into[:, :, :, None]
+    found = [np.empty(0)]
+    for row in range(after.shape[2]):
+        totals = start + after[:, :, None, row, None]
+        # Strictly: a sum in another order must keep them too.
+        inside = totals[..., 0] < np.inf
+        for d, limit in enumerate(limits, 1):
+            inside &= totals[..., d] <= limit - TINY * np.abs(limit)
+        found.append(totals[..., 0][inside])
+    lengths = np.concatenate(found)
+    if not len(lengths):
         return np.inf
     # What differs by rounding may be one path.
-    other = found[found > found[0] + TINY * np.abs(found[0])]
-    return float(other[0]) if len(other) else np.inf
+    least = lengths.min()
+    other = lengths[lengths > least + TINY * np.abs(least)]
+    return float(other.min()) if len(other) else np.inf
+
+
+def longest(chain: Chain) -> float:
+    """The greatest first figure of any path; -inf: there is none."""
+    weights = -np.eye(1, chain.stage.shape[-1])
+    return -float(bounds_of(chain, weights, np.zeros(weights.shape[1] - 1))[0])
+
+
+def shortest_path(chain: Chain) -> np.ndarray:
+    """i[S + 1], the crossings of the path of least first figure, 0 for none."""
+    weights = np.eye(1, chain.stage.shape[-1])
+    over = weighted(chain.out, weights)
+    over = (over + remaining(chain, weights)[:, chain.source])[..., 0].argmin(2)
+    taken, side = [], 0
+    for place in over.tolist():
+        taken.append(place[side])
+        side = 1 - side if taken[-1] else side
+    return np.array(taken)
