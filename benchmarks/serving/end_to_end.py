@@ -78,7 +78,12 @@ def sides(name: str, workdir: Path, folder: Path, exits: bool) -> Profile:
         file = folder / f"{name}.{side}.json"
         if not file.exists():
             watts = [f"--{name}={w}" for name, w in WATTS.items()]
-            own = watts + ["--records=test"] * exits if side == "device" else []
+            if exits:  # small on paper, but a segment each: so the bundle is timed
+                watts += [
+                    "--records=test",
+                    f"--bundle={exported(name, workdir, folder)}",
+                ]
+            own = watts if side == "device" else []
             pinned(
                 core, "launch.profile", f"--workdir={workdir}", f"--side={side}",
                 f"--out={file}", f"--examples={EXAMPLES * exits}",
@@ -86,6 +91,15 @@ def sides(name: str, workdir: Path, folder: Path, exits: bool) -> Profile:
             )  # fmt: skip
         found.append(profile.read(file))
     return profile.combined(*found)
+
+
+def exported(name: str, workdir: Path, folder: Path) -> Path:
+    """The run's bundle; made by launch.export where it is not there."""
+    path = folder / f"{name}.bundle"
+    if not path.exists():
+        where = f"--workdir={workdir}", f"--out={path}"
+        pinned(CORES.value[0], "launch.export", *where)
+    return path
 
 
 def risk_planner(name: str, folder: Path) -> Callable[..., Plan]:
@@ -116,15 +130,7 @@ class Prepared:
 
     def bundle(self, name: str) -> bundle.Bundle:
         if name not in self._bundles:
-            path = self.folder / f"{name}.bundle"
-            if not path.exists():
-                workdir = self.runs[name].folder
-                pinned(
-                    CORES.value[0],
-                    "launch.export",
-                    f"--workdir={workdir}",
-                    f"--out={path}",
-                )
+            path = exported(name, self.runs[name].folder, self.folder)
             self._bundles[name] = bundle.read(path)
         return self._bundles[name]
 
