@@ -6,12 +6,9 @@
 
 --side=device: each stage through LiteRT here, and of each cut the real bytes, the
 coder's seconds and the answers to --examples test images: of a split run its own codec,
-of any other net image files at the input and plain values after each stage. With
---examples=0, in a minute, a split run's report says them, and any other net has float32
-cuts alone. --records also writes phone.npz: what every input of a split met, for
-launch.plan --max_risk. --side=server: the stages jitted, at batch 1 and --batches.
---bundle takes the head's seconds from an exported bundle, --benchmark_model those that
-LiteRT's tool printed on a phone (docs/on_device.md), and --regression predicts all.
+of any other net image files at the input and plain values after each stage.
+--side=server: the stages jitted, at batch 1 and --batches. --records also writes
+phone.npz, what every input met. All else: docs/planning.md.
 """
 
 from pathlib import Path
@@ -34,6 +31,8 @@ LOG = flags.DEFINE_string("benchmark_model", None, "its output for --bundle's he
 RECORDS = flags.DEFINE_enum("records", None, ["validation", "test"], "what inputs met")
 REGRESSION = flags.DEFINE_string("regression", None, "of fit_layers: no stage is run")
 REPLY = flags.DEFINE_enum("reply", "prediction", ["prediction", "logits"], "of device")
+LENGTHS = flags.DEFINE_list("lengths", [], "sides of inputs that are timed, for crime")
+METERS = flags.DEFINE_string("meters", "/sys/class", "folder of powercap: its joules")
 COMPUTE = flags.DEFINE_float("compute_w", None, "watts of the device at work", 0)
 IDLE = flags.DEFINE_float("idle_w", None, "watts of the device while it waits", 0)
 
@@ -48,12 +47,13 @@ def main(_):
         batches=tuple(map(int, numbers(BATCHES.value, "--batches"))), reply=REPLY.value,
         installed=BUNDLE.value, log=log, log_file=LOG.value, model=REGRESSION.value,
         compute_w=COMPUTE.value, idle_w=IDLE.value, split=RECORDS.value,
+        lengths=[*map(int, numbers(LENGTHS.value, "--lengths"))], meters=METERS.value,
     )  # fmt: skip
     from sc_jax.deploy.export import profiles  # after --help, which is quick so
 
-    found, met = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
-    profiles.write(Path(OUT.value), found, met)
-    print("\n".join(profiles.lines(found)))
+    found = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
+    profiles.write(Path(OUT.value), *found)
+    print("\n".join(profiles.lines(found[0])))
 
 
 if __name__ == "__main__":

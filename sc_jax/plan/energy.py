@@ -10,7 +10,7 @@ minute). Both see the whole package or device, other programs included.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,24 @@ def measure_j(meter: Meter, work: Callable[[], object], seconds: float) -> dict:
         "inferences": count,
         "seconds": spent_s,
     }
+
+
+def stage_joules(
+    meter: Meter, calls: Mapping[str, Callable[[], object]], seconds: float
+) -> tuple[dict[str, float], float]:
+    """(joules of one call of each, watts at rest), each call repeated for `seconds`.
+
+    Of all that the meter sees, what it draws at rest too.
+    """
+    rest = lambda: time.sleep(min(seconds, 0.1))  # noqa: E731
+    idle_j, idle_s, _ = _window(meter, rest, seconds)
+    found = {}
+    for name, call in calls.items():
+        call()  # the first one opens files
+        meter.read()  # counters that start again must not do so twice unseen
+        spent_j, _, count = _window(meter, call, seconds)
+        found[name] = spent_j / count
+    return found, idle_j / idle_s
 
 
 def _window(meter: Meter, work: Callable[[], object], seconds: float):

@@ -73,6 +73,35 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class ByLength:
+    """Seconds of the whole network by its input's length: a line, and its timings.
+
+    A length is a number of positions: of an image its pixels, of a text its tokens.
+    Of n positions it takes seconds_per_item n + base_s; residual_s: the root of the
+    mean square of what the line misses. lengths, seconds: what was timed.
+    """
+
+    seconds_per_item: float
+    base_s: float
+    residual_s: float
+    lengths: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("seconds_per_item", "base_s"):
+            number(f"{name} of a line by length", getattr(self, name), negative=True)
+        number("residual_s of a line by length", self.residual_s)
+        count = len(self.lengths)
+        if len({*self.lengths}) < 2 or len(self.seconds) != count:
+            raise UsageError(
+                "a line by length is of two lengths or more, each with its seconds"
+            )
+        for name in ("lengths", "seconds"):
+            for value in getattr(self, name):
+                number(f"{name} of a line by length", value, above=0)
+
+
+@dataclass(frozen=True)
 class Machine:
     """Where seconds were taken. runs: timings behind each figure."""
 
@@ -98,10 +127,13 @@ class Profile:
     in the file; None in device_s: the device cannot run the stage, so that it computes
     nothing alone. edge_batch_s: the server's seconds at larger batches. macs,
     parameters, output_bytes (as the next stage reads it), memory_bytes (what a stage
-    needs to be held on the device): f[S] or () where not known. quality: of the whole
+    needs to be held on the device), device_j (joules that a meter saw the device spend
+    on a stage, all that it draws): f[S] or () where not known. quality: of the whole
     network, more is better, in one unit with cuts' and exits'. reply_bytes: of an
     answer. compute_w, idle_w: the device's watts while it computes and while it waits,
-    stated, never measured here. measured, modelled: names in NUMBERS. records: the file
+    stated ("modelled") or of a meter ("measured"). measured, modelled: names in
+    NUMBERS. device_by_length, edge_by_length: the whole network's seconds by its
+    input's length, which in this profile is input_length. records: the file
     beside the device's with what single inputs met (plan.recorded).
     """
 
@@ -125,6 +157,10 @@ class Profile:
     measured: tuple[str, ...] = ()
     modelled: tuple[str, ...] = ()
     records: str | None = None
+    device_j: tuple[float, ...] = ()
+    input_length: float | None = None
+    device_by_length: ByLength | None = None
+    edge_by_length: ByLength | None = None
 
     def __post_init__(self) -> None:
         count = len(self.stages)
@@ -144,6 +180,8 @@ class Profile:
         for name in ("compute_w", "idle_w"):
             if getattr(self, name) is not None:
                 number(name, getattr(self, name))
+        if self.input_length is not None:
+            number("input_length", self.input_length, above=0)
         if self.quality is not None:
             number("quality", self.quality, negative=True)
         name = self.records
@@ -161,11 +199,12 @@ class Profile:
 
 COLUMNS = (
     "device_s", "edge_s", "macs", "parameters", "output_bytes", "memory_bytes",
+    "device_j",
 )  # fmt: skip
 # What a profile says of as measured or modelled: fields of it and of its cuts.
 NUMBERS = (
     *COLUMNS, "edge_batch_s", "sent_bytes", "encode_s", "decode_s", "exits", "quality",
-    "reply_bytes",
+    "reply_bytes", "compute_w", "idle_w", "device_by_length", "edge_by_length",
 )  # fmt: skip
 
 
@@ -221,7 +260,9 @@ def combined(device: Profile, server: Profile) -> Profile:
     _same(device, server)
     decode = {cut.name: cut.decode_s for cut in server.cuts}
     endings = {ending.after: ending.edge_s for ending in server.exits}
-    theirs = {"edge_s", "edge_batch_s"} | ({"decode_s"} if decode else set())
+    theirs = {"edge_s", "edge_batch_s", "edge_by_length"} | (
+        {"decode_s"} if decode else set()
+    )
     sources = {
         kind: tuple(
             name
@@ -236,6 +277,7 @@ def combined(device: Profile, server: Profile) -> Profile:
         device,
         edge_s=server.edge_s,
         edge_batch_s=server.edge_batch_s,
+        edge_by_length=server.edge_by_length,
         edge=server.edge,
         cuts=tuple(
             replace(cut, decode_s=decode.get(cut.name, cut.decode_s))
@@ -312,6 +354,8 @@ def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> P
         s if s is None or (i >= ends and not all_of_it) else factor * s
         for i, s in enumerate(profile.device_s)
     )
+    # Of another device or format nobody has measured these.
+    gone = {"device_j", "compute_w", "idle_w", "device_by_length"}
     changed, cuts, exits = ["device_s"], profile.cuts, profile.exits
     if all_of_it:
         changed += ["encode_s"] if cuts else []
@@ -320,11 +364,54 @@ def with_head_s(profile: Profile, cut: str, head_s: float, all_of_it: bool) -> P
     return replace(
         profile,
         device_s=seconds,
+        device_j=(),
+        device_by_length=None,
+        compute_w=None if "compute_w" in profile.measured else profile.compute_w,
+        idle_w=None if "idle_w" in profile.measured else profile.idle_w,
         cuts=cuts,
         exits=exits,
-        measured=tuple(n for n in profile.measured if n not in changed),
+        measured=tuple(n for n in profile.measured if n not in {*changed, *gone}),
         modelled=(*(n for n in profile.modelled if n not in changed), *changed),
     )
+
+
+def with_watts(
+    profile: Profile, compute_w: float | None, idle_w: float | None
+) -> Profile:
+    """The profile with the device's watts as somebody states them: a model."""
+    watts = {"compute_w": compute_w, "idle_w": idle_w}
+    named = tuple(name for name, watt in watts.items() if watt is not None)
+    return replace(profile, **watts, modelled=(*profile.modelled, *named))
+
+
+def with_joules(profile: Profile, stage_j: dict[str, float], idle_w: float) -> Profile:
+    """The profile with what a meter saw: joules of all stages, and watts at rest.
+
+    compute_w, for coders and exits, is that of all stages together. UsageError where a
+    stage has no seconds or no joules, and for joules that are all 0.
+    """
+    known = [name for name in profile.stages if name in stage_j]
+    if len(known) < len(profile.stages) or not profile.local:
+        raise UsageError("joules are of all stages, which the device computes")
+    joules = tuple(stage_j[name] for name in profile.stages)
+    if not sum(joules) > 0:
+        raise UsageError("the meter stood still while stages ran: it counts nothing")
+    seconds = sum(s for s in profile.device_s if s is not None)
+    names = ("device_j", "compute_w", "idle_w")
+    return replace(
+        profile,
+        device_j=joules,
+        compute_w=sum(joules) / seconds,
+        idle_w=idle_w,
+        measured=(*profile.measured, *names),
+    )
+
+
+def energy_source(profile: Profile) -> str | None:
+    """Where the device's joules come from: "measured", "model", or None, not known."""
+    if profile.compute_w is None:
+        return None
+    return "measured" if "compute_w" in profile.measured else "model"
 
 
 def write(path: str | Path, profile: Profile) -> None:
@@ -343,6 +430,8 @@ def _profile(content: dict) -> Profile:
 
     parts = {
         "edge_batch_s": part(Batch, "a batch"),
+        "device_by_length": part(ByLength, "a line by length"),
+        "edge_by_length": part(ByLength, "a line by length"),
         "cuts": part(Cut, "a cut"),
         "exits": part(ExitCost, "an exit"),
         "device": part(Machine, "a machine"),

@@ -55,12 +55,12 @@ def run(
     if not found:
         raise UsageError("; ".join(refused))
     best = _holding(best_of(found, name), len(networks))
-    print(text(best, found, refused, over))
+    chosen = next(n for n in networks if n.network == best.network)
+    print(text(best, found, refused, over, profile.energy_source(chosen)))
     if out:
         others = alternatives(networks, over, bounds, name, knobs, met)
         plan.write(out, followable(best, others, over, bounds))
     if picture:
-        chosen = next(n for n in networks if n.network == best.network)
         plan_plots.latency(chosen, over, picture)
     return best
 

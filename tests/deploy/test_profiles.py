@@ -1,6 +1,7 @@
 """Profiles of a run: real bytes, MACs that add up, and plans that read them."""
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -252,3 +253,66 @@ def test_from_a_runs_folder_to_a_certified_plan(student, sides, tmp_path, capsys
     best = planning.run(*files, link="lte", bounds=bounds, max_risk=0.05)
     assert best.certified.examples == len(data) > 500
     assert "validation inputs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def powercap(tmp_path):
+    """A folder like /sys/class whose counter rises, and starts again at 50 mJ."""
+    package, stopped = tmp_path / "powercap/intel-rapl:0", threading.Event()
+    package.mkdir(parents=True)
+    for name, text in {"name": "package-0", "max_energy_range_uj": 50_000}.items():
+        (package / name).write_text(f"{text}\n")
+
+    def rise(now=0):
+        while not stopped.wait(0.001):
+            now = (now + 500) % 50_000
+            (package / "new").write_text(f"{now}\n")
+            (package / "new").replace(package / "energy_uj")
+
+    (package / "energy_uj").write_text("0\n")
+    thread = threading.Thread(target=rise)
+    thread.start()
+    yield tmp_path
+    stopped.set()
+    thread.join()
+
+
+def test_joules_of_stages_are_measured_where_a_meter_is_read(
+    student, powercap, monkeypatch
+):
+    monkeypatch.setattr(profiles, "METERED_S", 0.02)
+    few = {"examples": 4, "runs": 1, "meters": powercap}
+    found, _ = profiles.measured(student.folder, "device", **few)
+    assert {"device_j", "compute_w", "idle_w"} <= {*found.measured}
+    assert len(found.device_j) == len(found.stages) and min(found.device_j) >= 0
+    assert found.compute_w == pytest.approx(sum(found.device_j) / sum(found.device_s))
+    assert any("energy of the device, measured" in x for x in profiles.lines(found))
+    # Watts that somebody states are another device's: nothing is measured.
+    found, _ = profiles.measured(student.folder, "device", compute_w=2.0, **few)
+    assert not found.device_j and "compute_w" in found.modelled
+    assert any("energy of the device, model: 2 W" in x for x in profiles.lines(found))
+
+
+def test_seconds_by_length_are_fitted_on_both_sides(student, sides, tmp_path):
+    """Of a net that pools whatever it sees; one with a dense layer says it cannot."""
+    pooled = loading.load(
+        untrained(tmp_path / "run", "classifier", backbone="resnet20")
+    )
+    found = profile.Profile("net", ("a",), (1.0,), (1.0,))
+    both = profiles.by_length(found, pooled, (16, 28, 64), 1, 3)
+    both = profiles.by_length(both, pooled, (16, 28, 64), None, 3)
+    assert both.input_length == 28**2
+    for line in (both.device_by_length, both.edge_by_length):
+        assert line.lengths == (256, 784, 4096) and min(line.seconds) > 0
+    # Sixteen times the pixels.
+    assert both.device_by_length.seconds[2] > 2 * both.device_by_length.seconds[0]
+    assert both.device_by_length.seconds_per_item > 0
+    assert {"device_by_length", "edge_by_length"} <= {*both.measured}
+    timed = replace(sides[0], device_by_length=both.device_by_length)
+    said = [x for x in profiles.lines(timed) if "device by length, measured" in x]
+    assert len(said) == 1 and "residual" in said[0]
+    for threads in (1, None):
+        with pytest.raises(UsageError, match="takes no input of side 20"):
+            profiles.by_length(found, student, (20, 28), threads, 1)
+    with pytest.raises(UsageError, match="two different sides"):
+        profiles.measured(student.folder, "device", lengths=(28, 28))

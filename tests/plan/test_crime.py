@@ -1,13 +1,24 @@
 """Length profiles, tracked round trips, and the machine of each input."""
 
+from dataclasses import replace
+
 import numpy as np
 import plan_instances as instances
 import pytest
 
 from sc_jax.errors import UsageError
+from sc_jax.plan import profile
 from sc_jax.plan.link import Link, send_s
-from sc_jax.plan.partition.crime import LengthModel, at_length, crime, fitted, tracked
+from sc_jax.plan.partition.crime import (
+    LengthModel,
+    at_length,
+    crime,
+    fitted,
+    measured,
+    tracked,
+)
 from sc_jax.plan.plan import Bounds
+from sc_jax.plan.profile import Cut, Profile
 
 
 def test_a_line_is_found_through_its_own_points_and_by_least_squares():
@@ -63,3 +74,49 @@ def test_what_cannot_be_fitted_or_kept_is_one_line():
     line = LengthModel(0.01, 0.0)
     with pytest.raises(UsageError, match="crime: no plan of network keeps latency_s"):
         crime(at_length(10, line, line, 4), Link(1e6, 0.1), Bounds(deadline_s=0.01))
+
+
+def test_measured_lines_of_a_profile_plan_an_input_of_any_length(tmp_path):
+    line = measured([100, 400, 900], [0.011, 0.039, 0.091])
+    assert line.seconds_per_item == pytest.approx(1e-4, rel=0.05)
+    off = [line.seconds_per_item * n + line.base_s for n in line.lengths]
+    assert line.residual_s == pytest.approx(
+        np.sqrt(np.mean(np.subtract(off, line.seconds) ** 2))
+    )
+    device, edge = measured([100, 400], [0.01, 0.04]), measured([100, 400], [0.001] * 2)
+    both = Profile(
+        "net", ("a", "b"), (0.02, 0.02), (0.0005, 0.0005), quality=0.9,
+        cuts=(Cut("input", "file", 800, 0.004, 0.002, 0.8), Cut("a", "z", 10)),
+        input_length=400.0, device_by_length=device, edge_by_length=edge,
+        measured=("device_by_length", "edge_by_length"),
+    )  # fmt: skip
+    profile.write(tmp_path / "p.json", both)
+    assert profile.read(tmp_path / "p.json") == both
+    link = Link(1e6, 0.005)
+    for length in (50, 100, 150, 400, 900):
+        plan = crime(both, link, length=length)
+        share = length / 400
+        there = 0.001 + share * (0.006 + 8 * 800 / 1e6) + 0.005
+        assert plan.latency_s == pytest.approx(min(1e-4 * length, there))
+        assert plan.places == (("device",) if 1e-4 * length <= there else ("edge",))
+        assert (plan.quality is None) == (length != 400)
+    # An edge alone stays one.
+    edge_only = replace(both, device_s=(0.02, None))
+    assert crime(edge_only, link, length=50).places == ("edge",)
+    server = Profile("net", ("a", "b"), edge_s=(0.1, 0.1), edge_by_length=device)
+    assert profile.combined(both, server).edge_by_length == device
+    with pytest.raises(UsageError, match=r"launch\.profile --lengths"):
+        crime(replace(both, edge_by_length=None), link, length=50)
+    with pytest.raises(UsageError, match="two lengths or more"):
+        replace(line, lengths=(1.0, 1.0, 1.0))
+
+
+def test_the_device_may_save_joules_instead():
+    link = Link(1e6, 0.005, transmit_w=1.0, idle_w=0.1)
+    quick = Profile(
+        "net", ("a",), (0.01,), (0.1,), cuts=(Cut("input", "raw", 100),),
+        compute_w=100.0, idle_w=0.1,
+    )  # fmt: skip
+    assert crime(quick, link).places == ("device",)
+    saved = crime(quick, link, objective="energy_j")
+    assert saved.places == ("edge",) and saved.energy_j < 1.0

@@ -1,5 +1,7 @@
 """A stated model of power, and Linux's meters from folders like /sys/class."""
 
+from dataclasses import replace
+
 import pytest
 
 from sc_jax.errors import UsageError
@@ -75,3 +77,76 @@ def test_power_that_nobody_stated_is_no_estimate():
     assert energy.device_j(link, compute_s=1.0, compute_w=2.0) == 2
     with pytest.raises(UsageError, match="transmit_w and idle_w"):
         energy.device_j(link, compute_s=1.0, compute_w=2.0, sent_bytes=1)
+
+
+def counting(tmp_path, limit=1000):
+    """(folder of a package's counter that starts again at `limit`, what adds to it)."""
+    package = write(tmp_path / "powercap/intel-rapl:0", name="package-0", energy_uj=900)
+    (package / "max_energy_range_uj").write_text(f"{limit}\n")
+
+    def spend(microjoules):
+        now = int((package / "energy_uj").read_text())
+        (package / "energy_uj").write_text(f"{(now + microjoules) % limit}\n")
+
+    return package, spend
+
+
+def test_joules_of_stages_by_a_counter_that_starts_again(tmp_path):
+    """Calls of known joules; their counter wraps many times over."""
+    _, spend = counting(tmp_path)
+    meter = energy.find_meter(tmp_path)
+    calls = {"stem": lambda: spend(300), "top": lambda: (spend(50), meter.read())}
+    joules, idle_w = energy.stage_joules(meter, calls, seconds=0)
+    assert joules == pytest.approx({"stem": 300e-6, "top": 50e-6})
+    assert idle_w == 0
+
+
+def test_a_profile_says_whose_joules_it_has(tmp_path):
+    from sc_jax.plan import profile
+    from sc_jax.plan.partition.jointdnn import jointdnn
+    from sc_jax.plan.partition.neurosurgeon import neurosurgeon
+
+    bare = profile.Profile("net", ("a", "b"), (0.01, 0.03), (0.001, 0.001))
+    assert profile.energy_source(bare) is None
+    stated = profile.with_watts(bare, 2.0, None)
+    assert profile.energy_source(stated) == "model" and "idle_w" not in stated.modelled
+    metered = profile.with_joules(bare, {"a": 0.5, "b": 0.1}, 1.5)
+    assert profile.energy_source(metered) == "measured"
+    assert metered.compute_w == pytest.approx(15) and metered.idle_w == 1.5
+    profile.write(tmp_path / "p.json", metered)
+    again = profile.read(tmp_path / "p.json")
+    assert again == metered and {"device_j", "compute_w"} <= {*again.measured}
+    # The joules of each stage, not of its seconds: all 0.6 J, where 40 ms took them.
+    cut = profile.Cut("a", "z", 1000)
+    link = Link(1e6, 0.02, transmit_w=1.0, idle_w=0.1)
+    for planner in (neurosurgeon, jointdnn):
+        alone = planner(metered, link)
+        assert alone.places == ("device", "device")
+        assert alone.energy_j == pytest.approx(0.6)
+        tail = replace(metered, device_s=(0.01, None), cuts=(cut,))
+        waited = 0.021 * (0.1 + 1.5) + 0.008 * (1.0 + 1.5)
+        assert planner(tail, link).energy_j == pytest.approx(0.5 + waited)
+    with pytest.raises(UsageError, match="stood still"):
+        profile.with_joules(bare, {"a": 0.0, "b": 0.0}, 0.0)
+    with pytest.raises(UsageError, match="all stages"):
+        profile.with_joules(bare, {"a": 1.0}, 0.0)
+
+
+@pytest.mark.parametrize("source", ["measured", "model"])
+def test_a_plan_is_printed_with_the_source_of_its_joules(tmp_path, capsys, source):
+    from sc_jax.plan import profile
+    from sc_jax.plan.plan import Bounds
+    from sc_jax.runs import planning
+
+    bare = profile.Profile("net", ("a", "b"), (0.01, 0.03))
+    joules = {"a": 0.5, "b": 0.1}
+    if source == "measured":
+        found = profile.with_joules(bare, joules, 1.5)
+    else:
+        found = profile.with_watts(bare, 2.0, 0.1)
+    profile.write(tmp_path / "p.json", found)
+    planning.run([str(tmp_path / "p.json")], [], link="lte", bounds=Bounds())
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "  energy " in x]
+    assert line.split()[1:3] == (
+        ["measured", "by"] if source == "measured" else ["a", "model,"]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import FINAL, INPUT
 from sc_jax.nets.run import run
-from sc_jax.plan import benchmark_model, profile, recorded, regression
+from sc_jax.plan import benchmark_model, energy, profile, recorded, regression
+from sc_jax.plan.energy import Meter
+from sc_jax.plan.partition import crime
 from sc_jax.plan.profile import Batch, ExitCost, Machine, Profile, with_head_s
 from sc_jax.plan.recorded import Records
 from sc_jax.plan.regression import Regression
@@ -36,6 +38,7 @@ from sc_jax.runs.loading import LoadedRun
 from sc_jax.traces import cost
 from sc_jax.train.log import LOGGER
 
+METERED_S = 0.5  # of each stage
 FEW = 8  # images that segments are compared on and coders timed with
 
 
@@ -55,6 +58,8 @@ def measured(
     idle_w: float | None = None,
     split: str | None = None,
     reply: str = PREDICTION,
+    meters: str | Path = energy.ROOT,
+    lengths: Sequence[int] = (),
 ) -> tuple[Profile, Records | None]:
     """A side, "device" or "server", of the finished run under `workdir`.
 
@@ -62,7 +67,9 @@ def measured(
     model: file of a regression, which predicts the device's seconds. compute_w, idle_w:
     the device's watts, stated. split: "validation" or "test", of which also what every
     input met is recorded (profile_records). reply: what a device asks a server for, as
-    of launch.device.
+    of launch.device. meters: under it the meter that measures joules of stages that run
+    here, where there is one and no watts are stated (plan.energy). lengths: sides of
+    square inputs, of which a line of seconds by length is measured, for `crime`.
     """
     if log is not None and not installed:
         raise UsageError("--benchmark_model timed a head: give its --bundle")
@@ -73,6 +80,10 @@ def measured(
             "--regression predicts a device that is not here, --bundle times a head "
             "here: give one of them, or --benchmark_model too"
         )
+    if lengths and (len({*lengths}) < 2 or min(lengths) < 1):
+        raise UsageError("--lengths are two different sides or more, each 1 or more")
+    if lengths and (installed or model):
+        raise UsageError("--lengths are timed here: without --bundle and --regression")
     stated = compute_w is not None or idle_w is not None
     if side == "server" and (installed or model or stated):
         raise UsageError("bundle, regression and watts are a device's: --side=device")
@@ -82,17 +93,24 @@ def measured(
     loaded = loading.load(workdir)
     if side == "server":
         found = server(loaded, batches=batches, runs=runs)
+        if lengths:
+            found = by_length(found, loaded, lengths, None, runs)
         return _answered(found, loaded, reply), None
     # Before a minute of timing: there may be none.
     data = None if split is None else profile_records.data_of(loaded, split)
+    # A battery's driver renews its watts too seldom for a stage.
+    meter = None if stated or installed or model else energy.find_meter(Path(meters))
     found = device(
-        loaded, examples=examples, threads=threads, runs=runs, model=predicting
-    )
+        loaded, examples=examples, threads=threads, runs=runs, model=predicting,
+        meter=meter if meter is not None and meter.counts else None,
+    )  # fmt: skip
     if log is not None:
         found = of_log(found, Path(installed or ""), log, log_file or "the log")
     elif installed:
         found = of_bundle(found, Path(installed), threads, runs)
-    known = replace(found, compute_w=compute_w, idle_w=idle_w)
+    if lengths:
+        found = by_length(found, loaded, lengths, threads, runs)
+    known = profile.with_watts(found, compute_w, idle_w) if stated else found
     known = _answered(known, loaded, reply)
     if data is None:
         return known, None
@@ -106,6 +124,7 @@ def device(
     threads: int = 1,
     runs: int = 30,
     model: Regression | None = None,
+    meter: Meter | None = None,
 ) -> Profile:
     """The device's side, of this machine: stages through LiteRT, cuts, qualities.
 
@@ -116,7 +135,8 @@ def device(
     seconds, and the log says why; where all can, they share out the seconds of the
     whole network in one segment. What exits add is modelled: their MACs at the stages'
     seconds a MAC. model: predicts the stages' seconds on the device that it was fitted
-    to, and none is run; the coder's stay this machine's and are called modelled.
+    to, and none is run; the coder's stay this machine's and are called modelled. meter:
+    measures the stages' joules.
     """
     net, variables = loaded.recipe.net, loaded.variables
     test = _test(loaded, examples)
@@ -124,6 +144,7 @@ def device(
     # First: a report without its row shows before the timings.
     known_by = profile_cuts.answers if examples else profile_cuts.reports
     quality, cuts = known_by(loaded, test, given, runs)
+    calls: stage_seconds.Calls = {}
     if model is not None:
         taken, refused = layer_seconds.by_stage(net, variables, given, model)
     else:
@@ -137,7 +158,7 @@ def device(
     pace = sum(taken.values()) / max(counted, 1)
     seconds = ("device_s", "encode_s")
     endings = ("exits",) if net.exit_names[:-1] else ()
-    return replace(
+    found = replace(
         known,
         device_s=tuple(taken.get(name) for name in net.names),
         cuts=tuple(cuts),
@@ -150,6 +171,18 @@ def device(
         ),
         modelled=("memory_bytes", *(seconds if model else ()), *endings),
     )
+    return found if meter is None or refused else metered(found, calls, meter)
+
+
+def metered(found: Profile, calls: stage_seconds.Calls, meter: Meter) -> Profile:
+    """The device's side with the joules of its stages, shared out as their seconds."""
+    joules, idle_w = energy.stage_joules(meter, calls, METERED_S)
+    shared = stage_seconds.shares_of(joules, found.stages)
+    try:
+        return profile.with_joules(found, shared, idle_w)
+    except UsageError as error:
+        LOGGER.warning("%s: no joules are measured, state --compute_w", error)
+        return found
 
 
 def server(
@@ -170,6 +203,32 @@ def server(
         edge=stage_seconds.here(1, runs),
         measured=("edge_s", "edge_batch_s"),
     )
+
+
+def by_length(
+    found: Profile,
+    loaded: LoadedRun,
+    sides: Sequence[int],
+    threads: int | None,
+    runs: int,
+) -> Profile:
+    """A side with the whole network's seconds by its input's length, in pixels.
+
+    threads: of the device; None: the server.
+    """
+    image = _images(_test(loaded, 1))[0]
+    calls = stage_seconds.of_lengths(
+        loaded.recipe.net, loaded.variables, image, sides, threads
+    )
+    taken = stage_seconds.seconds(calls, runs)
+    line = crime.measured([side**2 for side in sides], [taken[f"{s}"] for s in sides])
+    name = "edge_by_length" if threads is None else "device_by_length"
+    LOGGER.info(
+        "%.4g ns a pixel and %.4g ms, off by %.2g ms",
+        1e9 * line.seconds_per_item, 1e3 * line.base_s, 1e3 * line.residual_s,
+    )  # fmt: skip
+    known = {"input_length": float(image.shape[0] * image.shape[1]), name: line}
+    return replace(found, measured=(*found.measured, name), **known)
 
 
 def of_bundle(found: Profile, path: Path, threads: int, runs: int) -> Profile:
@@ -233,6 +292,20 @@ def lines(found: Profile) -> list[str]:
         ms = ("none" if s is None else f"{1e3 * s:.3f}" for s in each)
         cells.append([name, *(f"{n:,.0f}" for n in counts), *ms])
     tables = [report.aligned(cells)]
+    if (source := profile.energy_source(found)) is not None:
+        watts = f"{found.compute_w:g} W at work"
+        if found.idle_w is not None:
+            watts += f", {found.idle_w:g} W at rest"
+        tables += ["", f"energy of the device, {source}: {watts}"]
+    for name, line in {
+        "device": found.device_by_length,
+        "server": found.edge_by_length,
+    }.items():
+        if line is not None:
+            ns, ms = 1e9 * line.seconds_per_item, 1e3 * line.base_s
+            words = f"{name} by length, measured at {len(line.lengths)}: {ns:.4g} ns a "
+            words += f"position + {ms:.4g} ms, residual {1e3 * line.residual_s:.2g} ms"
+            tables += ["", words]
     if found.cuts:
         cells = [["cut", "bytes", "encode ms", "decode ms", "quality"]]
         for cut in found.cuts:

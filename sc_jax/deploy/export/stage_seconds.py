@@ -16,10 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.errors import FlaxError
 
 from sc_jax.deploy.device.runtime import Runner
 from sc_jax.deploy.export.convert import ExportError
 from sc_jax.deploy.export.segments import inputs_of, segment
+from sc_jax.errors import UsageError
 from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import INPUT, Net
 from sc_jax.nets.run import Variables, run
@@ -84,6 +86,40 @@ def on_server(
     return calls
 
 
+def of_lengths(
+    net: Net,
+    variables: Variables,
+    image: np.ndarray,
+    sides: Sequence[int],
+    threads: int | None,
+) -> Calls:
+    """A call of the whole net on a square of each side, through LiteRT or jitted.
+
+    threads: of LiteRT; None: jitted, as on a server. image: u8[H, W, C], of which
+    pixels are repeated or left out. UsageError for a side that the net does not take.
+    """
+    calls: Calls = {}
+    whole, last = bare(net), net.names[-1]
+    for side in sides:
+        rows, columns = (np.arange(side) * n // side for n in image.shape[:2])
+        one = image[rows][:, columns][None]
+        try:
+            if threads is None:
+                program = jax.jit(partial(output, whole, INPUT, last))
+                call = partial(_finished, program, variables, jax.device_put(one))
+                call()
+            else:
+                found = segment(whole, variables, one, start=INPUT, stop=last)
+                call = partial(Runner(found.model, threads), inputs_of(one))
+        except (ExportError, FlaxError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"--lengths: the network takes no input of side {side}, "
+                f"{str(error).splitlines()[0]:.120}"
+            ) from None
+        calls[f"{side}"] = call
+    return calls
+
+
 def output(net: Net, start: str, stop: str, variables: Variables, x: Any) -> Any:
     """What the stages after `start` to `stop` give: a feature, or the answers."""
     out, _ = run(net, variables, x, start=start, stop=stop)
@@ -112,12 +148,20 @@ def shared_out(taken: dict[str, float], net: Net) -> dict[str, float]:
     Each stage alone is called, reads and writes: their sum is more than the net takes
     in one piece, as it runs in use. Where one has no seconds they stay as they are.
     """
-    stages = {name: taken[name] for name in net.names if name in taken}
-    if len(stages) < len(net.names) or "" not in taken:
+    found = shares_of(taken, net.names)
+    if "" in taken and len(found) == len(net.names):
+        share = taken[""] / sum(taken[name] for name in net.names)
+        LOGGER.info("the network takes %.2f of its stages' seconds", share)
+    return found
+
+
+def shares_of(taken: dict[str, float], names: Sequence[str]) -> dict[str, float]:
+    """What the whole takes, under "", as shares of what its parts take alone."""
+    stages = {name: taken[name] for name in names if name in taken}
+    total = sum(stages.values())
+    if len(stages) < len(names) or "" not in taken or not total:
         return stages
-    share = taken[""] / sum(stages.values())
-    LOGGER.info("the network takes %.2f of its stages' seconds", share)
-    return {name: share * each for name, each in stages.items()}
+    return {name: taken[""] / total * each for name, each in stages.items()}
 
 
 def here(threads: int, runs: int) -> Machine:

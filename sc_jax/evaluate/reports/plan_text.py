@@ -37,8 +37,23 @@ def figures(each: Plan) -> str:
     return ", ".join(words)
 
 
-def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) -> str:
-    """The plan in a few lines: what it is, why it won, what is next, what binds."""
+ENERGY = {
+    "measured": "measured by a meter of the device; the radio by stated watts",
+    "model": "a model, by stated watts; nothing was measured",
+}
+
+
+def text(
+    best: Plan,
+    found: Sequence[Plan],
+    refused: Sequence[str],
+    over: Link,
+    energy: str | None = None,
+) -> str:
+    """The plan in a few lines: what it is, why it won, what is next, what binds.
+
+    energy: where the device's joules come from, "measured" or "model".
+    """
     lines = [
         f"{best.network}: {best.name} ({best.planner})",
         f"  takes       {figures(best)}",
@@ -46,6 +61,8 @@ def text(best: Plan, found: Sequence[Plan], refused: Sequence[str], over: Link) 
         f"  on edge     {_stages(best, 'edge')}",
         f"  link        {over.note or f'{over.up_bits_per_s / 1e6:g} Mbit/s up'}",
     ]
+    if energy is not None and best.energy_j is not None:
+        lines.insert(2, f"  energy      {ENERGY[energy]}")
     why = f"the first by {best.objective} within the bounds"
     if len(found) > 1:
         why += f"; over {len(found)} networks, the best by {figure_of(best)}"

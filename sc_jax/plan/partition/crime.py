@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
 from sc_jax.errors import UsageError
 from sc_jax.plan.link import Link
 from sc_jax.plan.partition.choice import choose
-from sc_jax.plan.partition.options import splits
+from sc_jax.plan.partition.options import Objective, splits
 from sc_jax.plan.plan import NO_BOUNDS, Bounds, Plan
-from sc_jax.plan.profile import INPUT, Cut, Profile
+from sc_jax.plan.profile import INPUT, ByLength, Cut, Profile
+from sc_jax.spec import Knob
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,20 @@ def fitted(lengths: Sequence[float], seconds: Sequence[float]) -> LengthModel:
     return LengthModel(float(slope), float(base))
 
 
+def measured(lengths: Sequence[float], seconds: Sequence[float]) -> ByLength:
+    """The line of `fitted` with its timings and what it misses, as a profile holds it.
+
+    Jahier Pagliari et al. 2020: seconds linear in the length, fitted before use.
+    """
+    line = fitted(lengths, seconds)
+    predicted = line.seconds_per_item * np.asarray(lengths, np.float64) + line.base_s
+    residual_s = float(np.sqrt(np.mean((np.asarray(seconds) - predicted) ** 2)))
+    return ByLength(
+        line.seconds_per_item, line.base_s, residual_s,
+        tuple(map(float, lengths)), tuple(map(float, seconds)),
+    )  # fmt: skip
+
+
 def tracked(rtt_s: float | None, met_s: float, weight: float = 0.2) -> float:
     """The round trip after one more was met: an exponentially weighted mean.
 
@@ -70,19 +86,60 @@ def at_length(
     )  # fmt: skip
 
 
+def resized(profile: Profile, length: float) -> Profile:
+    """The profile, whole, of an input of so many positions, by its measured lines.
+
+    Assumed: bytes and coder's seconds at the input grow as its length does. The quality
+    at another length is not known.
+    """
+    device, edge, own = (
+        profile.device_by_length, profile.edge_by_length, profile.input_length,
+    )  # fmt: skip
+    if device is None or edge is None or own is None:
+        raise UsageError(
+            "crime: a length needs seconds by length of both sides: launch.profile "
+            "--lengths=96,128,... measures them"
+        )
+    share = length / own
+    lines = [LengthModel(s.seconds_per_item, s.base_s) for s in (device, edge)]
+    here, there = (line.seconds(length) for line in lines)
+    cuts = tuple(
+        replace(
+            cut, sent_bytes=share * cut.sent_bytes, encode_s=share * cut.encode_s,
+            decode_s=share * cut.decode_s,
+            quality=cut.quality if share == 1 else None,
+        )
+        for cut in profile.cuts
+        if cut.after == INPUT
+    )  # fmt: skip
+    return Profile(
+        profile.network, ("network",), (here if profile.local else None,), (there,),
+        cuts=cuts, quality=profile.quality if share == 1 else None,
+        reply_bytes=profile.reply_bytes, compute_w=profile.compute_w,
+        idle_w=profile.idle_w, modelled=("device_s", "edge_s", "sent_bytes"),
+    )  # fmt: skip
+
+
 def crime(
     profile: Profile,
     link: Link,
     bounds: Bounds = NO_BOUNDS,
     *,
     rtt_s: float | None = None,
+    length: Annotated[float | None, Knob("positions of the input", above=0)] = None,
+    objective: Objective = "latency_s",
 ) -> Plan:
     """The whole input on the device or on the edge, by its length (CRIME 2020).
 
     profile: `at_length` of this input, or any other: stages are never parted. rtt_s:
-    the round trip as `tracked`; None is the link's.
+    the round trip as `tracked`; None is the link's. length: of an input, by the lines
+    that the profile has measured; None: the profile's own. objective: latency, or the
+    device's joules. UsageError where there are no lines.
     """
+    if length is not None:
+        profile = resized(profile, length)
     whole = tuple(cut for cut in profile.cuts if cut.after == INPUT)
     over = link if rtt_s is None else replace(link, rtt_s=rtt_s)
     options = splits(replace(profile, cuts=whole), over)
-    return choose("crime", options, bounds, "latency_s", [options.latency_s])
+    keys = [getattr(options, objective)]
+    return choose("crime", options, bounds, objective, keys)

@@ -129,6 +129,8 @@ def _moves(profile: Profile, link: Link, load: float, bounds: Bounds) -> Moves:
     memory = np.array(profile.memory_bytes or (np.nan,) * stages)
     seconds = unknown_as_nan(profile.device_s or (None,) * stages)
     device = rows(busy=seconds, more=[(1, memory)])
+    if profile.device_j:
+        device[:, 1] = profile.device_j
     device[np.isnan(seconds)] = np.inf
     edge = rows(waited=load * np.array(profile.edge_s or (np.inf,) * stages))
     # Never after no stage: the input is on the device.

@@ -131,12 +131,18 @@ def splits(
         device = device + np.where(sends, 0.0, ending.device_s)
         edge_s = edge_s + np.where(sends, ending.edge_s, 0.0)
     quality = profile.quality if ending is None else ending.quality
+    stages_j = None
+    if profile.device_j:
+        stages_j = cumulative(profile.device_j, stages)[depth]
+        if ending is not None:
+            added = ending.device_s * unknown_as_nan([profile.compute_w])[0]
+            stages_j = stages_j + np.where(sends, 0.0, added)
     return priced(
         profile, link, cut, depth,
         device_s=device, edge_s=load * edge_s, share=sends.astype(np.float64),
         answers=unknown_as_nan([quality])[0], end=end,
         exit=-1 if ending is None else profile.exits.index(ending),
-        whole=ending is None,
+        whole=ending is None, stages_j=stages_j,
     )  # fmt: skip
 
 
@@ -154,12 +160,14 @@ def priced(
     exit: np.ndarray | int = -1,
     threshold: np.ndarray | float = np.nan,
     whole: bool = True,
+    stages_j: np.ndarray | None = None,
 ) -> Options:
     """Candidates with their figures, means over inputs of which `share` are sent.
 
     device_s, edge_s: stages and exits, without the codec. answers: the quality were
     nothing lost in the cut; what its own quality lacks of the network's is taken off
     the share that is sent. whole: whether every input runs to the network's end.
+    stages_j: the joules of device_s where they were measured; else at compute_w.
     """
 
     def of_cut(values: Sequence[float | None], local: float = 0.0) -> np.ndarray:
@@ -174,13 +182,15 @@ def priced(
     own = of_cut([c.quality for c in cuts], np.nan)
     reply = receive_s(link, profile.reply_bytes)
     busy, waited = device_s + share * coder, edge_s + share * (decode + link.rtt_s)
+    coded = busy if stages_j is None else share * coder
+    joules = energy_j(profile, link, coded, share * air, share * reply, waited)
     memory = cumulative(profile.memory_bytes, len(profile.stages))[depth]
     rest = np.ones(len(cut))
     return Options(
         profile, cut, depth, (rest * end).astype(int), (rest * exit).astype(int),
         rest * threshold,
         latency_s=busy + waited + share * (air + reply),
-        energy_j=energy_j(profile, link, busy, share * air, share * reply, waited),
+        energy_j=joules if stages_j is None else joules + stages_j,
         sent_bytes=share * sent,
         quality=_quality(profile, own, share, rest * answers, whole),
         memory_bytes=memory if profile.memory_bytes else rest * np.nan,
