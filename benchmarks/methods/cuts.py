@@ -228,3 +228,8 @@ def kept(saved: dict, document: dict) -> list[dict]:
                 "another --out keeps both"
             )
     return saved["rows"]
+
+
+def commands(saved: str, new: str) -> str:
+    """Every command that rows are of, each once, as the page of results indents it."""
+    return "\n    ".join(dict.fromkeys([*saved.split("\n    "), new]))

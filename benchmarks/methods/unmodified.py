@@ -75,7 +75,9 @@ def main(_):
     }
     file = Path(OUT.value)
     if file.exists() and file.stat().st_size:
-        document["rows"] = cuts.kept(json.loads(file.read_text()), document)
+        saved = json.loads(file.read_text())
+        document["rows"] = cuts.kept(saved, document)
+        document["command"] = cuts.commands(saved["command"], document["command"])
     places = [resolve(recipe.net, c) for c in CUTS.value]
     print(f"| {' | '.join(cuts.COLUMNS)} |", "|---" * len(cuts.COLUMNS) + "|", sep="\n")
     batches = partial(pipeline.evaluation_batches, batch_size=BATCH)

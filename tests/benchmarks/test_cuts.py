@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.methods import cuts
+from benchmarks.results_page import page
 from sc_jax.compressors import Affine, Clipped, Erasure
 from sc_jax.errors import UsageError
 from sc_jax.nets.backbones.registry import classifier_net
@@ -77,3 +78,12 @@ def test_rows_of_other_images_are_not_mixed():
     assert cuts.kept(saved, document) == [1]
     with pytest.raises(UsageError, match="rows of images 4, not 5"):
         cuts.kept(saved, {**document, "images": 5})
+
+
+def test_a_report_keeps_every_command_that_its_rows_are_of():
+    both = cuts.commands("python -m one", "python -m two --a=/x/b")
+    assert both == "python -m one\n    python -m two --a=/x/b"
+    assert cuts.commands(both, "python -m one") == both
+    # The page: each on a line of its own, without folders.
+    lines = page.section("title", "facts", both, [])
+    assert "    python -m one\n    python -m two --a=b" in map(page.anonymous, lines)
