@@ -40,10 +40,18 @@ def winner(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(rows, key=took_s)
 
 
+def choice(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the planner chose in a cell; None: no run sends that."""
+    return next((row for row in rows if row["chosen"]), None)
+
+
 def loss(rows: Sequence[dict[str, Any]]) -> float:
-    """Share by which the planner's choice is slower than the cell's best; 0: none."""
-    (taken,) = (row for row in rows if row["chosen"])
-    return took_s(taken) / took_s(winner(rows)) - 1
+    """Share by which the planner's choice is slower than the cell's best; 0: none.
+
+    NaN where the choice was not run.
+    """
+    taken = choice(rows)
+    return took_s(taken) / took_s(winner(rows)) - 1 if taken else np.nan
 
 
 def pace(rows: Sequence[dict[str, Any]]) -> float:
@@ -75,7 +83,11 @@ def summary(report: dict[str, Any]) -> list[str]:
     found = cells(report["rows"])
     lines = []
     for factor in sorted({factor for _, factor in found}):
-        own = {link: loss(rows) for (link, f), rows in found.items() if f == factor}
+        every = {link: loss(rows) for (link, f), rows in found.items() if f == factor}
+        own = {link: share for link, share in every.items() if share == share}
+        if unrun := [link for link in every if link not in own]:
+            names = ", ".join(unrun)
+            lines.append(f"- device x{factor:g}: the choice was not run on {names}")
         near = sum(share <= WITHIN for share in own.values())
         worst = max(own, key=own.__getitem__)
         lines.append(
@@ -176,12 +188,13 @@ def _measured(axes, found: dict[Cell, list[dict[str, Any]]], names: list[str]) -
         colour = COLOURS[names.index(best["strategy"])]
         axes.add_patch(_square(x, y, colour))
         text = f"{1e3 * took_s(best):,.0f} ms"
-        (taken,) = (row for row in rows if row["chosen"])
-        text += (
-            "\nplanned"
-            if taken is best
-            else f"\nplan: {taken['strategy']}\n+{100 * loss(rows):.0f} %"
-        )
+        taken = choice(rows)
+        if taken is None:
+            text += "\nplan: not run"
+        elif taken is best:
+            text += "\nplanned"
+        else:
+            text += f"\nplan: {taken['strategy']}\n+{100 * loss(rows):.0f} %"
         axes.text(x, y, text, ha="center", va="center", color="white", fontsize=8)
     axes.set_xlim(-0.5, len(links) - 0.5)
     axes.set_ylim(-0.5, len(factors) - 0.5)

@@ -153,6 +153,17 @@ def test_the_section_says_how_far_the_plan_was_off(tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 1000
 
 
+def test_a_choice_that_was_not_run_is_named():
+    rows = [row("local", 0.1, 0.2), row("b", 0.09, 0.1, on_link=0.08)]
+    report = {"rows": [*rows, {**row("c", 0.01, 0.1, chosen=True), "note": "none"}]}
+    del report["rows"][-1]["p50_s"]
+    other = [{**each, "link": "3G", "chosen": each is rows[0]} for each in rows]
+    report["rows"] += other
+    first, second, *_ = end_to_end.summary(report)
+    assert first == "- device x4: the choice was not run on LTE"
+    assert "on 0 of 1 links, at worst +100% (3G)" in second
+
+
 def test_of_two_heaps_the_mean_counts(tmp_path):
     exits = row("exits", 0.1, 0.01, stays=0.4, mean_s=0.11, left=7)
     assert end_to_end.took_s(exits) == 0.11
