@@ -26,7 +26,7 @@ from sc_jax.deploy import bundle
 from sc_jax.deploy.bundle import Bundle
 from sc_jax.deploy.device import answers
 from sc_jax.deploy.device.device import Device, ServerLost, connect
-from sc_jax.deploy.device.following import follow, runtime
+from sc_jax.deploy.device.following import MEAN_OF, follow, runtime
 from sc_jax.deploy.device.routes import routes
 from sc_jax.deploy.export.chain import chain
 from sc_jax.deploy.server import tails
@@ -364,3 +364,9 @@ def test_a_threshold_of_the_plan_decides_who_is_sent(student, images, tmp_path):
         assert follower.controller.pace == 1.0
         # Who is answered here says nothing of the link.
         assert (follower.controller.message_s == before) is (exit != "edge")
+        # Many do, as the plan counts who leaves: of their mean it says something.
+        found += [follower.infer(images[0]) for _ in range(MEAN_OF - 3)]
+        own_s = [a.seconds["head"] + a.seconds.get("code", 0.0) for a in found]
+        ratio = np.mean(own_s) / 0.002
+        known = follower.controller
+        assert known.pace == pytest.approx(ratio**known.gain)

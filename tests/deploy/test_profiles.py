@@ -224,6 +224,7 @@ def test_validation_images_that_weights_may_have_seen_certify_nothing(tmp_path):
     for change, words in (
         ({"recipe": kept["recipe"] | {"pretrained": "x.pth"}}, "a checkpoint, x.pth"),
         ({"init": {"folder": "gone", "digest": "0"}}, "gone, which the run began with"),
+        ({"teacher": "lost"}, "lost, the run's teacher, is not there"),
     ):
         file.write_text(json.dumps(kept | change))
         with pytest.raises(UsageError, match=words) as error:

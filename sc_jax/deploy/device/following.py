@@ -33,6 +33,7 @@ from sc_jax.plan.plan import Plan
 # within the deadline is followed, by latency the fastest. No belief of the link says
 # what the alternatives take of another figure.
 QUALITY, LATENCY = ("quality", "deepest exit"), ("latency_s",)
+MEAN_OF = 16  # images whose mean seconds are compared with a planned mean
 
 
 class Follower:
@@ -61,6 +62,9 @@ class Follower:
         self._adapts, self._say, self._clock, self._count = adapts, say, clock, 0
         self._devices = _devices(found, send, deadline_s, threads, self.breaker)
         self._levels = [route.level for route in found]
+        # Of plans with a threshold, whose seconds are means over inputs.
+        self._means = [route.plan.threshold is not None for route in found]
+        self._met: dict[int, list[float]] = {}
         self._beside: tuple[int, Future[Answer]] | None = None
 
     def trial(self, image: np.ndarray) -> Answer:
@@ -75,14 +79,29 @@ class Follower:
         index, beside = self._choose() if self._adapts else (0, None)
         answer, edge = self._answered(index, image)
         if self._adapts:
-            # Planned is a mean: of one input that an exit may answer it says nothing.
-            if self._devices[index].bundle.policy is None:
-                own_s = edge.seconds.get("head", 0.0) + edge.seconds.get("code", 0.0)
-                self.controller = adaptation.timed(self.controller, index, own_s)
+            own_s = edge.seconds.get("head", 0.0) + edge.seconds.get("code", 0.0)
+            self._timed(index, own_s)
             self._learn(index, edge)
         if beside is not None and self._beside is None:
             self._look(beside, image)
         return replace(answer, choice=self.controller.choices[index].name)
+
+    def _timed(self, index: int, own_s: float) -> None:
+        """Learns the device's pace where the plan says what was timed.
+
+        Planned is a mean: of one input that an exit may answer it says nothing, of many
+        it does. Where a bundle's own policy decides, no plan counts who leaves.
+        """
+        if self._devices[index].bundle.policy is not None:
+            if not self._means[index]:
+                return
+            met = self._met.setdefault(index, [])
+            met.append(own_s)
+            if len(met) < MEAN_OF:
+                return
+            own_s = math.fsum(met) / MEAN_OF
+            met.clear()
+        self.controller = adaptation.timed(self.controller, index, own_s)
 
     def _choose(self) -> tuple[int, int | None]:
         """(the next image's choice, one to look at beside or None)."""

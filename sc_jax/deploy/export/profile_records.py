@@ -102,7 +102,10 @@ def _other_weights(folder: Path, data: str | None = None) -> Iterator[str]:
             return
         yield from _other_weights(Path(init["folder"]), own)
     teacher = folder / (saved.get("teacher") or "")
-    if saved.get("teacher") and (teacher / run_folder.FILE).exists():
+    if saved.get("teacher"):
+        if not (teacher / run_folder.FILE).exists():
+            yield f"{teacher}, the run's teacher, is not there"
+            return
         yield from _other_weights(teacher, own)
 
 

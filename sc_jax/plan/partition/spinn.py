@@ -3,13 +3,15 @@
 SPINN: synergistic progressive inference of neural networks over device and cloud,
 https://arxiv.org/abs/2008.06402. A design point is a cut and one confidence threshold
 of all exits; hard constraints filter the points, then the objectives order them, first
-things first. Exits before the cut answer on the device, later ones on the edge. What
+things first. Exits before the cut answer on the device; later ones on the edge, where
+its server leaves early too (`edge_exits`), which launch.serve does not. What
 SPINN scales online, measured seconds and rates, are the profile and the link here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,6 +46,7 @@ def spinn(
     objectives: Sequence[str] = ("latency_s",),
     thresholds: Sequence[float] = THRESHOLDS,
     load: Load = 1.0,
+    edge_exits: bool = False,
 ) -> Plan:
     """A cut and a threshold: hard bounds, then ordered objectives (SPINN 2020).
 
@@ -52,6 +55,8 @@ def spinn(
     what the cut loses of the profile's, for exits behind a cut were recorded without
     it. All figures are means over the inputs. objectives: of OBJECTIVES; quality and
     throughput_per_s (of the busier side) are as large as can be, others as small.
+    edge_exits: whether the server leaves at exits behind the cut, as SPINN's does; else
+    it runs to the end.
     """
     if not 1 <= load < np.inf:
         raise UsageError(f"load is 1 (an idle server) or more, not {load}")
@@ -62,13 +67,14 @@ def spinn(
         raise UsageError("spinn needs an objective and a threshold")
     check_order("spinn", profile)
     records = records.of(profile)
-    correct = np.concatenate([records.right, records.whole[None]])
     cut, depth = candidates(profile, len(profile.stages))
-    count, points = len(thresholds), []
-    for threshold in thresholds:
-        shares, right = _leaving(records.score, correct, threshold)
-        points.append((*_sides(profile, cut, depth, shares), np.full(len(cut), right)))
-    device_s, edge_s, share, right = map(np.concatenate, zip(*points))
+    count = len(thresholds)
+    taken = np.full(len(cut), len(profile.exits))
+    if not edge_exits:
+        ends = [profile.stages.index(e.after) + 1 for e in profile.exits]
+        taken = np.searchsorted(ends, depth, side="right")
+    points = [_at(profile, records, cut, depth, taken, t) for t in thresholds]
+    device_s, edge_s, share, right = np.concatenate(points, 1)
     options = priced(
         profile, link, np.tile(cut, count), np.tile(depth, count), device_s=device_s,
         edge_s=load * edge_s, share=share, answers=right, end=len(profile.stages),
@@ -87,6 +93,29 @@ def spinn(
     }
     goal = ", then ".join(objectives)
     return choose("spinn", options, bounds, goal, [keys[n] for n in objectives])
+
+
+def _at(
+    profile: Profile,
+    records: Records,
+    cut: np.ndarray,
+    depth: np.ndarray,
+    taken: np.ndarray,
+    threshold: float,
+) -> np.ndarray:
+    """f[4, C]: device_s, edge_s, share that is sent and quality at one threshold.
+
+    taken: i[C], how many of the first exits may answer.
+    """
+    found = np.empty((4, len(cut)))
+    for count in np.unique(taken):
+        rows = taken == count
+        some = replace(profile, exits=profile.exits[:count])
+        correct = np.concatenate([records.right[:count], records.whole[None]])
+        shares, right = _leaving(records.score[:count], correct, threshold)
+        found[:3, rows] = _sides(some, cut[rows], depth[rows], shares)
+        found[3, rows] = right
+    return found
 
 
 def _leaving(
