@@ -1,5 +1,6 @@
 """Every score and policy registered: device, executors and trace leave alike."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ from sc_jax.exits.scores import SCORES, Scoring
 from sc_jax.exits.solve.solvers import SOLVERS
 from sc_jax.nets.exit_classifiers.gated import LearnedConfidence
 from sc_jax.nets.layers.blocks import Classifier
-from sc_jax.nets.net import Exit, Net, Stage, cut_at
+from sc_jax.nets.net import Exit, Net, SplitPoint, Stage, cut_at
 from sc_jax.nets.run import Variables, init, run
 from sc_jax.tasks import classification
 
@@ -287,6 +288,37 @@ def test_a_spec_is_solved_on_what_an_int8_head_answers(
         assert left.payload_bytes == pytest.approx(
             counts[-1] * answered.payload_bytes.mean()
         )
+
+
+def test_a_learned_score_is_solved_over_the_exits_of_two_splits(
+    recorded, tmp_path, monkeypatch
+):
+    """Exits a and b of the device and c of the edge, each with a confidence."""
+    images, logits, sure, _, _, net, known = recorded
+    two = replace(net, splits=(SplitPoint("b", Raw()), SplitPoint("c", Raw())))
+    fresh = init(two, jax.random.key(2), images[:1])
+    variables = Variables(fresh.params | known.params, fresh.state | known.state)
+    codecs = codecs_of(two, variables, images[:1])
+    made = chain(two, variables, codecs["split@b"], images[:64])
+    recipe: Any = SimpleNamespace(net=two, task=classification, name="drawn")
+    one = codecs["split@b"]
+    others = {"split@c": codecs["split@c"]}
+    exported = Exported(recipe, variables, one, one, runner(made), others)
+    labels = logits.argmax(-1)[-1].astype(np.int32)
+    held = Dataset("drawn", "validation", tuple("vwxyz"), images[:200], labels[:200])
+    monkeypatch.setattr(exit_policy.run_folder, "example_of", lambda *_: held.example())
+    spec = "threshold:score=confidence,budget=0.6"
+    leaving = exit_policy.carried(recipe, tmp_path, spec)
+    assert leaving.exits == NAMES_OF
+    trace = exit_policy.trace_of(exported, held, leaving)
+    expected = 1 / (1 + np.exp(-sure[:, :200].astype(np.float64)))
+    np.testing.assert_allclose(trace.confidence[:-1], expected, atol=1e-4)
+    found = exit_policy.solved(spec, exported, held, leaving)
+    taken = found.policy(trace.answers, trace.cost, trace.confidence)
+    assert {0, 3} < {*taken.tolist()}
+    # What remembers the exits before is refused while nothing is converted yet.
+    with pytest.raises(UsageError, match="no frame carries that"):
+        exit_policy.carried(recipe, tmp_path, "patience:patience=1")
 
 
 def test_shares_of_an_int8_head_are_those_asked_for(quantised):

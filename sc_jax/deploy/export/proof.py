@@ -89,7 +89,7 @@ class Answered(NamedTuple):
 
     metrics: dict[str, dict[str, np.ndarray]]  # the task's, [N, ...], by exit
     scored: np.ndarray  # f32[E, N, K], what scores read
-    confidence: np.ndarray | None  # f32[E, N] in 0..1, where every local exit has one
+    confidence: np.ndarray | None  # f32[E, N] in 0..1, where every exit has one
     payload_bytes: np.ndarray  # i64[N], with the bundle's tables
     before_refit: np.ndarray  # i64[N], with the run's own
     forwarded_bytes: np.ndarray | None = None  # i64[N], of the second split
@@ -111,11 +111,12 @@ def answered(made: Exported, examples: Dataset) -> Answered:
         else:
             served, sizes = sent(latent_of(outputs))
             answers |= {name: served[name] for name in (*onward, FINAL)}
+            sure += [served[n] for n in map(confidence_of, onward) if n in served]
         batch = {task.input: images[:count], task.target: labels[:count]}
         for name, answer in answers.items():
             columns[name].append(task.metrics(_first(answer, count), batch))
             columns[name, "scored"].append(np.asarray(task.logits(answer))[:count])
-        if sure and len(sure) == len(names) and not onward:
+        if sure and len(sure) == len(names) + len(onward):
             columns["sure"].append(np.stack([*sure, np.ones(len(images))])[:, :count])
         columns["bytes"].append(np.stack(sizes)[:, :count])
     every = (*names, *onward, FINAL)
@@ -222,17 +223,23 @@ class _Sent:
         self._codec, self._refitted = made.codec, made.refitted
         after = tail(net, net.splits[0].after)
         self._variables = made.variables
-        cuts = [split.after for split in net.splits[1:]]
+        onward, cuts = edge_exits(net), [split.after for split in net.splits[1:]]
         self._next = [made.others[split.name] for split in net.splits[1:]]
 
         def server(v, z):
             out, _ = run(after, v, z)
-            return out.predictions, [out.features[cut] for cut in cuts]
+            learned = {n: out.extras[n].get("confidence") for n in onward}
+            sure = {
+                confidence_of(name): jax.nn.sigmoid(logit)
+                for name, logit in learned.items()
+                if logit is not None
+            }
+            return out.predictions | sure, [out.features[cut] for cut in cuts]
 
         self._server = jax.jit(server)
 
     def __call__(self, outputs) -> tuple[Any, tuple[np.ndarray, ...]]:
-        """(answers [B, ...] by exit, three of bytes i64[B]).
+        """(answers [B, ...] by exit, confidences too; three of bytes i64[B]).
 
         Bytes with the new tables, with the old ones, and from edge to cloud.
         """
