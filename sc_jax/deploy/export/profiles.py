@@ -71,24 +71,8 @@ def measured(
     here, where there is one and no watts are stated (plan.energy). lengths: sides of
     square inputs, of which a line of seconds by length is measured, for `crime`.
     """
-    if log is not None and not installed:
-        raise UsageError("--benchmark_model timed a head: give its --bundle")
-    if min(batches, default=1) < 1:
-        raise UsageError(f"a batch is of 1 or more, not {min(batches)}")
-    if model and installed and log is None:
-        raise UsageError(
-            "--regression predicts a device that is not here, --bundle times a head "
-            "here: give one of them, or --benchmark_model too"
-        )
-    if lengths and (len({*lengths}) < 2 or min(lengths) < 1):
-        raise UsageError("--lengths are two different sides or more, each 1 or more")
-    if lengths and (installed or model):
-        raise UsageError("--lengths are timed here: without --bundle and --regression")
     stated = compute_w is not None or idle_w is not None
-    if side == "server" and (installed or model or stated):
-        raise UsageError("bundle, regression and watts are a device's: --side=device")
-    if side == "server" and split is not None:
-        raise UsageError("records are of the device: --side=device")
+    _refuse(side, installed, log, model, stated, split, batches, lengths)
     predicting = regression.read(model) if model else None
     loaded = loading.load(workdir)
     if side == "server":
@@ -115,6 +99,36 @@ def measured(
     if data is None:
         return known, None
     return known, profile_records.recorded(loaded, known, data)
+
+
+def _refuse(
+    side: str,
+    installed: str | None,
+    log: str | None,
+    model: str | None,
+    stated: bool,
+    split: str | None,
+    batches: Sequence[int],
+    lengths: Sequence[int],
+) -> None:
+    """UsageError where the options of `measured` contradict each other."""
+    if log is not None and not installed:
+        raise UsageError("--benchmark_model timed a head: give its --bundle")
+    if min(batches, default=1) < 1:
+        raise UsageError(f"a batch is of 1 or more, not {min(batches)}")
+    if model and installed and log is None:
+        raise UsageError(
+            "--regression predicts a device that is not here, --bundle times a head "
+            "here: give one of them, or --benchmark_model too"
+        )
+    if lengths and (len({*lengths}) < 2 or min(lengths) < 1):
+        raise UsageError("--lengths are two different sides or more, each 1 or more")
+    if lengths and (installed or model):
+        raise UsageError("--lengths are timed here: without --bundle and --regression")
+    if side == "server" and (installed or model or stated):
+        raise UsageError("bundle, regression and watts are a device's: --side=device")
+    if side == "server" and split is not None:
+        raise UsageError("records are of the device: --side=device")
 
 
 def device(
