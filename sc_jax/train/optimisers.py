@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import jax
 import optax
 
 from sc_jax.errors import unknown
@@ -18,6 +19,8 @@ class Optimiser:
     name: adam, adamw or sgd (momentum 0.9; without `nesterov` the plain one, as in the
     second stages of the SC2 benchmark and BottleFit). schedule: "constant", "cosine" to
     zero, or "step": x0.1 at each share of the phase in `drops`. `warmup` is a share.
+    `split_factor` times the rate is that of compressors: a density has far to go where
+    an encoder that starts as the identity should hardly move.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -27,6 +30,7 @@ class Optimiser:
     warmup: Annotated[float, Knob(at_least=0, at_most=1)] = 0.0
     weight_decay: Annotated[float, Knob(at_least=0)] = 0.0
     nesterov: bool = True
+    split_factor: Annotated[float, Knob(above=0)] = 1.0
 
     def rate(self, steps: int) -> optax.Schedule:
         """Learning rate by step of a phase of `steps`."""
@@ -42,6 +46,17 @@ class Optimiser:
         return optax.join_schedules([ramp, main], [rise]) if rise else main
 
     def build(self, steps: int) -> optax.GradientTransformation:
+        """Of parameters by part, as a net has them."""
+        plain = self._plain(steps)
+        if self.split_factor == 1.0:  # states stay those of runs from before
+            return plain
+        return optax.chain(plain, optax.stateless(self._scaled))
+
+    def _scaled(self, updates, _):
+        splits = {k: v for k, v in updates.items() if k.startswith("split@")}
+        return updates | jax.tree.map(lambda u: self.split_factor * u, splits)
+
+    def _plain(self, steps: int) -> optax.GradientTransformation:
         rate = self.rate(steps)
         if self.name == "adam":
             return optax.adam(rate)
