@@ -56,11 +56,14 @@ class VariableRatePrior(Compressor):
     quantiser has distortion ~ width^2 at a rate of h - log2(width), so -dD/dR ~
     width^2: with exponent 2 each level trains at the trade-off that its bins are
     optimal for. Where most symbols are 0 this is an approximation; 0 weighs all alike.
+    The widest bins then have nearly all of a loss: training draws a level with a chance
+    in proportion to step^-draw.
     """
 
     steps: tuple[float, ...] = steps_of(4)
     level: int = -1
     exponent: float = 2.0
+    draw: float = 0.0
 
     @property
     def levels(self) -> int:
@@ -86,8 +89,7 @@ class VariableRatePrior(Compressor):
         drawn = self.has_rng("noise")
         level = jnp.array([self.level % self.levels])
         if drawn:
-            key = self.make_rng("noise")
-            level = jax.random.randint(key, z.shape[:1], 0, self.levels)
+            level = self._drawn(steps, z.shape[:1])
         lead = (len(level), *(1,) * (z.ndim - 2), channels)
         if noise is not None:
             width = jnp.asarray(steps)[level, None] * jnp.exp(-log_gain[level])
@@ -105,6 +107,13 @@ class VariableRatePrior(Compressor):
         if not drawn:
             return z_hat, bits
         return z_hat, bits, {"rate_weight": jnp.asarray(steps**self.exponent)[level]}
+
+    def _drawn(self, steps: np.ndarray, shape: tuple[int, ...]):
+        """int32[shape]: a level an example."""
+        key = self.make_rng("noise")
+        if self.draw == 0.0:
+            return jax.random.randint(key, shape, 0, self.levels)
+        return jax.random.categorical(key, -self.draw * jnp.log(steps), shape=shape)
 
     def _noise(self, shape):
         return jax.random.uniform(

@@ -105,6 +105,19 @@ def test_a_step_draws_a_level_an_example_and_weighs_its_bits(params):
         assert bits[level == n].mean() > 0.97 * exact[level == n].mean()
 
 
+def test_narrow_bins_may_be_drawn_more_often():
+    steps, count = np.array(FOUR.steps), 8000
+    for draw in (0.0, 1.0, -0.5):
+        keys = {"noise": jax.random.key(6)}
+        level = replace(FOUR, draw=draw).apply(
+            {}, steps, (count,), rngs=keys, method="_drawn"
+        )
+        found = np.bincount(level, minlength=4) / count
+        chance = steps**-draw / (steps**-draw).sum()
+        # Five standard errors of a share.
+        assert (abs(found - chance) < 5 * np.sqrt(chance / count)).all(), found
+
+
 def test_a_run_gives_a_frozen_prior_its_draws_and_the_loss_its_weights(params, z):
     net = Net((), splits=(SplitPoint(INPUT, FOUR),))
     variables = Variables({"split@input": params}, {"split@input": {}})
