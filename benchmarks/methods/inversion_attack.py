@@ -157,5 +157,6 @@ def draw(rows: Sequence[tuple[str, np.ndarray]], file: Any, dpi: int = 150) -> N
         )  # fmt: skip
     left = 1.5 / size[0]
     figure.subplots_adjust(left, 0.01, 0.99, 0.99, wspace=0.04, hspace=0.04)
-    figure.savefig(file, dpi=dpi)
+    # Tight: a codec's name may be longer than the margin.
+    figure.savefig(file, dpi=dpi, bbox_inches="tight", pad_inches=0.04)
     plt.close(figure)

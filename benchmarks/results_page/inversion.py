@@ -9,8 +9,11 @@ from benchmarks.methods.inversion_attack import COLUMNS, line
 from benchmarks.results_page import page
 
 
-def inversion(file: Path) -> list[str]:
-    """PSNR and SSIM by cut; the picture stands beside the page, of the file's name."""
+def inversion(file: Path, out: Path) -> list[str]:
+    """PSNR and SSIM by cut; the picture, of the file's name, where `out` has it.
+
+    Photographs need not be anybody's to publish.
+    """
     report = json.loads(file.read_text())
     seen = report["steps"] * report["batch"]
     facts = (
@@ -22,7 +25,8 @@ def inversion(file: Path) -> list[str]:
         "more: they are no upper bound. no message: the mean training image."
     )
     table = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    picture = f"{file.stem}.png"
-    body = [*table, *map(line, report["rows"]), "", f"![by cut]({picture})"]
+    body = [*table, *map(line, report["rows"])]
+    if (out / (picture := f"{file.stem}.png")).exists():
+        body += ["", f"![by cut]({picture})"]
     title = f"What messages show of the image: {report['network']} ({report['data']})"
     return page.section(title, facts, report["command"], body)

@@ -115,7 +115,7 @@ def measured(out: Path) -> list[str]:
     if LAYERS.value:
         lines += layers.regression(Path(LAYERS.value))
     for path in INVERSION.value:
-        lines += inversion.inversion(Path(path))
+        lines += inversion.inversion(Path(path), out)
     for path in TRADE.value:
         lines += trade.trade(path)
     for path in BASELINES.value:
