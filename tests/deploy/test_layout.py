@@ -9,7 +9,7 @@ pytest.importorskip("google.protobuf")
 
 from sc_jax.deploy.wire import layout, protocol
 from sc_jax.deploy.wire.protocol import InferRequest, InferResponse
-from sc_jax.deploy.wire.reply import Reply
+from sc_jax.deploy.wire.reply import Reply, ReplyError, check
 
 OUTPUTS = {
     "logits": np.arange(10, dtype=np.float32) - 3,
@@ -130,6 +130,25 @@ def test_a_reader_goes_from_one_layout_to_another():
     ):
         reply = Reply({name: OUTPUTS[name] for name in names}, 0.5, 0.25, 3)
         same(read(layout.response(request, reply)), reply)
+
+
+def test_a_response_without_outputs_is_read_and_no_answer():
+    hop = InferResponse(parameters={"tier": {"string_param": "cloud"}})
+    read = layout.Reader()
+    for data in (b"", hop.SerializeToString(), b""):
+        reply = read(data)
+        assert reply.outputs == {} and reply.message_bytes == len(data)
+        with pytest.raises(ReplyError, match="no outputs"):
+            check(reply.outputs)
+
+
+@pytest.mark.parametrize("value", [OUTPUTS["logits"], np.float32(7), np.float32("inf")])
+def test_a_probability_is_one_number_in_0_to_1(value):
+    brief = {"prediction": np.asarray(1), "probability": np.asarray(value)}
+    for outputs in (brief, brief | {"logits": OUTPUTS["logits"]}):
+        with pytest.raises(ReplyError, match="'probability' is"):
+            check(outputs)
+        check(outputs | {"probability": np.asarray(0.5, np.float32)})
 
 
 def test_a_reader_keeps_little_of_what_a_server_sends():

@@ -184,6 +184,7 @@ class Reader:
         except DecodeError:
             raise protocol.TensorError(f"{len(data)} bytes are no response") from None
         reply = replace(protocol.reply_of(message), message_bytes=len(data))
-        kinds = ((name, a.dtype, a.shape) for name, a in reply.outputs.items())
-        self._last = self._layout(message.model_name or None, tuple(kinds))
+        kinds = tuple((name, a.dtype, a.shape) for name, a in reply.outputs.items())
+        if kinds:  # else there is nothing to lay out
+            self._last = self._layout(message.model_name or None, kinds)
         return reply

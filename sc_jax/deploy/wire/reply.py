@@ -96,7 +96,8 @@ def check(outputs: Mapping[str, np.ndarray], classes: int = 0) -> None:
     """ReplyError unless this is an answer to one example.
 
     classes: K of the model; 0: not known. A class is a whole number below K, logits of
-    classes or labels are K numbers, and no output is NaN.
+    classes or labels are K numbers, the probability of a class is in 0..1, and no
+    output is NaN.
     """
     check_shapes({name: array[None] for name, array in outputs.items()}, 1, classes)
     check_numbers(outputs)
@@ -104,6 +105,8 @@ def check(outputs: Mapping[str, np.ndarray], classes: int = 0) -> None:
         known = classes or len(outputs.get("logits", ())) or math.inf
         if not 0 <= int(prediction) < known:
             raise ReplyError(f"class {int(prediction)}, the model has {known}")
+        if not 0 <= (probability := outputs.get(PROBABILITY, 0)) <= 1:
+            raise ReplyError(f"output {PROBABILITY!r} is {probability}, not in 0..1")
 
 
 def check_shapes(outputs: Mapping[str, np.ndarray], count: int, classes: int) -> None:
@@ -119,17 +122,20 @@ def check_shapes(outputs: Mapping[str, np.ndarray], count: int, classes: int) ->
         if prediction.ndim != 1 or prediction.dtype.kind not in "iu":
             found = f"{prediction.dtype.name}{list(prediction.shape)}"
             raise ReplyError(f"output 'prediction' is {found}, not a class an example")
-    if _is_brief(outputs):
-        if (shape := np.shape(outputs[PROBABILITY])) != (count,):
+        shape = np.shape(outputs.get(PROBABILITY, prediction))
+        if shape != (count,):
             raise ReplyError(f"output {PROBABILITY!r} is {list(shape)}, not [{count}]")
-    elif "prediction" in outputs or "labels" in outputs:
+    if is_brief(outputs):
+        return
+    if "prediction" in outputs or "labels" in outputs:
         shape = np.shape(outputs["logits"]) if "logits" in outputs else ()
         if len(shape) != 2 or (classes or shape[-1]) != shape[-1] or not shape[-1]:
             wanted = f"[{count}, {classes or 'K'}]"
             raise ReplyError(f"output 'logits' is {list(shape)}, not {wanted}")
 
 
-def _is_brief(outputs: Mapping[str, np.ndarray]) -> bool:
+def is_brief(outputs: Collection[str]) -> bool:
+    """Whether these are the class and its probability, without all others."""
     return PREDICTION in outputs and PROBABILITY in outputs and LOGITS not in outputs
 
 
