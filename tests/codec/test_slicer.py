@@ -166,6 +166,7 @@ def test_hostile_payloads_are_one_line_before_they_take_memory():
     [
         *((0,), (121,), (9, 0.0), (9, np.inf), (9, np.nan), (9, 1.0, 0), (9, 1.0, 33)),
         *((9, 1.0, 4, 0), (9, 1.0, 4, 9), (9, 1.0, 4, 8, -1), (9, 1.0, 4, 8, 2049)),
+        (9, 1e-39),  # XLA takes it for 0
     ],
 )
 def test_settings_beyond_their_ranges_are_refused(settings):
