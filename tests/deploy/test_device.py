@@ -137,6 +137,11 @@ LOGITS = np.arange(10, dtype=np.float32)
         ({"prediction": np.int64(10), "probability": np.float32(1)}, "class 10"),
         ({"prediction": np.int64(1), "probability": LOGITS}, "probability"),
         ({"prediction": np.int64(1), "probability": np.float32(np.nan)}, "not a"),
+        ({"prediction": np.int64(1), "probability": np.float32(7)}, "7.0, not in 0..1"),
+        (
+            {"prediction": np.int64(1), "logits": LOGITS, "probability": LOGITS},
+            "probability",
+        ),
         ({"prediction": np.int64(1), "logits": LOGITS * np.nan}, "not a number"),
         ({"labels": LOGITS[:9] > 0, "logits": LOGITS[:9]}, "logits"),
         ({}, "no outputs"),

@@ -171,6 +171,25 @@ def test_a_brief_request_is_as_brief_to_the_cloud_and_leaves_at_the_same_exits(
         assert other.message_bytes < one.message_bytes - 4 * K
 
 
+def test_a_cloud_that_keeps_its_logits_is_asked_for_no_more_than_the_class(two, tiers):
+    def alone(variables, z):
+        whole = two.tails[1].jitted(variables, z)
+        likely = jax.nn.softmax(whole["logits"]).max(-1)
+        return {"prediction": whole["prediction"], "probability": likely}
+
+    last = replace(two.tails[1], jitted=jax.jit(alone))
+    edge, _ = tiers(two.tails, (two.tails[0], last))
+    with Client(edge.address) as client:
+        whole, brief = (
+            client.infer("net", two.sent[0], reply=reply)
+            for reply in ("logits", "prediction")
+        )
+    assert (whole.hop.tier, brief.hop.tier) == ("edge", "cloud")
+    assert "the next server: the class alone" in whole.hop.note
+    np.testing.assert_array_equal(whole.logits, two.answers["exit@two"][0])
+    assert brief.prediction == two.answers[FINAL][0].argmax()
+
+
 def test_a_cloud_that_is_killed_costs_no_answer(two, tiers, start):
     edge, cloud = tiers(two.tails)
     with Client(edge.address) as client:

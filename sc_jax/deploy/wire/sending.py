@@ -93,15 +93,21 @@ def opened(
 
 
 def through(client: Client, via: str = "", reply: str = LOGITS) -> Send:
-    """What sends by a client. via: ids of the servers that its frames came through."""
+    """What sends by a client. via: ids of the servers that its frames came through.
+
+    Who answers with the class alone, where all was asked for, is lost.
+    """
     from sc_jax.deploy.wire.client import EdgeError
 
     def send(model: str, data: bytes, left_s: float) -> Reply:
         try:
-            return client.infer(
+            found = client.infer(
                 model, data, left_s, timeout_s=left_s, via=via, reply=reply
             )
         except EdgeError as error:
             raise ServerLost(str(error), error.code, error.sent) from None
+        if reply == LOGITS and replies.is_brief(found.outputs):
+            raise ServerLost("the class alone, where all was asked for", "DATA_LOSS")
+        return found
 
     return send
