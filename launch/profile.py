@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from launch import cli
-from sc_jax.spec import numbers
+from sc_jax.spec import integers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished launch.train run")
 OUT = flags.DEFINE_string("out", None, "JSON file; must not exist")
@@ -44,10 +44,10 @@ def main(_):
     log = LOG.value and cli.read(LOG.value).decode(errors="replace")
     options: dict[str, Any] = dict(
         examples=EXAMPLES.value, threads=THREADS.value, runs=RUNS.value,
-        batches=tuple(map(int, numbers(BATCHES.value, "--batches"))), reply=REPLY.value,
+        batches=integers(BATCHES.value, "--batches"), reply=REPLY.value,
         installed=BUNDLE.value, log=log, log_file=LOG.value, model=REGRESSION.value,
         compute_w=COMPUTE.value, idle_w=IDLE.value, split=RECORDS.value,
-        lengths=[*map(int, numbers(LENGTHS.value, "--lengths"))], meters=METERS.value,
+        lengths=integers(LENGTHS.value, "--lengths"), meters=METERS.value,
     )  # fmt: skip
     from sc_jax.deploy.export import profiles  # after --help, which is quick so
 

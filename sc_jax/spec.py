@@ -173,6 +173,15 @@ def numbers(items: Iterable[str], kind: str) -> tuple[float, ...]:
     return found
 
 
+def integers(items: Iterable[str], kind: str) -> tuple[int, ...]:
+    """Words as whole numbers above 0; UsageError names the first that is none."""
+    found = numbers(items, kind)
+    for number in found:
+        if number != int(number) or number < 1:
+            raise UsageError(f"{kind}: {number:g} is not a whole number above 0")
+    return tuple(map(int, found))
+
+
 # Checking
 
 

@@ -64,6 +64,7 @@ def test_words_assignments_names_and_numbers(tmp_path):
     assert spec.assignment("a.0.b=(1,2)", "--set") == (("a", "0", "b"), (1, 2))
     assert spec.named("small=runs/a", "--workdir") == ("small", "runs/a")
     assert spec.numbers(["0.9", "1"], "--thresholds") == (0.9, 1)
+    assert spec.integers(["96", "128"], "--lengths") == (96, 128)
     (tmp_path / "bits=4").mkdir()
     assert spec.named(f"{tmp_path}/bits=4", "--workdir") == ("", f"{tmp_path}/bits=4")
     for mistake in (
@@ -71,6 +72,8 @@ def test_words_assignments_names_and_numbers(tmp_path):
         lambda: spec.assignment("beta", "--set"),
         lambda: spec.named("=runs/a", "--workdir"),
         lambda: spec.numbers(["0.9", "high"], "--thresholds"),
+        lambda: spec.integers(["96.7"], "--lengths"),
+        lambda: spec.integers(["0"], "--lengths"),
     ):
         with pytest.raises(UsageError):
             mistake()

@@ -67,7 +67,7 @@ def find_meter(root: Path = ROOT) -> Meter | None:
         for path in sorted(root.glob("powercap/intel-rapl:*"))
         if path.name.count(":") == 1  # a package; two colons are parts of one
         and _text(path / "name") != "psys"  # counts the packages once more
-        and _text(path / "energy_uj")
+        and _text(path / "energy_uj").isdigit()
     ]
     if counters:
         return Meter("rapl", True, _rapl(counters))
@@ -135,19 +135,26 @@ def _window(meter: Meter, work: Callable[[], object], seconds: float):
 
 def _rapl(counters: list[Path]) -> Callable[[], float]:
     """Sums counters that start again at max_energy_range_uj."""
-    last = [int(_text(path / "energy_uj")) for path in counters]
-    limits = [int(_text(path / "max_energy_range_uj") or 0) for path in counters]
+    last = [_count(path / "energy_uj") for path in counters]
+    limits = [_count(path / "max_energy_range_uj") for path in counters]
     total = 0
 
     def read() -> float:
         nonlocal total
         for i, path in enumerate(counters):
-            now = int(_text(path / "energy_uj"))
+            now = _count(path / "energy_uj")
             total += now - last[i] + (limits[i] if now < last[i] else 0)
             last[i] = now
         return 1e-6 * total
 
     return read
+
+
+def _count(path: Path) -> int:
+    """UsageError where a counter has gone or is none."""
+    if not (text := _text(path)).isdigit():
+        raise UsageError(f"{path} holds no count of microjoules: measure without it")
+    return int(text)
 
 
 def _watts(path: Path) -> float:

@@ -38,6 +38,11 @@ def test_rapl_sums_packages_and_starts_again(tmp_path):
     (one / "energy_uj").write_text("50\n")  # 100 to the end and 50 after it
     (two / "energy_uj").write_text("300\n")
     assert meter.read() == pytest.approx(450e-6)
+    (two / "energy_uj").unlink()
+    with pytest.raises(UsageError, match="energy_uj holds no count of microjoules"):
+        meter.read()
+    (one / "energy_uj").write_text("abc\n")
+    assert energy.find_meter(tmp_path) is None
 
 
 def test_joules_of_an_inference_by_a_counter():

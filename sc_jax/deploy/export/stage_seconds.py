@@ -100,6 +100,8 @@ def of_lengths(
     """
     calls: Calls = {}
     whole, last = bare(net), net.names[-1]
+    if image.ndim != 3:
+        raise UsageError(f"--lengths: an input {image.shape} has no sides to change")
     for side in sides:
         rows, columns = (np.arange(side) * n // side for n in image.shape[:2])
         one = image[rows][:, columns][None]
@@ -112,9 +114,9 @@ def of_lengths(
                 found = segment(whole, variables, one, start=INPUT, stop=last)
                 call = partial(Runner(found.model, threads), inputs_of(one))
         except (ExportError, FlaxError, TypeError, ValueError) as error:
+            why = str(error).partition("\n")[0]
             raise UsageError(
-                f"--lengths: the network takes no input of side {side}, "
-                f"{str(error).splitlines()[0]:.120}"
+                f"--lengths: the network takes no input of side {side}, {why:.120}"
             ) from None
         calls[f"{side}"] = call
     return calls
