@@ -67,7 +67,8 @@ WATTS = {"compute_w": 2.0, "idle_w": 0.3}  # of the device: assumed
 RADIO = {"transmit_w": 1.0, "receive_w": 1.0, "idle_w": 0.1}  # assumed
 WARM = 3
 EXAMPLES = 500  # of a cut behind exits, of which no report says the bytes
-SAME = ("network", "runs", "floor", "watts", "cores", "delta")  # in all cells of one file
+# In all cells of one file.
+SAME = ("network", "runs", "floor", "watts", "cores", "delta")
 RTT_S = 0.01  # of the map over all rates
 
 
