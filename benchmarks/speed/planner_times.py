@@ -71,11 +71,14 @@ def planners(profile: Profile) -> dict[str, Callable[[], Plan]]:
 
 
 def milliseconds(calls: dict[str, Callable[[], Plan]], runs: int) -> dict[str, float]:
-    """Median CPU milliseconds of each, over rounds in which they take turns."""
+    """Median CPU milliseconds of each, over rounds in which they take turns.
+
+    Of the calling thread: BLAS' other threads spin where a machine is loaded.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(runs + 1):
         for name, call in calls.items():
-            begun = time.process_time()
+            begun = time.thread_time()
             call()
-            taken[name].append(1e3 * (time.process_time() - begun))
+            taken[name].append(1e3 * (time.thread_time() - begun))
     return {name: float(np.median(values[1:])) for name, values in taken.items()}

@@ -23,6 +23,17 @@ class Channel:
         self.note = None
 
 
+CLOSED_AT_ONCE = """
+import time
+from sc_jax.deploy.wire.client import Client
+for pause in (0, 0, 0.001, 0.01, 0.05, 0.1, 0.19, 0.3):
+    client = Client("localhost:1")
+    time.sleep(pause)
+    client.close()
+print("closed")
+"""
+
+
 class Meanwhile(Connected):
     """It connects just after it was looked whether there is a connection."""
 
@@ -64,3 +75,11 @@ def test_python_ends_while_grpc_follows_a_channel():
     """__del__ asks for a lock that gRPC's thread, stopped by then, may hold."""
     done = subprocess.run([sys.executable, "-c", LEFT_OPEN], timeout=60)
     assert done.returncode == 0
+
+
+def test_no_thread_of_grpc_fails_on_a_channel_that_is_closed():
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED_AT_ONCE],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("closed\n", "")

@@ -114,7 +114,7 @@ class Client:
         calls["ModelInfer"] = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         self._seen = Connected(channel, grpc.ChannelConnectivity.READY)
         # A channel that is watched and still open at the end keeps Python from ending.
-        self._end = weakref.finalize(self, channel.close)
+        self._end = weakref.finalize(self, self._seen.close)
         return calls
 
     def infer(

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+LOOK_S = 0.2  # gRPC's thread looks after so long at the latest
+
 
 class Connected:
     """Follows the connectivity of a gRPC channel until it has connected.
@@ -26,12 +28,13 @@ class Connected:
         self._now, self._times = False, 0
         self._followed, self._doubtful = True, False
         self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
         _FOLLOWED.add(channel)
-        channel.subscribe(self._note)
+        self._subscribe()
 
     def failed(self) -> None:
         """A call was not answered: the connection may be gone."""
-        # Not followed at once: gRPC's thread fails on a channel that is closed next.
+        # Not followed at once: a channel that is closed next would wait for it.
         self._doubtful = True
 
     def _note(self, state: Any) -> None:
@@ -57,7 +60,25 @@ class Connected:
             if again:
                 self._followed, self._doubtful = True, False
         if again:
-            self._channel.subscribe(self._note)
+            self._subscribe()
+
+    def _subscribe(self) -> None:
+        before = set(threading.enumerate())
+        self._channel.subscribe(self._note)
+        new = [t for t in threading.enumerate() if t not in before]
+        self._threads = [t for t in (*self._threads, *new) if t.is_alive()]
+
+    def close(self) -> None:
+        """Ends the following, then the channel; takes at most LOOK_S, as a rule.
+
+        gRPC's thread prints a traceback where the channel is closed under it.
+        """
+        self._channel.unsubscribe(self._note)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                # Another one may have begun in the same moment, and not end.
+                thread.join(5 * LOOK_S)
+        self._channel.close()
 
 
 def _yes() -> bool:

@@ -11,7 +11,6 @@ SPINN scales online, measured seconds and rates, are the profile and the link he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -110,10 +109,9 @@ def _at(
     found = np.empty((4, len(cut)))
     for count in np.unique(taken):
         rows = taken == count
-        some = replace(profile, exits=profile.exits[:count])
         correct = np.concatenate([records.right[:count], records.whole[None]])
         shares, right = _leaving(records.score[:count], correct, threshold)
-        found[:3, rows] = _sides(some, cut[rows], depth[rows], shares)
+        found[:3, rows] = _sides(profile, count, cut[rows], depth[rows], shares)
         found[3, rows] = right
     return found
 
@@ -129,15 +127,18 @@ def _leaving(
 
 
 def _sides(
-    profile: Profile, cut: np.ndarray, depth: np.ndarray, shares: np.ndarray
+    profile: Profile, count: int, cut: np.ndarray, depth: np.ndarray, shares: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """f[C] (device_s, edge_s, share that is sent) of one threshold, without codecs."""
-    stages = len(profile.stages)
+    """f[C] (device_s, edge_s, share that is sent) of one threshold, without codecs.
+
+    count: of the first exits, which may answer.
+    """
+    stages, exits = len(profile.stages), profile.exits[:count]
     device = cumulative(profile.device_s, stages)
     edge = cumulative(profile.edge_s, stages)
-    ends = np.array([profile.stages.index(e.after) + 1 for e in profile.exits])
-    exit_device = np.array([e.device_s for e in profile.exits])
-    exit_edge = np.array([e.edge_s for e in profile.exits])
+    ends = np.array([profile.stages.index(e.after) + 1 for e in exits], int)
+    exit_device = np.array([e.device_s for e in exits])
+    exit_edge = np.array([e.edge_s for e in exits])
     # Of each exit in turn the inputs that come to it, of the end those that remain.
     arriving = np.cumsum(shares[::-1])[::-1]
     device_s, edge_s = np.zeros(len(cut)), np.zeros(len(cut))
