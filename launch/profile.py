@@ -50,10 +50,11 @@ def main(_):
         lengths=integers(LENGTHS.value, "--lengths"), meters=METERS.value,
     )  # fmt: skip
     from sc_jax.deploy.export import profiles  # after --help, which is quick so
+    from sc_jax.evaluate.reports.profile_text import lines
 
-    found = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
-    profiles.write(Path(OUT.value), *found)
-    print("\n".join(profiles.lines(found[0])))
+    found, met = profiles.measured(Path(WORKDIR.value), SIDE.value, **options)
+    profiles.write(Path(OUT.value), found, met)
+    print(*lines(found), sep="\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ Pair = Annotated[
 After = Annotated[
     str, Knob("stage kept before an inserted pair; empty: the first at 1/16 of a side")
 ]
+Compressor = Annotated[str, Knob("NAME:knob=value+knob=value of --list=compressors")]
 Crop = Annotated[int, Knob("side of a random square of each image; 0: all", at_least=0)]
 Over = Annotated[Reduction, Knob("how a hint's squared errors are joined")]
 Temperature = Annotated[float, Knob("softens both distributions", above=0)]

@@ -24,7 +24,7 @@ from sc_jax.nets.net import cut_at
 from sc_jax.recipes import branches
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs, Exits, PoolSide
+from sc_jax.recipes.knobs import Compressor, Epochs, Exits, PoolSide
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
@@ -49,9 +49,7 @@ def shallow_deep(
     after: Annotated[
         str, Knob("last stage on the device, or group; empty: nothing is sent")
     ] = "",
-    compressor: Annotated[
-        str, Knob("of what is sent, NAME:knob=value+knob=value of --list=compressors")
-    ] = "clipped:points=8",
+    compressor: Compressor = "clipped:points=8",
     **shared: Unpack[Shared],
 ) -> Recipe:
     """One phase: cross-entropies of all exits, weighted by depth."""

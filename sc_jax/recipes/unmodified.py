@@ -25,7 +25,7 @@ from sc_jax.nets.net import SplitPoint, resolve
 from sc_jax.recipes import common
 from sc_jax.recipes.classifier import classifier
 from sc_jax.recipes.common import Shared
-from sc_jax.recipes.knobs import Epochs
+from sc_jax.recipes.knobs import Compressor, Epochs
 from sc_jax.spec import Knob
 from sc_jax.train.recipe import Recipe
 
@@ -37,9 +37,7 @@ def unmodified(
     after: Annotated[
         str, Knob("last stage on the device, or group; empty: where bottlenecks end")
     ] = "",
-    compressor: Annotated[
-        str, Knob("NAME:knob=value+knob=value of --list=compressors")
-    ] = "clipped:points=8",
+    compressor: Compressor = "clipped:points=8",
     teacher_epochs: Epochs = 10.0,
     **shared: Unpack[Shared],
 ) -> Recipe:

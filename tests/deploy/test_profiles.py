@@ -19,7 +19,7 @@ from sc_jax.deploy.export import (
 )
 from sc_jax.deploy.wire import frame
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.reports import report
+from sc_jax.evaluate.reports import profile_text, report
 from sc_jax.plan import profile, regression
 from sc_jax.plan.layers import layers_of
 from sc_jax.plan.plan import Bounds
@@ -287,11 +287,13 @@ def test_joules_of_stages_are_measured_where_a_meter_is_read(
     assert {"device_j", "compute_w", "idle_w"} <= {*found.measured}
     assert len(found.device_j) == len(found.stages) and min(found.device_j) >= 0
     assert found.compute_w == pytest.approx(sum(found.device_j) / sum(found.device_s))
-    assert any("energy of the device, measured" in x for x in profiles.lines(found))
+    assert any("energy of the device, measured" in x for x in profile_text.lines(found))
     # Watts that somebody states are another device's: nothing is measured.
     found, _ = profiles.measured(student.folder, "device", compute_w=2.0, **few)
     assert not found.device_j and "compute_w" in found.modelled
-    assert any("energy of the device, model: 2 W" in x for x in profiles.lines(found))
+    assert any(
+        "energy of the device, model: 2 W" in x for x in profile_text.lines(found)
+    )
 
 
 def test_seconds_by_length_are_fitted_on_both_sides(student, sides, tmp_path):
@@ -310,7 +312,7 @@ def test_seconds_by_length_are_fitted_on_both_sides(student, sides, tmp_path):
     assert both.device_by_length.seconds_per_item > 0
     assert {"device_by_length", "edge_by_length"} <= {*both.measured}
     timed = replace(sides[0], device_by_length=both.device_by_length)
-    said = [x for x in profiles.lines(timed) if "device by length, measured" in x]
+    said = [x for x in profile_text.lines(timed) if "device by length, measured" in x]
     assert len(said) == 1 and "residual" in said[0]
     for threads in (1, None):
         with pytest.raises(UsageError, match="takes no input of side 20"):

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 
 from sc_jax.data.dataset import Dataset
-from sc_jax.deploy import bundle
-from sc_jax.deploy.device.runtime import Runner, in_turn
 from sc_jax.deploy.export import (
     layer_seconds,
     profile_cuts,
+    profile_heads,
     profile_records,
     stage_seconds,
 )
@@ -24,13 +23,12 @@ from sc_jax.deploy.wire import layout
 from sc_jax.deploy.wire.protocol import InferRequest
 from sc_jax.deploy.wire.reply import PREDICTION, Reply
 from sc_jax.errors import UsageError
-from sc_jax.evaluate.reports import report
 from sc_jax.nets.net import FINAL, INPUT
 from sc_jax.nets.run import run
-from sc_jax.plan import benchmark_model, energy, profile, recorded, regression
+from sc_jax.plan import energy, profile, recorded, regression
 from sc_jax.plan.energy import Meter
 from sc_jax.plan.partition import crime
-from sc_jax.plan.profile import Batch, ExitCost, Machine, Profile, with_head_s
+from sc_jax.plan.profile import Batch, ExitCost, Profile
 from sc_jax.plan.recorded import Records
 from sc_jax.plan.regression import Regression
 from sc_jax.runs import exit_runs, loading, run_folder
@@ -89,9 +87,11 @@ def measured(
         meter=meter if meter is not None and meter.counts else None,
     )  # fmt: skip
     if log is not None:
-        found = of_log(found, Path(installed or ""), log, log_file or "the log")
+        found = profile_heads.of_log(
+            found, Path(installed or ""), log, log_file or "the log"
+        )
     elif installed:
-        found = of_bundle(found, Path(installed), threads, runs)
+        found = profile_heads.of_bundle(found, Path(installed), threads, runs)
     if lengths:
         found = by_length(found, loaded, lengths, threads, runs)
     known = profile.with_watts(found, compute_w, idle_w) if stated else found
@@ -245,47 +245,6 @@ def by_length(
     return replace(found, measured=(*found.measured, name), **known)
 
 
-def of_bundle(found: Profile, path: Path, threads: int, runs: int) -> Profile:
-    """The device's side with the head's seconds as the bundle's segments take here.
-
-    found: of the run that the bundle was exported from; UsageError for another cut.
-    """
-    installed = _installed(found, path)
-    runners = [Runner(model, threads) for model in installed.segments.values()]
-    shape = installed.manifest["facts"]["input"]
-    image = np.zeros((1, *shape), np.uint8)
-    call = {"head": partial(in_turn, runners, image)}
-    head_s = stage_seconds.seconds(call, runs)["head"]
-    cut, dtype = (installed.manifest["facts"][name] for name in ("cut", "dtype"))
-    LOGGER.info("the bundle's %s head takes %.3g ms", dtype, 1e3 * head_s)
-    return with_head_s(found, cut, head_s, all_of_it=False)
-
-
-def of_log(found: Profile, path: Path, text: str, file: str) -> Profile:
-    """With all seconds scaled to those that benchmark_model printed of the head.
-
-    path: the bundle that ran there, of one segment; text: the tool's whole output.
-    """
-    installed, read = _installed(found, path), benchmark_model.read(text, file)
-    if len(installed.segments) > 1:
-        raise UsageError(f"{path} has a segment an exit: benchmark_model times one")
-    ms = read.head_ms["median"] or read.head_ms["mean"]
-    assert ms is not None, "a log without a timing was refused"
-    cut = installed.manifest["facts"]["cut"]
-    scaled = with_head_s(found, cut, ms / 1e3, all_of_it=True)
-    named = read.device or "a device that its log does not name"
-    known = Machine(named, read.threads or 1, read.runs or 1)
-    return replace(scaled, device=known)
-
-
-def _installed(found: Profile, path: Path) -> bundle.Bundle:
-    installed = bundle.read(path)
-    cut = installed.manifest["facts"]["cut"]
-    if cut not in found.stages:
-        raise UsageError(f"{path} is cut after {cut}, which {found.network} has not")
-    return installed
-
-
 def write(path: Path, found: Profile, met: Records | None) -> None:
     """The profile as JSON, and what its inputs met as NPZ beside it."""
     if met is not None:
@@ -293,42 +252,6 @@ def write(path: Path, found: Profile, met: Records | None) -> None:
         recorded.write(beside, met)
         found = replace(found, records=beside.name)
     profile.write(path, found)
-
-
-def lines(found: Profile) -> list[str]:
-    """The profile as two tables: stages, then cuts."""
-    sides = {"device": found.device_s, "server": found.edge_s}
-    timed = {name: values for name, values in sides.items() if values}
-    cells = [["stage", "MACs", "parameters", "bytes out", *(f"{n} ms" for n in timed)]]
-    for i, name in enumerate(found.stages):
-        counts = found.macs[i], found.parameters[i], found.output_bytes[i]
-        each = (values[i] for values in timed.values())
-        ms = ("none" if s is None else f"{1e3 * s:.3f}" for s in each)
-        cells.append([name, *(f"{n:,.0f}" for n in counts), *ms])
-    tables = [report.aligned(cells)]
-    if (source := profile.energy_source(found)) is not None:
-        watts = f"{found.compute_w:g} W at work"
-        if found.idle_w is not None:
-            watts += f", {found.idle_w:g} W at rest"
-        tables += ["", f"energy of the device, {source}: {watts}"]
-    for name, line in {
-        "device": found.device_by_length,
-        "server": found.edge_by_length,
-    }.items():
-        if line is not None:
-            ns, ms = 1e9 * line.seconds_per_item, 1e3 * line.base_s
-            words = f"{name} by length, measured at {len(line.lengths)}: {ns:.4g} ns a "
-            words += f"position + {ms:.4g} ms, residual {1e3 * line.residual_s:.2g} ms"
-            tables += ["", words]
-    if found.cuts:
-        cells = [["cut", "bytes", "encode ms", "decode ms", "quality"]]
-        for cut in found.cuts:
-            ms = (f"{1e3 * s:.3f}" for s in (cut.encode_s, cut.decode_s))
-            cells.append(
-                [cut.name, f"{cut.sent_bytes:,.1f}", *ms, f"{cut.quality:.4f}"]
-            )
-        tables += ["", report.aligned(cells)]
-    return tables
 
 
 def _test(loaded: LoadedRun, examples: int) -> Dataset:
